@@ -1,0 +1,63 @@
+"""Do explanation methods agree? The public Python API.
+
+Names are imported when they are first used, so that ``import xaicmp`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xaicmp.core.agreement import iou, pearson, top_pixels
+    from xaicmp.core.attribution import METHODS, get_methods
+    from xaicmp.core.devices import find_device
+    from xaicmp.core.errors import XaicmpError
+    from xaicmp.core.images import ImageSet, Selection, load_cifar10, load_sample
+    from xaicmp.core.models import load_checkpoint, resnet18_cifar, save_checkpoint
+    from xaicmp.core.pipeline import Comparison, Engine, compare, explain
+    from xaicmp.core.training import RECIPES, train
+
+__version__ = version("xaicmp")
+
+__all__ = [
+    "METHODS",
+    "RECIPES",
+    "Comparison",
+    "Engine",
+    "ImageSet",
+    "Selection",
+    "XaicmpError",
+    "compare",
+    "explain",
+    "find_device",
+    "get_methods",
+    "iou",
+    "load_checkpoint",
+    "load_cifar10",
+    "load_sample",
+    "pearson",
+    "resnet18_cifar",
+    "save_checkpoint",
+    "top_pixels",
+    "train",
+]
+
+_HOMES = {
+    "agreement": ("iou", "pearson", "top_pixels"),
+    "attribution": ("METHODS", "get_methods"),
+    "devices": ("find_device",),
+    "errors": ("XaicmpError",),
+    "images": ("ImageSet", "Selection", "load_cifar10", "load_sample"),
+    "models": ("load_checkpoint", "resnet18_cifar", "save_checkpoint"),
+    "pipeline": ("Comparison", "Engine", "compare", "explain"),
+    "training": ("RECIPES", "train"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"xaicmp.core.{module}"), name)
+    raise AttributeError(f"module 'xaicmp' has no attribute {name!r}")

@@ -1,0 +1,5 @@
+"""``python -m xaicmp``."""
+
+from xaicmp.cli import main
+
+main()

@@ -1,0 +1,89 @@
+"""The command line. The one place where errors become a line on stderr and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Annotated, Any
+
+import typer
+
+from xaicmp import __version__
+from xaicmp.cli import explain, figure, metrics, train
+from xaicmp.cli.multivalue import MultiValueCommand
+from xaicmp.core.errors import Interrupted, UsageError, XaicmpError
+
+# Everything that is wrong with a command line derives from this class, be Click apart or inside Typer.
+CommandLineError: Any = typer.BadParameter.__mro__[2]
+
+
+class ExitStatus(IntEnum):
+    """What the process tells its caller."""
+
+    DONE = 0
+    FAILED = 1
+    WRONG_COMMAND_LINE = 2
+    INTERRUPTED = 130
+
+
+app = typer.Typer(
+    name="xaicmp",
+    help="Do explanation methods agree? Measure it, image by image.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (train, explain, metrics, figure):
+    app.command(cls=MultiValueCommand)(module.command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"xaicmp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Do explanation methods agree? Measure it, image by image."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit status."""
+    try:
+        status = app(args=list(arguments), prog_name="xaicmp", standalone_mode=False)
+        sys.stdout.flush()
+    except CommandLineError as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "xaicmp"
+        return _fail(f"{error.format_message()} See `{command} --help`.", ExitStatus.WRONG_COMMAND_LINE)
+    except UsageError as error:
+        return _fail(str(error), ExitStatus.WRONG_COMMAND_LINE)
+    except Interrupted as error:
+        return _fail(str(error), ExitStatus.INTERRUPTED)
+    except XaicmpError as error:
+        return _fail(str(error), ExitStatus.FAILED)
+    except BrokenPipeError:
+        # The reader has gone, as `head` does; keep the interpreter from flushing into the void.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.DONE
+    if status == ExitStatus.INTERRUPTED:
+        return _fail("interrupted", ExitStatus.INTERRUPTED)
+    return int(status or ExitStatus.DONE)
+
+
+def _fail(message: str, status: ExitStatus) -> int:
+    typer.echo(f"xaicmp: {' '.join(message.split())}", err=True)
+    return status
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,47 @@
+"""``xaicmp explain``: the maps themselves, and how far they agree on each image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xaicmp.cli.comparing import Session, check_output, remark, show_comparison
+from xaicmp.cli.options import Comparing, Format, FormatOption, with_options
+from xaicmp.core.errors import UsageError
+
+
+@with_options(Comparing)
+def command(
+    options: Comparing,
+    format: FormatOption = Format.table,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep the maps here, as arrays: .npz.",
+            metavar="FILE",
+            rich_help_panel="Output",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Explain images, and show for each how far the methods agree on it. Default: --n 100."""
+    from xaicmp.views.files import maps_file
+
+    if output and output.suffix.lower() != ".npz":
+        raise UsageError(f"--output {output}: the name must end in .npz")
+    check_output(output)
+    session = Session(options, default=100)
+    images, chosen = session.choose()
+    if output:
+        with maps_file(output, images, chosen, [method.name for method in session.methods]) as keep:
+            comparison = session.compare(images, chosen, keep)
+    else:
+        comparison = session.compare(images, chosen)
+    show_comparison(comparison, format, by_image=True)
+    if not output:
+        remark(options, "the maps were not kept; add --output maps.npz to keep them")
+
+
+command.__name__ = "explain"

@@ -1,0 +1,52 @@
+"""``xaicmp figure``: images and their explanations side by side."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xaicmp.cli.comparing import Session, check_output, remark, show_comparison
+from xaicmp.cli.options import Comparing, Format, FormatOption, with_options
+
+if TYPE_CHECKING:
+    from xaicmp.core.pipeline import Explanations
+
+
+class Style(str, Enum):
+    """How a map is drawn."""
+
+    overlay = "overlay"
+    map = "map"
+
+
+@with_options(Comparing)
+def command(
+    options: Comparing,
+    format: FormatOption = Format.table,
+    output: Annotated[
+        Path, typer.Option(help="The picture: .png, .pdf or .svg.", metavar="FILE", rich_help_panel="Output")
+    ] = Path("figure.png"),
+    style: Annotated[
+        Style, typer.Option(help="The map over the image, or by itself.", rich_help_panel="Output")
+    ] = Style.overlay,
+    dpi: Annotated[
+        int, typer.Option(min=20, max=1200, help="Pixels an inch.", rich_help_panel="Output")
+    ] = 150,
+) -> None:
+    """Draw images with their explanations, a row an image. Default: --n 6."""
+    from xaicmp.views.figures import check_name, images_figure, save
+
+    check_name(output)
+    check_output(output)
+    session = Session(options, default=6)
+    batches: list[Explanations] = []
+    comparison = session.compare(*session.choose(), batches.append)
+    save(images_figure(comparison, batches, style.value), output, dpi)
+    show_comparison(comparison, format, by_image=True)
+    remark(options, f"wrote {output}")
+
+
+command.__name__ = "figure"

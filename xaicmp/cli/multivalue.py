@@ -1,0 +1,70 @@
+"""Options that take several values: ``--ids 3 7 12``, which Click has not."""
+
+from __future__ import annotations
+
+import re
+
+import typer.core
+
+from xaicmp.core.errors import UsageError
+
+NEGATIVE_NUMBER = re.compile(r"-\d")
+
+
+class MultiValueCommand(typer.core.TyperCommand):
+    """A command without arguments whose repeatable options also take several values at once.
+
+    ``--ids 3 7 12`` is read as ``--ids 3 --ids 7 --ids 12``: every word up to the next option is a value.
+    """
+
+    def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]  # Click's own types moved into Typer
+        several = {
+            name
+            for parameter in self.params
+            if getattr(parameter, "multiple", False)
+            for name in parameter.opts
+        }
+        return super().parse_args(ctx, spread(args, several))
+
+
+def spread(arguments: list[str], several: set[str]) -> list[str]:
+    """Repeat each option in ``several`` before each of its values."""
+    result: list[str] = []
+    option, given = None, False
+    for position, word in enumerate(arguments):
+        if word == "--":
+            return result + arguments[position:]
+        if word.startswith("-") and not NEGATIVE_NUMBER.match(word):
+            if option and not given:
+                break
+            name, equals, _ = word.partition("=")
+            option, given = (name if name in several else None), bool(equals)
+            if option is None or equals:
+                result.append(word)
+        elif option:
+            result += [option, word]
+            given = True
+        else:
+            result.append(word)
+    if option and not given:
+        raise UsageError(f"{option} needs a value, or several: {option} A B C")
+    return result
+
+
+def parse_ids(words: list[str]) -> tuple[int, ...]:
+    """``["3", "7,12", "0-2"]`` to ``(3, 7, 12, 0, 1, 2)``.
+
+    Raises:
+        UsageError: a word that is neither an id nor a range of ids.
+    """
+    ids: list[int] = []
+    for word in ",".join(words).split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", word)
+        if not match:
+            raise UsageError(f"--ids {word!r}: ids count from 0; write 3 7 12, or 3,7,12, or 0-99")
+        first = int(match[1])
+        last = int(match[2] or first)
+        if last < first:
+            raise UsageError(f"--ids {word}: the range runs backwards; write {last}-{first}")
+        ids += range(first, last + 1)
+    return tuple(ids)

@@ -1,0 +1,363 @@
+"""``xaicmp train``: a CIFAR-10 classifier in a few epochs, and how far explanations of it agree."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from xaicmp.cli.comparing import Session, check_output, remark, selection_of, show_comparison
+from xaicmp.cli.options import (
+    IMAGES,
+    RUNNING,
+    Comparing,
+    Device,
+    Format,
+    Ids,
+    OnlyOption,
+    Quiet,
+    Seed,
+    with_options,
+)
+from xaicmp.core.errors import Interrupted, UsageError, XaicmpError
+
+if TYPE_CHECKING:
+    from xaicmp.core.distributed import Processes
+    from xaicmp.core.images import ImageSet
+    from xaicmp.core.models import Checkpoint
+    from xaicmp.core.training import Epoch, Recipe, Run, Step
+
+RECIPE, TRAINING = "Recipe (each replaces a value of --recipe)", "Training"
+
+
+class RecipeName(str, Enum):
+    """Recipes known by name."""
+
+    muon = "muon"
+    sgd = "sgd"
+    published = "published"
+
+
+class Schedule(str, Enum):
+    """The learning rate's way through the training."""
+
+    one_cycle = "one-cycle"
+    constant = "constant"
+
+
+class AutoPrecision(str, Enum):
+    """What the network computes in while it trains."""
+
+    auto = "auto"
+    float32 = "float32"
+    bf16 = "bf16"
+
+
+class Store(str, Enum):
+    """Type of the stored weights."""
+
+    float32 = "float32"
+    float16 = "float16"
+
+
+def changed(help: str, **limits: Any) -> Any:
+    """An option that replaces a value of the recipe."""
+    return typer.Option(help=help, rich_help_panel=RECIPE, show_default=False, **limits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The options of ``train``."""
+
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Passes over the training set.", rich_help_panel=TRAINING)
+    ] = 5
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to write. Default: checkpoints/resnet18.pt.",
+            metavar="PATH",
+            rich_help_panel=TRAINING,
+            show_default=False,
+        ),
+    ] = None
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that holds CIFAR-10, or a new one to download it into. Default: $XAICMP_DATA or the cache.",
+            metavar="FOLDER",
+            rich_help_panel=TRAINING,
+            show_default=False,
+        ),
+    ] = None
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on after the last epoch in the checkpoint.", rich_help_panel=TRAINING
+        ),
+    ] = False
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Only the first N images of each split: a quick try.",
+            metavar="N",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None
+    store: Annotated[Store, typer.Option(help="Type of the stored weights.", rich_help_panel=TRAINING)] = (
+        Store.float32
+    )
+    recipe: Annotated[
+        RecipeName,
+        typer.Option(
+            help="muon: the most accurate. sgd: one-cycle SGD. published: SGD at a constant rate.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = RecipeName.muon
+    lr: Annotated[float | None, changed("Highest learning rate.", min=0)] = None
+    momentum: Annotated[float | None, changed("Momentum.", min=0, max=1)] = None
+    weight_decay: Annotated[float | None, changed("Weight decay of what SGD updates.", min=0)] = None
+    batch_size: Annotated[int | None, changed("Images a step.", min=1)] = None
+    schedule: Annotated[Schedule | None, changed("Way of the learning rate.")] = None
+    label_smoothing: Annotated[
+        float | None, changed("Share of the target spread over all classes.", min=0, max=1)
+    ] = None
+    n: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Compare explanations of the first N images at the end; 0 for none. Default: 100.",
+            rich_help_panel=IMAGES,
+            show_default=False,
+        ),
+    ] = None
+    ids: Ids = None
+    only: OnlyOption = None
+    device: Device = "auto"
+    precision: Annotated[
+        AutoPrecision, typer.Option(help="auto: bf16 where the hardware has it.", rich_help_panel=RUNNING)
+    ] = AutoPrecision.auto
+    seed: Seed = 0
+    quiet: Quiet = False
+
+    def comparing(self, path: Path) -> Comparing:
+        """The comparison at the end."""
+        return Comparing(
+            checkpoint=path,
+            data=self.data,
+            n=self.n,
+            ids=self.ids,
+            only=self.only,
+            device=self.device,
+            seed=self.seed,
+            quiet=self.quiet,
+        )
+
+    def full_recipe(self) -> Recipe:
+        """The named recipe with the given values in place of its own."""
+        from xaicmp.core.training import RECIPES, Recipe
+
+        names = ("lr", "momentum", "weight_decay", "batch_size", "schedule", "label_smoothing")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        given = {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
+        return Recipe(**(asdict(RECIPES[self.recipe.value]) | given))
+
+
+@with_options(Training)
+def command(
+    options: Training,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the history here: .json or .csv.",
+            metavar="FILE",
+            rich_help_panel="Output",
+            show_default=False,
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw loss and accuracy here: .png, .pdf or .svg.",
+            metavar="FILE",
+            rich_help_panel="Output",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Train a ResNet-18 on CIFAR-10, then compare the methods on it."""
+    from xaicmp.core.devices import find_device
+    from xaicmp.core.distributed import processes
+
+    device = find_device(options.device)
+    with processes(device) as group:
+        path = _target(options)
+        _check_outputs(options, output, plot, path)
+        run = _run(options, device)
+        resume = _resumable(options, path)
+        images, test = _load(options)
+        history = _train(options, run, images, test, path, device, resume, group)
+        if group.rank == 0:
+            _write(history, output, plot)
+    if group.rank == 0 and options.n != 0:
+        session = Session(options.comparing(path), default=100)
+        show_comparison(session.compare(*session.choose()), Format.table, by_image=options.ids is not None)
+
+
+command.__name__ = "train"
+
+
+def _target(options: Training) -> Path:
+    from xaicmp.core.models import DEFAULT
+
+    if options.checkpoint is None:
+        try:
+            DEFAULT.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise XaicmpError(
+                f"cannot create the folder {DEFAULT.parent}: {error.strerror}; name another place with --checkpoint"
+            ) from error
+    return options.checkpoint or DEFAULT
+
+
+def _check_outputs(options: Training, output: Path | None, plot: Path | None, path: Path) -> None:
+    if options.n != 0:
+        selection_of(options.comparing(path), default=100)
+    if output and output.suffix.lower() not in (".json", ".csv"):
+        raise UsageError(f"--output {output}: the name must end in .json, .csv")
+    if plot:
+        from xaicmp.views.figures import check_name
+
+        check_name(plot)
+    for each in (path, output, plot):
+        check_output(each)
+
+
+def _run(options: Training, device: Any) -> Run:
+    from xaicmp.core.devices import has_bf16
+    from xaicmp.core.training import Run
+
+    precision = options.precision.value
+    if precision == "auto":
+        precision = "bf16" if has_bf16(device) else "float32"
+    return Run(options.full_recipe(), options.epochs, options.seed, precision)  # type: ignore[arg-type]
+
+
+def _resumable(options: Training, path: Path) -> Checkpoint | None:
+    from xaicmp.core.models import load_checkpoint
+
+    if not options.resume:
+        return None
+    if not path.exists():
+        remark(options, f"there is no {path} yet; starting at the first epoch")
+        return None
+    return load_checkpoint(path)
+
+
+def _load(options: Training) -> tuple[ImageSet, ImageSet]:
+    from xaicmp.core.images import load_cifar10
+
+    images, test = load_cifar10("train", options.data), load_cifar10("test", options.data)
+    if not (images.verified and test.verified):
+        remark(options, f"{images.name}: the files' checksums are not the official ones")
+    if options.limit:
+        return images.first(options.limit), test.first(options.limit)
+    return images, test
+
+
+def _train(
+    options: Training,
+    run: Run,
+    images: ImageSet,
+    test: ImageSet,
+    path: Path,
+    device: Any,
+    resume: Checkpoint | None,
+    group: Processes,
+) -> list[Epoch]:
+    import torch
+
+    from xaicmp.core.training import Epoch, train
+
+    display = _Display(run, quiet=options.quiet, silent=group.rank > 0)
+    try:
+        with display:
+            checkpoint = train(
+                run,
+                images,
+                test,
+                path,
+                device=device,
+                store=getattr(torch, options.store.value),
+                resume=resume,
+                processes=group,
+                on_step=display.step,
+                on_epoch=display.epoch,
+            )
+    except KeyboardInterrupt as error:
+        kept = f"; {path} holds the epochs that are done" if display.epochs else ""
+        raise Interrupted(f"stopped{kept}; go on with the same command and --resume") from error
+    return [Epoch(**epoch) for epoch in checkpoint.metadata["history"]]
+
+
+def _write(history: list[Epoch], output: Path | None, plot: Path | None) -> None:
+    if output:
+        from xaicmp.views.files import history_text, write
+
+        write(output, history_text(history, output.suffix.lower()))
+    if plot:
+        from xaicmp.views.figures import history_figure, save
+
+        save(history_figure(history), plot, dpi=150)
+
+
+class _Display:
+    """A live bar on stderr while an epoch runs, and a row of the table on stdout when it ends."""
+
+    def __init__(self, run: Run, *, quiet: bool, silent: bool) -> None:
+        self.console = Console(file=sys.stderr)
+        self.hidden = quiet or silent or not self.console.is_terminal
+        self.silent = silent
+        self.run = run
+        self.epochs: list[Epoch] = []
+        self.bar = self._bar()
+
+    def __enter__(self) -> _Display:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def _bar(self) -> Progress:
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TimeRemainingColumn())
+        return Progress(*columns, console=self.console, transient=True, disable=self.hidden)
+
+    def step(self, step: Step) -> None:
+        if self.hidden:
+            return
+        if not self.bar.tasks:
+            self.bar.add_task("", total=step.batches * (step.epochs - step.epoch + 1))
+        self.bar.update(
+            self.bar.tasks[0].id,
+            completed=step.batch,
+            description=f"epoch {step.epoch}/{step.epochs}  batch {step.batch}/{step.batches}  "
+            f"loss {step.loss:.3f}  accuracy {100 * step.accuracy:.1f}%  {step.images_per_second:.0f} images/s",
+        )
+
+    def epoch(self, epoch: Epoch) -> None:
+        from xaicmp.views.tables import epochs_table
+
+        self.bar.stop()
+        if not self.silent:
+            Console().print(epochs_table([epoch], header=not self.epochs))
+        self.epochs.append(epoch)
+        self.bar = self._bar()
+        self.bar.start()

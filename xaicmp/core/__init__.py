@@ -1,0 +1,1 @@
+"""The science. Knows nothing of the command line, tables or figures."""

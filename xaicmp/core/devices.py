@@ -1,0 +1,41 @@
+"""Where the arithmetic runs, and in what precision."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from xaicmp.core.errors import XaicmpError
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["float32", "bf16"]
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """The device called ``name``; ``auto`` is the first of CUDA, MPS and CPU that is there.
+
+    Raises:
+        XaicmpError: this machine (or this build of torch) has no such device.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, available in there.items() if available)
+    if not there.get(name.split(":")[0], False):
+        raise XaicmpError(f"--device {name}: there is none on this machine; use --device auto")
+    return torch.device(name)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is computed in hardware on ``device``, and so is faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """A context in which the model computes in ``precision``."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -1,0 +1,224 @@
+"""Where images come from, and which of them are meant.
+
+CIFAR-10 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009) is read from a
+folder in torchvision's layout (``cifar-10-batches-py``) or the official binary layout
+(``cifar-10-batches-bin``), or downloaded. The first 1,000 test images travel inside the package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tarfile
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xaicmp.core.errors import UsageError, XaicmpError
+
+Split = Literal["train", "test"]
+Only = Literal["correct", "wrong", "all"]
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+MEAN = (0.4914, 0.4822, 0.4465)
+STD = (0.2470, 0.2435, 0.2616)
+
+PICKLED, BINARY, ARCHIVE = "cifar-10-batches-py", "cifar-10-batches-bin", "cifar-10-python.tar.gz"
+RECORDS = 10_000
+RECORD_BYTES = 1 + 3 * 32 * 32
+FILES: dict[Split, tuple[str, ...]] = {
+    "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+    "test": ("test_batch.bin",),
+}
+# The release publishes an MD5 sum of its archive only; these sums of the files in it are those that
+# MXNet's CIFAR10 data set has carried since 2017.
+OFFICIAL_SHA1 = {
+    "data_batch_1.bin": "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
+    "data_batch_2.bin": "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
+    "data_batch_3.bin": "1dd00a74ab1d17a6e7d73e185b69dbf31242f295",
+    "data_batch_4.bin": "aab85764eb3584312d3c7f65fd2fd016e36a258e",
+    "data_batch_5.bin": "26e2849e66a845b7f1e4614ae70f4889ae604628",
+    "test_batch.bin": "67eb016db431130d61cd03c7ad570b013799c88c",
+}
+SAMPLE_SIZE = 1_000
+SAMPLE_SHA256 = "30904477a5fe7f0655e398dd2d27b9bf253857adcb2ec728f474a6b4a9c4774c"
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images in data-set order; an image's id is its row.
+
+    Attributes:
+        name: of the data set.
+        split: ``"train"`` or ``"test"``.
+        verified: whether the files' checksums are the official ones.
+        pixels: uint8 tensor ``(N, 3, H, W)``, RGB, 0 to 255.
+        labels: int64 tensor ``(N,)``, an index into ``classes``.
+        classes: the names of the classes.
+        sample: whether this is the part of the data set that ships in the package.
+    """
+
+    name: str
+    split: Split
+    verified: bool
+    pixels: Tensor
+    labels: Tensor
+    classes: tuple[str, ...] = CLASSES
+    sample: bool = False
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, count: int) -> ImageSet:
+        """The first ``count`` images, as a set of their own."""
+        return ImageSet(
+            self.name, self.split, self.verified, self.pixels[:count], self.labels[:count], self.classes
+        )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which images: the first ``n`` that ``only`` admits, or exactly those in ``ids``, in that order.
+
+    Raises:
+        UsageError: both or neither of ``n`` and ``ids``, ``n`` below 1, an id below 0.
+    """
+
+    n: int | None = None
+    ids: tuple[int, ...] | None = None
+    only: Only = "correct"
+
+    def __post_init__(self) -> None:
+        if (self.n is None) == (self.ids is None):
+            raise UsageError("give either --n or --ids, not both")
+        if self.n is not None and self.n < 1:
+            raise UsageError(f"--n {self.n}: ask for at least 1 image")
+        if self.ids is not None:
+            if not self.ids:
+                raise UsageError("--ids names no image; give one or more, as in --ids 3 7 12")
+            if min(self.ids) < 0:
+                raise UsageError(f"--ids {min(self.ids)}: ids count from 0")
+
+    def fits(self, size: int) -> bool:
+        """Whether the first ``size`` images may suffice (with ``n``, the model has the last word)."""
+        return max(self.ids) < size if self.ids is not None else (self.n or 0) <= size
+
+
+def load_sample() -> ImageSet:
+    """The first 1,000 CIFAR-10 test images, from inside the package.
+
+    Raises:
+        XaicmpError: the file in the installation is damaged.
+    """
+    with as_file(files("xaicmp") / "sample" / "cifar10-test-1000.npz") as path:
+        if hashlib.sha256(path.read_bytes()).hexdigest() != SAMPLE_SHA256:
+            raise XaicmpError(f"{path} is damaged; install xaicmp again")
+        with np.load(path, allow_pickle=False) as arrays:
+            return ImageSet(
+                "CIFAR-10",
+                "test",
+                True,
+                torch.from_numpy(arrays["pixels"]),
+                torch.from_numpy(arrays["labels"]).long(),
+                sample=True,
+            )
+
+
+def cache_folder() -> Path:
+    """Where downloaded data is kept: ``$XAICMP_DATA``, else the user's cache folder."""
+    if folder := os.environ.get("XAICMP_DATA"):
+        return Path(folder)
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "xaicmp"
+
+
+def load_cifar10(split: Split, folder: Path | None = None, *, download: bool = True) -> ImageSet:
+    """CIFAR-10 from ``folder`` (or the one above the data files), else from the cache folder.
+
+    Args:
+        split: which part of the data set.
+        folder: a folder that holds CIFAR-10 in either layout, or a new or empty one to download into.
+        download: fetch the data set (170 MB) when the folder has none.
+
+    Raises:
+        XaicmpError: no data there, files cut short or damaged, or no way to download.
+    """
+    root = cache_folder() if folder is None else folder
+    for candidate in (root, root / BINARY):
+        if any((candidate / name).is_file() for names in FILES.values() for name in names):
+            return _load_binary(candidate, split)
+    if root.name == PICKLED and root.is_dir():
+        return _load_pickled(root.parent, split)
+    if (root / PICKLED).is_dir() and not (download and (root / ARCHIVE).exists()):
+        return _load_pickled(root, split)
+    if not download:
+        raise XaicmpError(
+            f"no CIFAR-10 in {root}; give --data FOLDER: one that holds it, or a new one to download it into"
+        )
+    if root.exists() and not root.is_dir():
+        raise XaicmpError(f"{root} is not a folder; --data names the folder that holds CIFAR-10")
+    if folder is not None and root.is_dir() and any(root.iterdir()) and not (root / ARCHIVE).exists():
+        raise XaicmpError(
+            f"no CIFAR-10 in {root} (looked for {BINARY} and {PICKLED}); name the folder that holds it, "
+            "or a new one to download it into"
+        )
+    _download(root)
+    return _load_pickled(root, split)
+
+
+def _load_binary(folder: Path, split: Split) -> ImageSet:
+    arrays, verified = [], True
+    for name in FILES[split]:
+        path = folder / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise XaicmpError(f"cannot read {path}: {error.strerror}; put the file there") from error
+        if len(content) != RECORDS * RECORD_BYTES:
+            raise XaicmpError(
+                f"{path} has {len(content):,} bytes where CIFAR-10 has {RECORDS * RECORD_BYTES:,}; fetch it again"
+            )
+        verified &= hashlib.sha1(content, usedforsecurity=False).hexdigest() == OFFICIAL_SHA1[name]
+        arrays.append(np.frombuffer(content, dtype=np.uint8).reshape(RECORDS, RECORD_BYTES))
+    records = np.concatenate(arrays)
+    if records[:, 0].max() >= len(CLASSES):
+        raise XaicmpError(f"{folder} holds labels above 9: not CIFAR-10; fetch it again")
+    pixels = torch.from_numpy(np.ascontiguousarray(records[:, 1:]).reshape(-1, 3, 32, 32))
+    return ImageSet("CIFAR-10", split, verified, pixels, torch.from_numpy(records[:, 0].astype(np.int64)))
+
+
+def _load_pickled(root: Path, split: Split) -> ImageSet:
+    from torchvision.datasets import CIFAR10
+
+    try:
+        # Compares every file's MD5 sum before it unpickles any.
+        data = CIFAR10(str(root), train=split == "train", download=False)
+    except RuntimeError as error:
+        raise XaicmpError(
+            f"{root / PICKLED} is incomplete or damaged (MD5 sums differ), so it was not opened; fetch it again"
+        ) from error
+    pixels = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
+    return ImageSet("CIFAR-10", split, True, pixels, torch.tensor(data.targets))
+
+
+def _download(root: Path) -> None:
+    from torchvision.datasets import CIFAR10
+
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        CIFAR10(str(root), download=True)
+    except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
+        raise XaicmpError(
+            f"could not download CIFAR-10 into {root} ({error}); run again to go on, or give --data FOLDER with a copy"
+        ) from error

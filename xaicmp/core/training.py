@@ -1,0 +1,448 @@
+"""Training a classifier on CIFAR-10 in a few epochs, resumable at each."""
+
+from __future__ import annotations
+
+import copy
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+
+from xaicmp.core.augmentation import Batches
+from xaicmp.core.devices import Precision, autocast
+from xaicmp.core.distributed import ALONE, Processes
+from xaicmp.core.errors import UsageError, XaicmpError
+from xaicmp.core.images import MEAN, STD, ImageSet
+from xaicmp.core.models import (
+    ARCHITECTURES,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    stored_weights,
+)
+from xaicmp.core.optimisation import Optimiser, schedule
+
+AVERAGING_STRIDE = 5
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        optimiser: ``"muon"`` (Muon on the filters, SGD on the rest) or ``"sgd"``.
+        lr: the highest learning rate.
+        momentum, nesterov, weight_decay: see ``Optimiser``.
+        batch_size: images a step, over all processes.
+        schedule: ``"one-cycle"`` or ``"constant"``, see ``schedule``.
+        warmup: share of the training over which one-cycle rises.
+        label_smoothing: share of the target spread evenly over the classes.
+        crop, padding, flip: see ``Batches``.
+        whiten: start the first convolution as a whitening of 3x3 patches (Page, 2019).
+        average: decay a step of the running average of the weights that is evaluated and kept; 0 for none.
+    """
+
+    optimiser: str = "muon"
+    lr: float = 0.05
+    momentum: float = 0.85
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    batch_size: int = 128
+    schedule: str = "one-cycle"
+    warmup: float = 0.05
+    label_smoothing: float = 0.1
+    crop: int = 2
+    padding: str = "reflect"
+    flip: str = "alternating"
+    whiten: bool = True
+    average: float = 0.99
+
+
+_SGD = Recipe(
+    optimiser="sgd",
+    lr=0.1,
+    momentum=0.9,
+    nesterov=False,
+    warmup=0.3,
+    label_smoothing=0.0,
+    crop=4,
+    padding="zero",
+    flip="random",
+    whiten=False,
+    average=0.0,
+)
+RECIPES = {
+    "muon": Recipe(),
+    "sgd": _SGD,
+    "published": Recipe(**{**asdict(_SGD), "schedule": "constant"}),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far the training is: means since the epoch began, over this process's images."""
+
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    loss: float
+    accuracy: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to; the test accuracy is that of the weights as they are stored."""
+
+    epoch: int
+    loss: float
+    train_accuracy: float
+    test_accuracy: float
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a training is determined by, but for the images.
+
+    Attributes:
+        recipe: how the network is trained.
+        epochs: passes over the training set.
+        seed: of the initial weights and of every draw.
+        precision: what the network computes in while it trains.
+        architecture: a name in ``ARCHITECTURES``.
+    """
+
+    recipe: Recipe
+    epochs: int
+    seed: int = 0
+    precision: Precision = "float32"
+    architecture: str = "resnet18-cifar"
+
+
+def train(
+    run: Run,
+    images: ImageSet,
+    test: ImageSet,
+    path: Path,
+    *,
+    device: torch.device,
+    store: torch.dtype = torch.float32,
+    resume: Checkpoint | None = None,
+    processes: Processes = ALONE,
+    on_step: Callable[[Step], None] = lambda step: None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> Checkpoint:
+    """Train a network and write it to ``path`` after every epoch.
+
+    Args:
+        run: what to train, and how.
+        images, test: the training set, and what the accuracy is measured on.
+        path: the checkpoint; until the last epoch it also holds what ``resume`` needs.
+        device: where to train.
+        store: type of the stored weights.
+        resume: a checkpoint of the same run to go on from.
+        processes: this process among those that train together.
+        on_step, on_epoch: told of each step and epoch.
+
+    Returns:
+        The checkpoint as it was written last.
+
+    Raises:
+        XaicmpError: the loss exploded or is not a number, or ``path`` cannot be written.
+        KeyboardInterrupt: after the current batch, when the user asks to stop.
+    """
+    trainer = _Trainer(run, images, device, processes)
+    history: list[Epoch] = []
+    if resume is not None:
+        history = trainer.restore(resume, path)
+    with _interrupts() as interrupted:
+        for number in range(len(history), run.epochs):
+            started = time.perf_counter()
+            loss, accuracy = trainer.epoch(number, on_step, interrupted)
+            seconds = time.perf_counter() - started
+            last = number + 1 == run.epochs
+            kept = trainer.stored(store)
+            precision = "float32" if last else run.precision
+            by_class = class_accuracy(kept, test, device, precision, processes)
+            history.append(
+                Epoch(number + 1, loss, accuracy, by_class.overall, seconds, len(images) / seconds)
+            )
+            if processes.rank == 0:
+                save_checkpoint(
+                    path,
+                    kept,
+                    _metadata(run, images, test, history, by_class, store, processes.world),
+                    dtype=store,
+                    training=None if last else trainer.state(),
+                )
+            on_epoch(history[-1])
+    return load_checkpoint(path)
+
+
+class _Trainer:
+    """The network, its optimiser and the running average of its weights."""
+
+    def __init__(self, run: Run, images: ImageSet, device: torch.device, processes: Processes) -> None:
+        recipe = run.recipe
+        if recipe.batch_size < processes.world:
+            raise UsageError(
+                f"--batch-size {recipe.batch_size}: there are {processes.world} processes to share it"
+            )
+        self.run, self.device, self.processes = run, device, processes
+        # Ten times the loss of guessing.
+        self.highest_loss = 10 * math.log(len(images.classes))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            model = ARCHITECTURES[run.architecture](len(images.classes))
+        whitened = _whiten(model, images) if recipe.whiten else ()
+        self.model = model.to(device).to(memory_format=torch.channels_last).train()
+        self.averaged = copy.deepcopy(self.model) if recipe.average else None
+        self.optimiser = Optimiser(
+            self.model,
+            recipe.optimiser,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov,
+            spare=whitened,
+        )
+        # In several processes each sees the gradient of the whole batch.
+        self.replica = (
+            DistributedDataParallel(self.model, broadcast_buffers=False)
+            if processes.world > 1
+            else self.model
+        )
+        self.batches = Batches(
+            images,
+            MEAN,
+            STD,
+            batch_size=recipe.batch_size,
+            crop=recipe.crop,
+            padding=recipe.padding,
+            flip=recipe.flip,
+            seed=run.seed,
+            device=device,
+            rank=processes.rank,
+            world=processes.world,
+        )
+
+    def epoch(
+        self, number: int, on_step: Callable[[Step], None], interrupted: threading.Event
+    ) -> tuple[float, float]:
+        """Train through one epoch; returns the mean loss and accuracy over its images."""
+        recipe, steps = self.run.recipe, len(self.batches)
+        # On a GPU, reading a value waits for it: look only now and then.
+        stride = 25 if self.device.type == "cuda" else 1
+        totals = torch.zeros(3, device=self.device)
+        started = time.perf_counter()
+        for index, (inputs, labels, weight) in enumerate(self.batches.epoch(number)):
+            with autocast(self.device, self.run.precision):
+                logits = self.replica(inputs)
+            loss = cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+            self.model.zero_grad()
+            (loss * weight).backward()
+            share = (number * steps + index) / (self.run.epochs * steps)
+            self.optimiser.step(schedule(recipe.schedule, share, recipe.warmup))
+            if self.averaged is not None and ((index + 1) % AVERAGING_STRIDE == 0 or index + 1 == steps):
+                # Early on the average is that of fewer steps, so that the initial weights leave it soon.
+                update = (number * steps + index) // AVERAGING_STRIDE
+                self._average(min(recipe.average**AVERAGING_STRIDE, (1 + update) / (10 + update)))
+            with torch.no_grad():
+                count = len(labels)
+                right = (logits.argmax(dim=1) == labels).sum()
+                totals += torch.stack([loss * count, right, torch.tensor(float(count), device=self.device)])
+            if (index + 1) % stride == 0 or index + 1 == steps:
+                self._report(number, index + 1, loss, totals, time.perf_counter() - started, on_step)
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+        totals = self.processes.sum(totals)
+        return float(totals[0] / totals[2]), float(totals[1] / totals[2])
+
+    def stored(self, dtype: torch.dtype) -> nn.Module:
+        """The network as a reader of the checkpoint will find it: averaged, and rounded to ``dtype``."""
+        source = self.averaged if self.averaged is not None else self.model
+        self.processes.average_buffers(source)
+        kept = copy.deepcopy(source).eval()
+        kept.load_state_dict(stored_weights(source, dtype))
+        return kept
+
+    def state(self) -> dict[str, Any]:
+        """What ``restore`` takes."""
+        return {
+            "run": asdict(self.run),
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged is not None else None,
+            "optimiser": self.optimiser.state(),
+        }
+
+    def restore(self, checkpoint: Checkpoint, path: Path) -> list[Epoch]:
+        """Go on from ``checkpoint``; returns the epochs that lie behind it."""
+        state = checkpoint.training
+        if state is None:
+            raise UsageError(f"the training in {path} is complete; leave out --resume to train anew")
+        if state["run"] != asdict(self.run):
+            raise UsageError(f"{path} holds a training of another recipe; leave out --resume to train anew")
+        self.model.load_state_dict(state["model"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.optimiser.restore(state["optimiser"])
+        return [Epoch(**epoch) for epoch in checkpoint.metadata["history"]]
+
+    @torch.no_grad()
+    def _average(self, decay: float) -> None:
+        assert self.averaged is not None
+        for mean, value in zip(
+            self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True
+        ):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
+
+    def _report(
+        self,
+        number: int,
+        batch: int,
+        loss: Tensor,
+        totals: Tensor,
+        seconds: float,
+        on_step: Callable[[Step], None],
+    ) -> None:
+        latest = float(loss)
+        if not latest < self.highest_loss:
+            raise XaicmpError(
+                f"the training diverged (loss {latest:.3g} in epoch {number + 1}, batch {batch}); "
+                "try a lower --lr, or --precision float32; the last good checkpoint is kept"
+            )
+        summed, right, count = totals.tolist()
+        on_step(
+            Step(
+                number + 1,
+                self.run.epochs,
+                batch,
+                len(self.batches),
+                summed / count,
+                right / count,
+                count * self.processes.world / seconds,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class ClassAccuracy:
+    """Images classified correctly, and images, by class: ``(C,)`` each."""
+
+    correct: Tensor
+    count: Tensor
+
+    @property
+    def overall(self) -> float:
+        """Share of all images."""
+        return float(self.correct.sum() / self.count.sum())
+
+
+@torch.inference_mode()
+def class_accuracy(
+    model: nn.Module,
+    images: ImageSet,
+    device: torch.device,
+    precision: Precision = "float32",
+    processes: Processes = ALONE,
+    batch_size: int = 250,
+) -> ClassAccuracy:
+    """How many images of each class ``model``, in eval mode on ``device``, classifies correctly."""
+    totals = torch.zeros(2, len(images.classes), dtype=torch.int64, device=device)
+    mean, std = (255 * torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (MEAN, STD))
+    for rows in torch.arange(len(images)).tensor_split(processes.world)[processes.rank].split(batch_size):
+        labels = images.labels[rows].to(device)
+        inputs = (images.pixels[rows].to(device).float() - mean) / std
+        with autocast(device, precision):
+            right = model(inputs.contiguous(memory_format=torch.channels_last)).argmax(dim=1) == labels
+        totals[0] += labels[right].bincount(minlength=totals.shape[1])
+        totals[1] += labels.bincount(minlength=totals.shape[1])
+    correct, count = processes.sum(totals).cpu()
+    return ClassAccuracy(correct, count)
+
+
+@torch.no_grad()
+def _whiten(model: nn.Module, images: ImageSet, count: int = 5_000) -> tuple[str, ...]:
+    """Start the first convolution as a whitening of the patches it sees, each filter with its negative.
+
+    As in D. Page, "How to Train Your ResNet", 2019, from the first ``count`` images; what filters are left
+    over stay random. Returns the name of the weight.
+    """
+    name, weight = next((name, value) for name, value in model.named_parameters() if value.ndim == 4)
+    filters, (height, width) = weight[0].numel(), weight.shape[2:]
+    mean, std = (255 * torch.tensor(values).view(1, -1, 1, 1) for values in (MEAN, STD))
+    pixels = (images.pixels[:count].float() - mean) / std
+    patches = pixels.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, filters)
+    variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+    whitening = (directions / (variances + 5e-4).sqrt()).T.reshape(-1, *weight.shape[1:])
+    signed = torch.cat([whitening, -whitening])[: len(weight)]
+    rest = weight[len(signed) :]
+    rest *= whitening.flatten(1).norm(dim=1).square().mean().sqrt() / rest.flatten(1).norm(dim=1).view(
+        -1, 1, 1, 1
+    )
+    weight[: len(signed)] = signed
+    return (name,)
+
+
+def _metadata(
+    run: Run,
+    images: ImageSet,
+    test: ImageSet,
+    history: list[Epoch],
+    by_class: ClassAccuracy,
+    store: torch.dtype,
+    world: int,
+) -> dict[str, Any]:
+    return {
+        "architecture": run.architecture,
+        "classes": list(images.classes),
+        "mean": list(MEAN),
+        "std": list(STD),
+        "epochs": len(history),
+        "recipe": asdict(run.recipe),
+        "precision": run.precision,
+        "seed": run.seed,
+        "processes": world,
+        "stored_as": str(store).removeprefix("torch."),
+        "test_accuracy": by_class.overall,
+        "test_accuracy_by_class": (by_class.correct / by_class.count).tolist(),
+        "data": {
+            "name": images.name,
+            "verified": images.verified and test.verified,
+            "training_images": len(images),
+            "test_images": len(test),
+        },
+        "versions": {name: version(name) for name in ("xaicmp", "torch", "torchvision")},
+        "history": [asdict(epoch) for epoch in history],
+    }
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Turn Ctrl-C into an event, so that the batch at hand is finished."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,95 @@
+"""Rich tables of a comparison and of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from xaicmp.core.agreement import STATISTICS
+from xaicmp.core.attribution import METHODS
+from xaicmp.core.pipeline import Comparison
+from xaicmp.core.training import Epoch
+from xaicmp.views.files import caption, decimals, name_pair, provenance, spread
+
+WIDEST = 3
+"""Pairs that fit beside an image's columns at 80 characters; more are listed below one another."""
+
+
+def pairs_table(comparison: Comparison) -> RenderableType:
+    """The published table: a row a pair, mean ± std of each statistic."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Pair")
+    for statistic in STATISTICS:
+        table.add_column(statistic.title(comparison.top), justify="right", no_wrap=True)
+    for pair in comparison.pairs:
+        table.add_row(
+            name_pair(pair), *(spread(comparison, statistic.name, pair) for statistic in STATISTICS)
+        )
+    return Group(table, Text(caption(comparison), style="dim"))
+
+
+def images_table(comparison: Comparison) -> RenderableType:
+    """A row an image: what it is, what it was taken for, and how far each pair agrees on it."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("id", justify="right")
+    table.add_column("label")
+    table.add_column("predicted")
+    table.add_column("conf.", justify="right")
+    pairs = comparison.pairs
+    wide = len(pairs) <= WIDEST
+    if wide:
+        for pair in pairs:
+            a, b = (METHODS[name].title for name in pair)
+            table.add_column(f"{a}\nvs {b}", justify="right", no_wrap=True)
+    else:
+        table.add_column("pair")
+        for statistic in STATISTICS:
+            table.add_column(statistic.title(comparison.top), justify="right")
+    for row in range(len(comparison.chosen)):
+        image = _image_cells(comparison, row)
+        values = {pair: _values(comparison, pair, row) for pair in pairs}
+        if wide:
+            table.add_row(*image, *(" / ".join(cells) for cells in values.values()))
+        else:
+            for index, (pair, cells) in enumerate(values.items()):
+                table.add_row(*(image if index == 0 else [""] * 4), name_pair(pair), *cells)
+    titles = " / ".join(statistic.title(comparison.top) for statistic in STATISTICS)
+    how = f"{titles} of each pair. " if wide else ""
+    return Group(table, Text(f"{how}✗ marks a wrong prediction. {provenance(comparison)}", style="dim"))
+
+
+def _image_cells(comparison: Comparison, row: int) -> list[RenderableType]:
+    chosen, classes = comparison.chosen, comparison.images.classes
+    predicted = classes[chosen.predicted[row]]
+    wrong = chosen.predicted[row] != chosen.labels[row]
+    return [
+        str(chosen.ids[row]),
+        classes[chosen.labels[row]],
+        Text(f"{predicted} ✗", style="red") if wrong else predicted,
+        f"{chosen.confidence[row]:.3f}",
+    ]
+
+
+def _values(comparison: Comparison, pair: tuple[str, str], row: int) -> list[str]:
+    return [decimals(comparison.scores.values[statistic.name][pair][row]) for statistic in STATISTICS]
+
+
+def epochs_table(epochs: Sequence[Epoch], *, header: bool = True) -> Table:
+    """A row an epoch, in columns of fixed width, so that rows printed one by one make one table."""
+    table = Table(box=box.SIMPLE_HEAD if header else None, pad_edge=False, show_header=header)
+    for title in ("Epoch", "Loss", "Train acc.", "Test acc.", "Seconds", "Images/s"):
+        table.add_column(title, justify="right", width=10)
+    for epoch in epochs:
+        table.add_row(
+            str(epoch.epoch),
+            f"{epoch.loss:.4f}",
+            f"{100 * epoch.train_accuracy:.2f}%",
+            f"{100 * epoch.test_accuracy:.2f}%",
+            f"{epoch.seconds:.1f}",
+            f"{epoch.images_per_second:.0f}",
+        )
+    return table
