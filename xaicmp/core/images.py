@@ -11,6 +11,8 @@ import hashlib
 import os
 import sys
 import tarfile
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -20,16 +22,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xaicmp.core.download import fetch, md5_of
 from xaicmp.core.errors import UsageError, XaicmpError
 
 Split = Literal["train", "test"]
 Only = Literal["correct", "wrong", "all"]
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 
 PICKLED, BINARY, ARCHIVE = "cifar-10-batches-py", "cifar-10-batches-bin", "cifar-10-python.tar.gz"
+PART = f"{ARCHIVE}.part"
+URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
+ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
+DOWNLOADING = "downloading CIFAR-10 (MB)"
 RECORDS = 10_000
 RECORD_BYTES = 1 + 3 * 32 * 32
 FILES: dict[Split, tuple[str, ...]] = {
@@ -143,38 +157,64 @@ def cache_folder() -> Path:
     return base / "xaicmp"
 
 
-def load_cifar10(split: Split, folder: Path | None = None, *, download: bool = True) -> ImageSet:
+def load_cifar10(
+    split: Split,
+    folder: Path | None = None,
+    *,
+    download: bool = True,
+    progress: Progress = no_progress,
+) -> ImageSet:
     """CIFAR-10 from ``folder`` (or the one above the data files), else from the cache folder.
 
     Args:
         split: which part of the data set.
         folder: a folder that holds CIFAR-10 in either layout, or a new or empty one to download into.
         download: fetch the data set (170 MB) when the folder has none.
+        progress: told how far the download is.
 
     Raises:
         XaicmpError: no data there, files cut short or damaged, or no way to download.
     """
     root = cache_folder() if folder is None else folder
-    for candidate in (root, root / BINARY):
-        if any((candidate / name).is_file() for names in FILES.values() for name in names):
-            return _load_binary(candidate, split)
-    if root.name == PICKLED and root.is_dir():
-        return _load_pickled(root.parent, split)
-    if (root / PICKLED).is_dir() and not (download and (root / ARCHIVE).exists()):
-        return _load_pickled(root, split)
+    try:
+        found = _find(root)
+        fresh = _to_download_into(root) or folder is None
+    except OSError as error:
+        raise XaicmpError(f"cannot read {root}: {error.strerror}; give --data another folder") from error
+    if found is not None:
+        return (_load_binary if found.name != PICKLED else _load_pickled)(found, split)
     if not download:
         raise XaicmpError(
             f"no CIFAR-10 in {root}; give --data FOLDER: one that holds it, or a new one to download it into"
         )
-    if root.exists() and not root.is_dir():
-        raise XaicmpError(f"{root} is not a folder; --data names the folder that holds CIFAR-10")
-    if folder is not None and root.is_dir() and any(root.iterdir()) and not (root / ARCHIVE).exists():
+    if not fresh:
         raise XaicmpError(
             f"no CIFAR-10 in {root} (looked for {BINARY} and {PICKLED}); name the folder that holds it, "
             "or a new one to download it into"
         )
-    _download(root)
-    return _load_pickled(root, split)
+    _download(root, progress)
+    return _load_pickled(root / PICKLED, split)
+
+
+def _find(root: Path) -> Path | None:
+    """The folder with the data files, ``root`` itself or in it."""
+    for folder in (root, root / BINARY):
+        if any((folder / name).is_file() for names in FILES.values() for name in names):
+            return folder
+    # torchvision finds its folder by name, which `--data .` does not show.
+    for folder in (root, root / PICKLED, root.resolve()):
+        if folder.name == PICKLED and folder.is_dir():
+            return folder
+    return None
+
+
+def _to_download_into(root: Path) -> bool:
+    """Whether ``root`` is a new or empty folder, or one with an archive to go on with."""
+    if not root.exists():
+        return True
+    if not root.is_dir():
+        raise XaicmpError(f"{root} is not a folder; --data names the folder that holds CIFAR-10")
+    return not any(root.iterdir()) or any((root / name).is_file() for name in (ARCHIVE, PART))
 
 
 def _load_binary(folder: Path, split: Split) -> ImageSet:
@@ -198,27 +238,47 @@ def _load_binary(folder: Path, split: Split) -> ImageSet:
     return ImageSet("CIFAR-10", split, verified, pixels, torch.from_numpy(records[:, 0].astype(np.int64)))
 
 
-def _load_pickled(root: Path, split: Split) -> ImageSet:
+def _load_pickled(folder: Path, split: Split) -> ImageSet:
     from torchvision.datasets import CIFAR10
 
     try:
         # Compares every file's MD5 sum before it unpickles any.
-        data = CIFAR10(str(root), train=split == "train", download=False)
+        data = CIFAR10(str(folder.parent), train=split == "train", download=False)
     except RuntimeError as error:
         raise XaicmpError(
-            f"{root / PICKLED} is incomplete or damaged (MD5 sums differ), so it was not opened; fetch it again"
+            f"{folder} is incomplete or damaged (MD5 sums differ), so it was not opened; "
+            "remove it and fetch it again"
         ) from error
+    except OSError as error:
+        raise XaicmpError(f"cannot read {folder}: {error.strerror}; give --data another folder") from error
     pixels = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
     return ImageSet("CIFAR-10", split, True, pixels, torch.tensor(data.targets))
 
 
-def _download(root: Path) -> None:
-    from torchvision.datasets import CIFAR10
-
+def _download(root: Path, progress: Progress) -> None:
+    """Put the folder ``PICKLED`` into ``root``, complete or not at all; what was fetched of it is kept."""
+    created = not root.exists()
+    own, part = root / ARCHIVE, root / PART
     try:
         root.mkdir(parents=True, exist_ok=True)
-        CIFAR10(str(root), download=True)
-    except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
+        archive = next((path for path in (own, part) if path.is_file() and md5_of(path) == ARCHIVE_MD5), None)
+        if archive is None:
+            fetch(URL, part, ARCHIVE_MD5, lambda done, total: progress(DOWNLOADING, done >> 20, total >> 20))
+            archive = part
+        with (
+            tempfile.TemporaryDirectory(dir=root, prefix=".cifar-10-") as unpacked,
+            tarfile.open(archive) as tar,
+        ):
+            # Its checksum is known; the filter only keeps newer Pythons from warning.
+            tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+            tar.extractall(unpacked)
+            (Path(unpacked) / PICKLED).replace(root / PICKLED)
+        part.unlink(missing_ok=True)
+    except (OSError, XaicmpError, tarfile.TarError) as error:
+        if created and root.is_dir() and not any(root.iterdir()):
+            root.rmdir()
+        reason = getattr(error, "strerror", None) or error
         raise XaicmpError(
-            f"could not download CIFAR-10 into {root} ({error}); run again to go on, or give --data FOLDER with a copy"
+            f"could not download CIFAR-10 into {root} ({reason}); run again to go on, "
+            "or give --data FOLDER with a copy"
         ) from error

@@ -1,0 +1,97 @@
+"""A small classifier with a ``layer4``, and methods that exist only while a test runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xaicmp.core.attribution import METHODS, get_methods, method
+from xaicmp.core.images import CLASSES, MEAN, STD, ImageSet
+from xaicmp.core.models import Checkpoint
+from xaicmp.core.pipeline import Comparison, Engine, Explanations, Selection, choose, compare
+
+CPU = torch.device("cpu")
+
+
+class SmallNet(nn.Module):
+    """Two convolutions with all that a mode can change: BatchNorm and dropout."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.layer1 = nn.Sequential(
+                nn.Conv2d(3, 12, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(12), nn.ReLU()
+            )
+            self.layer4 = nn.Sequential(nn.Conv2d(12, 16, 3, stride=2, padding=1), nn.ReLU())
+            self.dropout = nn.Dropout(0.5)
+            self.fc = nn.Linear(16, len(CLASSES))
+            nn.init.normal_(self.fc.weight, std=2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.layer4(self.layer1(images))
+        return self.fc(self.dropout(features.mean(dim=(2, 3))))
+
+
+def small_checkpoint(model: nn.Module | None = None, **values: Any) -> Checkpoint:
+    """A checkpoint that was never a file."""
+    return Checkpoint(
+        **{
+            "path": Path("small.pt"),
+            "sha256": "0" * 64,
+            "model": (model or SmallNet()).eval(),
+            "architecture": "small",
+            "classes": CLASSES,
+            "mean": MEAN,
+            "std": STD,
+            "test_accuracy": 0.125,
+        }
+        | values
+    )
+
+
+def small_engine(model: nn.Module | None = None, **values: Any) -> Engine:
+    """The small classifier, ready to run."""
+    return Engine(small_checkpoint(model), CPU, **values)
+
+
+def compared(
+    images: ImageSet, names: tuple[str, ...], ids: tuple[int, ...], engine: Engine | None = None
+) -> tuple[Comparison, list[Explanations]]:
+    """The images ``ids`` explained by the methods ``names`` and compared, and the maps."""
+    engine = engine or small_engine()
+    batches: list[Explanations] = []
+    chosen = choose(engine, images, Selection(ids=ids, only="all"))
+    methods = get_methods(names, steps=4)
+    return compare(engine, images, chosen, methods, keep=batches.append), batches
+
+
+@contextmanager
+def registered(name: str, function: Callable[..., Tensor], title: str = "") -> Iterator[None]:
+    """``function`` as the method ``name``, for a while."""
+    method(name, title=title or name.title(), family="test", reduction="", cost="", paper="")(function)
+    try:
+        yield
+    finally:
+        del METHODS[name]
+
+
+def state(model: nn.Module) -> dict[str, Any]:
+    """Everything about a model that a borrower could leave behind."""
+    found: dict[str, Any] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        for key, value in vars(module).items():
+            # Dicts hold the hooks, parameters, buffers and submodules.
+            found[f"{name}.{key}"] = (
+                [(entry, id(held)) for entry, held in value.items()] if isinstance(value, dict) else value
+            )
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        gradient = None if tensor.grad is None else tensor.grad.tolist()
+        found[f"{name} value"] = (tensor.tolist(), tensor._version, tensor.data_ptr())
+        found[f"{name} gradient"] = (tensor.requires_grad, id(tensor.grad), gradient)
+    return found
