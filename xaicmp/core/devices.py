@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import torch
 
-from xaicmp.core.errors import XaicmpError
+from xaicmp.core.errors import UsageError, XaicmpError
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["float32", "bf16"]
@@ -16,12 +17,20 @@ def find_device(name: str = "auto") -> torch.device:
     """The device called ``name``; ``auto`` is the first of CUDA, MPS and CPU that is there.
 
     Raises:
+        UsageError: no device is called that.
         XaicmpError: this machine (or this build of torch) has no such device.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
+    }
     if name == "auto":
-        name = next(kind for kind, available in there.items() if available)
-    if not there.get(name.split(":")[0], False):
+        name = next(kind for kind, count in there.items() if count)
+    match = re.fullmatch(r"(cuda|mps|cpu)(?::(\d{1,3}))?", name)
+    if not match:
+        raise UsageError(f"--device {name}: there is no such thing; choose from auto, cpu, cuda, cuda:1, mps")
+    if int(match[2] or 0) >= there[match[1]]:
         raise XaicmpError(f"--device {name}: there is none on this machine; use --device auto")
     return torch.device(name)
 

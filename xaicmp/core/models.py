@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -117,16 +119,15 @@ def load_checkpoint(path: Path | None = None) -> Checkpoint:
         weights, metadata = document.get("state_dict"), document.get("metadata")
         if not isinstance(weights, Mapping) or not isinstance(metadata, dict):
             raise XaicmpError(f"checkpoint {path} lacks its weights or metadata; use another")
+    elif str(document.get("format")).startswith("xaicmp checkpoint"):
+        raise XaicmpError(f"checkpoint {path} was written by a newer xaicmp; upgrade to read it")
     else:
         weights, metadata = document, {}
+    _check_metadata(metadata, path)
     architecture = metadata.get("architecture", "resnet18-cifar")
-    if architecture not in ARCHITECTURES:
-        raise XaicmpError(
-            f"checkpoint {path} is of the unknown architecture {architecture!r}; "
-            f"this version knows {', '.join(ARCHITECTURES)}"
-        )
     classes = tuple(metadata.get("classes", CLASSES))
-    model = ARCHITECTURES[architecture](len(classes))
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, only to be replaced
+        model = ARCHITECTURES[architecture](len(classes))
     _fill(model, weights, path, architecture)
     return Checkpoint(
         path=path,
@@ -186,7 +187,9 @@ def stored_weights(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
 
 def _read(path: Path, content: bytes) -> dict[str, Any]:
     try:
-        document = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # one line says it all
+            document = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever a hostile or damaged file makes it raise
         if "weights_only" in str(error) or "Weights only" in str(error):
             reason = "it holds more than tensors and plain values, or is no checkpoint at all"
@@ -198,6 +201,35 @@ def _read(path: Path, content: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise XaicmpError(f"checkpoint {path} holds a {type(document).__name__}, not weights; use another")
     return document
+
+
+def _check_metadata(metadata: Mapping[str, Any], path: Path) -> None:
+    """Raise XaicmpError unless what a reader relies on is of the right kind, where it is given."""
+    architecture = metadata.get("architecture", "resnet18-cifar")
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
+        raise XaicmpError(
+            f"checkpoint {path} is of the unknown architecture {architecture!r}; "
+            f"this version knows {', '.join(ARCHITECTURES)}"
+        )
+
+    def numbers(values: Any) -> bool:
+        return len(values) == 3 and all(math.isfinite(value) for value in values)
+
+    sound: dict[str, Callable[[Any], bool]] = {
+        "classes": lambda names: len(names) > 1 and all(isinstance(name, str) for name in names),
+        "mean": numbers,
+        "std": lambda values: numbers(values) and min(values) > 0,
+        "test_accuracy": lambda share: share is None or 0 <= share <= 1,
+    }
+    for name, is_sound in sound.items():
+        try:
+            right = name not in metadata or is_sound(metadata[name])
+        except (TypeError, ValueError, RuntimeError):
+            right = False
+        if not right:
+            raise XaicmpError(
+                f"checkpoint {path} has no sound {name} in its metadata: {metadata[name]!r:.40}; use another"
+            )
 
 
 def _fill(model: nn.Module, weights: Mapping[str, Any], path: Path, architecture: str) -> None:
@@ -212,6 +244,8 @@ def _fill(model: nn.Module, weights: Mapping[str, Any], path: Path, architecture
                 f"checkpoint {path} does not fit {architecture}: {name} {has}, expected {tuple(value.shape)}; "
                 "use a checkpoint of this architecture"
             )
+        if got.layout != torch.strided or got.is_complex() or got.is_quantized or got.is_meta:
+            raise XaicmpError(f"checkpoint {path} has {name} in a form other than plain numbers; use another")
         if not torch.isfinite(got).all():
             raise XaicmpError(f"checkpoint {path} has values in {name} that are not finite; train it again")
     if surplus := found.keys() - expected.keys():

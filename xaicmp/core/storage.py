@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         # The suffix stays, because writers such as matplotlib and numpy go by it.
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error
     os.close(handle)
@@ -43,9 +44,9 @@ def check_writable(path: Path) -> None:
     Raises:
         XaicmpError: as ``replacing`` would.
     """
-    if path.is_dir():
-        raise XaicmpError(f"cannot write {path}: it is a folder; name a file")
     try:
+        if path.is_dir():
+            raise XaicmpError(f"cannot write {path}: it is a folder; name a file")
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
@@ -59,7 +60,7 @@ def _umask() -> int:
 
 
 def _cannot_write(path: Path, error: OSError) -> XaicmpError:
-    if not path.parent.is_dir():
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return XaicmpError(
             f"cannot write {path}: the folder {path.parent} does not exist; create it or name another"
         )
