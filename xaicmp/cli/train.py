@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -12,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from xaicmp.cli.comparing import Session, check_output, remark, selection_of, show_comparison
+from xaicmp.cli.comparing import Session, check_output, progress_bar, remark, selection_of, show_comparison
 from xaicmp.cli.options import (
     IMAGES,
     RUNNING,
@@ -51,6 +52,13 @@ class Schedule(str, Enum):
     constant = "constant"
 
 
+class Flip(str, Enum):
+    """Which images are flipped: each every other epoch, or half of them at random."""
+
+    alternating = "alternating"
+    random = "random"
+
+
 class AutoPrecision(str, Enum):
     """What the network computes in while it trains."""
 
@@ -66,9 +74,9 @@ class Store(str, Enum):
     float16 = "float16"
 
 
-def changed(help: str, **limits: Any) -> Any:
+def changed(help: str, metavar: str | None = "N", **limits: Any) -> Any:
     """An option that replaces a value of the recipe."""
-    return typer.Option(help=help, rich_help_panel=RECIPE, show_default=False, **limits)
+    return typer.Option(help=help, metavar=metavar, rich_help_panel=RECIPE, show_default=False, **limits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +84,7 @@ class Training:
     """The options of ``train``."""
 
     epochs: Annotated[
-        int, typer.Option(min=1, help="Passes over the training set.", rich_help_panel=TRAINING)
+        int, typer.Option(min=1, help="Passes over the training set.", metavar="N", rich_help_panel=TRAINING)
     ] = 5
     checkpoint: Annotated[
         Path | None,
@@ -125,14 +133,19 @@ class Training:
     momentum: Annotated[float | None, changed("Momentum.", min=0, max=1)] = None
     weight_decay: Annotated[float | None, changed("Weight decay of what SGD updates.", min=0)] = None
     batch_size: Annotated[int | None, changed("Images a step.", min=1)] = None
-    schedule: Annotated[Schedule | None, changed("Way of the learning rate.")] = None
+    schedule: Annotated[Schedule | None, changed("Way of the learning rate.", metavar=None)] = None
     label_smoothing: Annotated[
         float | None, changed("Share of the target spread over all classes.", min=0, max=1)
     ] = None
+    crop: Annotated[
+        int | None, changed("Pixels by which crops are moved at most, in each direction.", min=0, max=16)
+    ] = None
+    flip: Annotated[Flip | None, changed("Which images are flipped.", metavar=None)] = None
     n: Annotated[
         int | None,
         typer.Option(
             min=0,
+            metavar="N",
             help="Compare explanations of the first N images at the end; 0 for none. Default: 100.",
             rich_help_panel=IMAGES,
             show_default=False,
@@ -164,10 +177,14 @@ class Training:
         """The named recipe with the given values in place of its own."""
         from xaicmp.core.training import RECIPES, Recipe
 
-        names = ("lr", "momentum", "weight_decay", "batch_size", "schedule", "label_smoothing")
-        given = {name: value for name in names if (value := getattr(self, name)) is not None}
-        given = {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
-        return Recipe(**(asdict(RECIPES[self.recipe.value]) | given))
+        recipe = asdict(RECIPES[self.recipe.value])
+        for name in recipe:
+            value = getattr(self, name, None)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"--{name.replace('_', '-')} {value}: give a finite number")
+            if value is not None:
+                recipe[name] = value.value if isinstance(value, Enum) else value
+        return Recipe(**recipe)
 
 
 @with_options(Training)
@@ -201,10 +218,12 @@ def command(
         path = _target(options)
         _check_outputs(options, output, plot, path)
         run = _run(options, device)
-        resume = _resumable(options, path)
-        images, test = _load(options)
+        resume = group.share(lambda: _resumable(options, path))
+        images, test = _load(options, group)
         history = _train(options, run, images, test, path, device, resume, group)
         if group.rank == 0:
+            if resume is not None and resume.training is None:
+                remark(options, f"the training in {path} was complete already")
             _write(history, output, plot)
     if group.rank == 0 and options.n != 0:
         session = Session(options.comparing(path), default=100)
@@ -228,14 +247,17 @@ def _target(options: Training) -> Path:
 
 
 def _check_outputs(options: Training, output: Path | None, plot: Path | None, path: Path) -> None:
+    if options.n == 0 and (options.ids is not None or options.only is not None):
+        raise UsageError("--n 0 compares no images; leave out --ids and --only")
     if options.n != 0:
         selection_of(options.comparing(path), default=100)
     if output and output.suffix.lower() not in (".json", ".csv"):
         raise UsageError(f"--output {output}: the name must end in .json, .csv")
     if plot:
-        from xaicmp.views.figures import check_name
+        from xaicmp.views.figures import SUFFIXES
 
-        check_name(plot)
+        if plot.suffix.lower() not in SUFFIXES:
+            raise UsageError(f"--plot {plot}: the name must end in {', '.join(SUFFIXES)}")
     for each in (path, output, plot):
         check_output(each)
 
@@ -261,11 +283,17 @@ def _resumable(options: Training, path: Path) -> Checkpoint | None:
     return load_checkpoint(path)
 
 
-def _load(options: Training) -> tuple[ImageSet, ImageSet]:
+def _load(options: Training, group: Processes) -> tuple[ImageSet, ImageSet]:
     from xaicmp.core.images import load_cifar10
 
+    def fetch() -> None:
+        with progress_bar(options.quiet) as show:
+            load_cifar10("test", options.data, progress=show)
+
+    # One process downloads the data, if they are not there yet; the others wait.
+    group.share(fetch)
     images, test = load_cifar10("train", options.data), load_cifar10("test", options.data)
-    if not (images.verified and test.verified):
+    if group.rank == 0 and not (images.verified and test.verified):
         remark(options, f"{images.name}: the files' checksums are not the official ones")
     if options.limit:
         return images.first(options.limit), test.first(options.limit)
@@ -301,9 +329,14 @@ def _train(
                 on_step=display.step,
                 on_epoch=display.epoch,
             )
-    except KeyboardInterrupt as error:
-        kept = f"; {path} holds the epochs that are done" if display.epochs else ""
-        raise Interrupted(f"stopped{kept}; go on with the same command and --resume") from error
+    except (KeyboardInterrupt, XaicmpError) as error:
+        # Every process stops when one does; one of them says so.
+        stopped = isinstance(error, KeyboardInterrupt)
+        if group.rank > 0:
+            raise typer.Exit(130 if stopped else 1) from error
+        if stopped:
+            raise Interrupted(f"stopped; {display.kept(path)}") from error
+        raise
     return [Epoch(**epoch) for epoch in checkpoint.metadata["history"]]
 
 
@@ -330,7 +363,6 @@ class _Display:
         self.bar = self._bar()
 
     def __enter__(self) -> _Display:
-        self.bar.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -343,13 +375,16 @@ class _Display:
     def step(self, step: Step) -> None:
         if self.hidden:
             return
+        done = step.batches * (step.epoch - 1)
         if not self.bar.tasks:
-            self.bar.add_task("", total=step.batches * (step.epochs - step.epoch + 1))
+            self.bar.add_task("", total=step.batches * step.epochs, completed=done)
+            self.bar.start()
+        at = f"{step.batch}/{step.batches}" if step.batch < step.batches else "testing"
         self.bar.update(
             self.bar.tasks[0].id,
-            completed=step.batch,
-            description=f"epoch {step.epoch}/{step.epochs}  batch {step.batch}/{step.batches}  "
-            f"loss {step.loss:.3f}  accuracy {100 * step.accuracy:.1f}%  {step.images_per_second:.0f} images/s",
+            completed=done + step.batch,
+            description=f"epoch {step.epoch}/{step.epochs}  {at}  loss {step.loss:.3f}  "
+            f"acc. {100 * step.accuracy:.1f}%  {step.images_per_second:.0f} images/s",
         )
 
     def epoch(self, epoch: Epoch) -> None:
@@ -360,4 +395,9 @@ class _Display:
             Console().print(epochs_table([epoch], header=not self.epochs))
         self.epochs.append(epoch)
         self.bar = self._bar()
-        self.bar.start()
+
+    def kept(self, path: Path) -> str:
+        """What there is to go on from, and how."""
+        if not self.epochs:
+            return "no epoch was complete; start again with the same command"
+        return f"{path} holds {len(self.epochs)} of {self.run.epochs} epochs; go on with the same command and --resume"

@@ -64,32 +64,35 @@ class Batches:
 
         Yields:
             inputs float32 ``(B, 3, H, W)``, labels int64 ``(B,)``, and the weight of this process's mean
-            loss in the step: 1 where all processes have equally many images.
+            loss in the step: 1 where all processes have equally many images, 0 where this one has none
+            (its image is then one that another has too).
         """
+        order, offsets, flipped = (draws.to(self.device) for draws in self._draws(number))
+        for start in range(0, self.count, self.batch_size):
+            size = min(self.batch_size, self.count - start)
+            first, last = (start + size * rank // self.world for rank in (self.rank, self.rank + 1))
+            # Where there are fewer images than processes, some take one that does not count.
+            part = slice(first, max(last, first + 1))
+            inputs = self._cut(order[part], offsets[:, part], flipped[part])
+            yield inputs, self.labels[order[part]], (last - first) * self.world / size
+
+    def _draws(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Of all images, in the order of epoch ``number``: their rows, crops ``(2, N, 1)`` and flips."""
         generator = self._generator(number)
         order = torch.randperm(self.count, generator=generator)
-        first_flips = torch.rand(self.count, generator=self._generator(-1)) < 0.5
-        for chunk in order.split(self.batch_size):
-            offsets = torch.randint(0, 2 * self.crop + 1, (2, len(chunk), 1), generator=generator)
-            if self.flip == "alternating":
-                flipped = first_flips[chunk] ^ bool(number % 2)
-            else:
-                flipped = torch.rand(len(chunk), generator=generator) < 0.5
-            part = torch.arange(len(chunk)).tensor_split(self.world)[self.rank]
-            yield (
-                self._cut(chunk[part], offsets[:, part], flipped[part]),
-                self.labels[chunk[part].to(self.device)],
-                len(part) * self.world / len(chunk),
-            )
+        offsets = torch.randint(0, 2 * self.crop + 1, (2, self.count, 1), generator=generator)
+        if self.flip == "alternating":
+            first_flips = torch.rand(self.count, generator=self._generator(-1)) < 0.5
+            return order, offsets, first_flips[order] ^ bool(number % 2)
+        return order, offsets, torch.rand(self.count, generator=generator) < 0.5
 
     def _cut(self, rows: Tensor, offsets: Tensor, flipped: Tensor) -> Tensor:
         height, width = self.size
-        down = offsets[0] + torch.arange(height)
-        across = offsets[1] + torch.arange(width)
+        down = offsets[0] + torch.arange(height, device=self.device)
+        across = offsets[1] + torch.arange(width, device=self.device)
         across = torch.where(flipped[:, None], across.flip(1), across)
-        rows, down, across = (index.to(self.device, non_blocking=True) for index in (rows, down, across))
         pixels = self.pixels[rows[:, None, None], down[:, :, None], across[:, None, :]]
         return ((pixels.float() - self.mean) / self.std).permute(0, 3, 1, 2)
 
     def _generator(self, number: int) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed * 1_000_003 + number + 1)
+        return torch.Generator().manual_seed((self.seed * 1_000_003 + number + 1) % 2**63)

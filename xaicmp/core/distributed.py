@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from xaicmp.core.errors import XaicmpError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,39 @@ class Processes:
         if self.world > 1:
             distributed.all_reduce(values)
         return values
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether ``flag`` is set in any process, so that all of them act alike."""
+        return flag if self.world == 1 else bool(self.sum(torch.tensor(int(flag), device=device)))
+
+    def share(self, make: Callable[[], T]) -> T:
+        """What ``make`` returns in rank 0, which alone calls it, on every process.
+
+        Raises:
+            XaicmpError: ``make`` raised it; then it is raised in every process.
+        """
+        if self.world == 1:
+            return make()
+        outcome: list[Any] = [None, None]
+        if self.rank == 0:
+            try:
+                outcome[0] = make()
+            except XaicmpError as error:
+                outcome[1] = error
+        distributed.broadcast_object_list(outcome)
+        value, raised = outcome
+        if raised is not None:
+            raise raised
+        return value
+
+    def replicate(self, model: nn.Module) -> nn.Module:
+        """``model``, such that backward leaves the mean of all processes' gradients in each of them."""
+        if self.world == 1:
+            return model
+        with warnings.catch_warnings():
+            # torch 2.15 has a new name for broadcast_buffers, which the versions before do not know.
+            warnings.simplefilter("ignore", FutureWarning)
+            return DistributedDataParallel(model, broadcast_buffers=False)
 
     def average_buffers(self, model: nn.Module) -> None:
         """Give every process the mean of all processes' BatchNorm statistics.
@@ -42,12 +82,26 @@ ALONE = Processes()
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[Processes]:
-    """Join the other processes if torchrun started this one; otherwise it is the only one."""
+    """Join the other processes if torchrun started this one; otherwise it is the only one.
+
+    Each process of a machine takes the GPU of its own number, unless ``device`` names one.
+    """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield ALONE
         return
+    if device.type == "cuda" and device.index is None:
+        _take_gpu(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size())
     finally:
         distributed.destroy_process_group()
+
+
+def _take_gpu(number: int) -> None:
+    if number >= torch.cuda.device_count():
+        raise XaicmpError(
+            f"there are {torch.cuda.device_count()} GPUs here, too few for process {number + 1}; "
+            "start fewer with torchrun --nproc-per-node, or give --device cpu"
+        )
+    torch.cuda.set_device(number)

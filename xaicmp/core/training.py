@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import hashlib
 import math
 import signal
 import threading
@@ -17,12 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.nn.parallel import DistributedDataParallel
 
 from xaicmp.core.augmentation import Batches
+from xaicmp.core.convolution import matrix_convolutions
 from xaicmp.core.devices import Precision, autocast
 from xaicmp.core.distributed import ALONE, Processes
 from xaicmp.core.errors import UsageError, XaicmpError
+from xaicmp.core.evaluation import ClassAccuracy, class_accuracy
 from xaicmp.core.images import MEAN, STD, ImageSet
 from xaicmp.core.models import (
     ARCHITECTURES,
@@ -91,7 +94,7 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Step:
-    """How far the training is: means since the epoch began, over this process's images."""
+    """How far the training is; loss and accuracy are means since the epoch began."""
 
     epoch: int
     epochs: int
@@ -151,46 +154,55 @@ def train(
     Args:
         run: what to train, and how.
         images, test: the training set, and what the accuracy is measured on.
-        path: the checkpoint; until the last epoch it also holds what ``resume`` needs.
+        path: the checkpoint, written by rank 0; until the last epoch it also holds what ``resume`` needs.
         device: where to train.
         store: type of the stored weights.
-        resume: a checkpoint of the same run to go on from.
+        resume: a checkpoint of the same run to go on from; nothing is done if that is complete.
         processes: this process among those that train together.
-        on_step, on_epoch: told of each step and epoch.
+        on_step, on_epoch: told of each step and epoch, of the epochs behind ``resume`` at once.
 
     Returns:
         The checkpoint as it was written last.
 
     Raises:
-        XaicmpError: the loss exploded or is not a number, or ``path`` cannot be written.
+        UsageError: ``resume`` is of another run or other images.
+        XaicmpError: the training diverged, or ``path`` cannot be written.
         KeyboardInterrupt: after the current batch, when the user asks to stop.
     """
+    plan = _plan(run, images, test, store)
+    history = [] if resume is None else _resumable(resume, plan)
     trainer = _Trainer(run, images, device, processes)
-    history: list[Epoch] = []
-    if resume is not None:
-        history = trainer.restore(resume, path)
-    with _interrupts() as interrupted:
+    if resume is not None and resume.training is not None:
+        trainer.restore(resume.training)
+    for epoch in history:
+        on_epoch(epoch)
+    # On a GPU, the same seed gives the same weights only with cuDNN's deterministic algorithms.
+    with _interrupts() as interrupted, torch.backends.cudnn.flags(enabled=True, deterministic=True):
         for number in range(len(history), run.epochs):
             started = time.perf_counter()
-            loss, accuracy = trainer.epoch(number, on_step, interrupted)
+            with matrix_convolutions(trainer.model, device):
+                loss, accuracy = trainer.epoch(number, on_step, interrupted)
             seconds = time.perf_counter() - started
             last = number + 1 == run.epochs
             kept = trainer.stored(store)
             precision = "float32" if last else run.precision
-            by_class = class_accuracy(kept, test, device, precision, processes)
+            by_class = class_accuracy(kept, test, device, precision, processes, interrupted=interrupted)
             history.append(
                 Epoch(number + 1, loss, accuracy, by_class.overall, seconds, len(images) / seconds)
             )
-            if processes.rank == 0:
-                save_checkpoint(
-                    path,
-                    kept,
-                    _metadata(run, images, test, history, by_class, store, processes.world),
-                    dtype=store,
-                    training=None if last else trainer.state(),
-                )
+            save = functools.partial(
+                save_checkpoint,
+                path,
+                kept,
+                plan | _results(history, by_class, device, processes.world),
+                dtype=store,
+                training=None if last else trainer.state(),
+            )
+            processes.share(save)
             on_epoch(history[-1])
-    return load_checkpoint(path)
+            if processes.any(interrupted.is_set(), device):
+                raise KeyboardInterrupt
+    return processes.share(lambda: load_checkpoint(path))
 
 
 class _Trainer:
@@ -220,12 +232,7 @@ class _Trainer:
             nesterov=recipe.nesterov,
             spare=whitened,
         )
-        # In several processes each sees the gradient of the whole batch.
-        self.replica = (
-            DistributedDataParallel(self.model, broadcast_buffers=False)
-            if processes.world > 1
-            else self.model
-        )
+        self.replica = processes.replicate(self.model)
         self.batches = Batches(
             images,
             MEAN,
@@ -255,52 +262,75 @@ class _Trainer:
             loss = cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
             self.model.zero_grad()
             (loss * weight).backward()
-            share = (number * steps + index) / (self.run.epochs * steps)
+            step = number * steps + index
+            share = (step + 0.5) / (self.run.epochs * steps)
             self.optimiser.step(schedule(recipe.schedule, share, recipe.warmup))
-            if self.averaged is not None and ((index + 1) % AVERAGING_STRIDE == 0 or index + 1 == steps):
+            last = index + 1 == steps
+            if self.averaged is not None and ((index + 1) % AVERAGING_STRIDE == 0 or last):
                 # Early on the average is that of fewer steps, so that the initial weights leave it soon.
-                update = (number * steps + index) // AVERAGING_STRIDE
+                update = step // AVERAGING_STRIDE
                 self._average(min(recipe.average**AVERAGING_STRIDE, (1 + update) / (10 + update)))
             with torch.no_grad():
-                count = len(labels)
-                right = (logits.argmax(dim=1) == labels).sum()
-                totals += torch.stack([loss * count, right, torch.tensor(float(count), device=self.device)])
-            if (index + 1) % stride == 0 or index + 1 == steps:
-                self._report(number, index + 1, loss, totals, time.perf_counter() - started, on_step)
-            if interrupted.is_set():
-                raise KeyboardInterrupt
-        totals = self.processes.sum(totals)
-        return float(totals[0] / totals[2]), float(totals[1] / totals[2])
+                count = len(labels) if weight else 0
+                totals[0] += loss * count
+                totals[1] += (logits.argmax(dim=1) == labels).sum() * bool(count)
+                totals[2] += count
+            if (index + 1) % stride == 0 or last:
+                mean = self._look(number, index + 1, loss.detach() * weight, totals, interrupted)
+                seconds = time.perf_counter() - started
+                on_step(
+                    Step(number + 1, self.run.epochs, index + 1, steps, mean[0], mean[1], mean[2] / seconds)
+                )
+        return mean[0], mean[1]
+
+    def _look(
+        self, number: int, batch: int, loss: Tensor, totals: Tensor, interrupted: threading.Event
+    ) -> tuple[float, float, float]:
+        """Mean loss, accuracy and count of the images so far, unless the training is to stop here."""
+        stop = torch.tensor([float(interrupted.is_set())], device=self.device)
+        seen = self.processes.sum(torch.cat([loss.view(1), stop, totals])).tolist()
+        latest, stopped = seen[0] / self.processes.world, seen[1]
+        if not latest < self.highest_loss:
+            raise _diverged(f"loss {latest:.3g} in epoch {number + 1}, batch {batch}")
+        if stopped:
+            raise KeyboardInterrupt
+        total, right, count = seen[2:]
+        return total / count, right / count, count
 
     def stored(self, dtype: torch.dtype) -> nn.Module:
         """The network as a reader of the checkpoint will find it: averaged, and rounded to ``dtype``."""
         source = self.averaged if self.averaged is not None else self.model
         self.processes.average_buffers(source)
+        weights = stored_weights(source, dtype)
+        if not all(bool(value.isfinite().all()) for value in weights.values()):
+            raise _diverged(f"weights that are not finite numbers in {str(dtype).removeprefix('torch.')}")
         kept = copy.deepcopy(source).eval()
-        kept.load_state_dict(stored_weights(source, dtype))
+        kept.load_state_dict(weights)
         return kept
 
     def state(self) -> dict[str, Any]:
         """What ``restore`` takes."""
         return {
-            "run": asdict(self.run),
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged is not None else None,
             "optimiser": self.optimiser.state(),
         }
 
-    def restore(self, checkpoint: Checkpoint, path: Path) -> list[Epoch]:
-        """Go on from ``checkpoint``; returns the epochs that lie behind it."""
-        state = checkpoint.training
-        if state is None:
-            raise UsageError(f"the training in {path} is complete; leave out --resume to train anew")
-        if state["run"] != asdict(self.run):
-            raise UsageError(f"{path} holds a training of another recipe; leave out --resume to train anew")
-        self.model.load_state_dict(state["model"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
-        self.optimiser.restore(state["optimiser"])
-        return [Epoch(**epoch) for epoch in checkpoint.metadata["history"]]
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``.
+
+        Raises:
+            XaicmpError: it is damaged.
+        """
+        try:
+            self.model.load_state_dict(state["model"])
+            if self.averaged is not None:
+                self.averaged.load_state_dict(state["averaged"])
+            self.optimiser.restore(state["optimiser"])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise XaicmpError(
+                "the checkpoint's state to resume from is damaged; leave out --resume to train anew"
+            ) from error
 
     @torch.no_grad()
     def _average(self, decay: float) -> None:
@@ -313,69 +343,12 @@ class _Trainer:
             else:
                 mean.copy_(value)
 
-    def _report(
-        self,
-        number: int,
-        batch: int,
-        loss: Tensor,
-        totals: Tensor,
-        seconds: float,
-        on_step: Callable[[Step], None],
-    ) -> None:
-        latest = float(loss)
-        if not latest < self.highest_loss:
-            raise XaicmpError(
-                f"the training diverged (loss {latest:.3g} in epoch {number + 1}, batch {batch}); "
-                "try a lower --lr, or --precision float32; the last good checkpoint is kept"
-            )
-        summed, right, count = totals.tolist()
-        on_step(
-            Step(
-                number + 1,
-                self.run.epochs,
-                batch,
-                len(self.batches),
-                summed / count,
-                right / count,
-                count * self.processes.world / seconds,
-            )
-        )
 
-
-@dataclass(frozen=True)
-class ClassAccuracy:
-    """Images classified correctly, and images, by class: ``(C,)`` each."""
-
-    correct: Tensor
-    count: Tensor
-
-    @property
-    def overall(self) -> float:
-        """Share of all images."""
-        return float(self.correct.sum() / self.count.sum())
-
-
-@torch.inference_mode()
-def class_accuracy(
-    model: nn.Module,
-    images: ImageSet,
-    device: torch.device,
-    precision: Precision = "float32",
-    processes: Processes = ALONE,
-    batch_size: int = 250,
-) -> ClassAccuracy:
-    """How many images of each class ``model``, in eval mode on ``device``, classifies correctly."""
-    totals = torch.zeros(2, len(images.classes), dtype=torch.int64, device=device)
-    mean, std = (255 * torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (MEAN, STD))
-    for rows in torch.arange(len(images)).tensor_split(processes.world)[processes.rank].split(batch_size):
-        labels = images.labels[rows].to(device)
-        inputs = (images.pixels[rows].to(device).float() - mean) / std
-        with autocast(device, precision):
-            right = model(inputs.contiguous(memory_format=torch.channels_last)).argmax(dim=1) == labels
-        totals[0] += labels[right].bincount(minlength=totals.shape[1])
-        totals[1] += labels.bincount(minlength=totals.shape[1])
-    correct, count = processes.sum(totals).cpu()
-    return ClassAccuracy(correct, count)
+def _diverged(what: str) -> XaicmpError:
+    return XaicmpError(
+        f"the training diverged ({what}); try a lower --lr, or --precision float32; "
+        "the last good checkpoint is kept"
+    )
 
 
 @torch.no_grad()
@@ -401,37 +374,73 @@ def _whiten(model: nn.Module, images: ImageSet, count: int = 5_000) -> tuple[str
     return (name,)
 
 
-def _metadata(
-    run: Run,
-    images: ImageSet,
-    test: ImageSet,
-    history: list[Epoch],
-    by_class: ClassAccuracy,
-    store: torch.dtype,
-    world: int,
-) -> dict[str, Any]:
+def _plan(run: Run, images: ImageSet, test: ImageSet, store: torch.dtype) -> dict[str, Any]:
+    """What the metadata say before the training begins; two with the same plan are the same training."""
+    digest = hashlib.sha256()
+    for part in (images, test):
+        digest.update(part.pixels.contiguous().numpy().data)
+        digest.update(part.labels.contiguous().numpy().data)
     return {
         "architecture": run.architecture,
         "classes": list(images.classes),
         "mean": list(MEAN),
         "std": list(STD),
-        "epochs": len(history),
+        "planned_epochs": run.epochs,
         "recipe": asdict(run.recipe),
         "precision": run.precision,
         "seed": run.seed,
-        "processes": world,
         "stored_as": str(store).removeprefix("torch."),
-        "test_accuracy": by_class.overall,
-        "test_accuracy_by_class": (by_class.correct / by_class.count).tolist(),
         "data": {
             "name": images.name,
             "verified": images.verified and test.verified,
             "training_images": len(images),
             "test_images": len(test),
+            "sha256": digest.hexdigest(),
         },
-        "versions": {name: version(name) for name in ("xaicmp", "torch", "torchvision")},
-        "history": [asdict(epoch) for epoch in history],
     }
+
+
+def _results(
+    history: list[Epoch], by_class: ClassAccuracy, device: torch.device, world: int
+) -> dict[str, Any]:
+    """What the metadata say of the training so far; None for a class without test images."""
+    shares = (by_class.correct.double() / by_class.count).tolist()
+    return {
+        "epochs": len(history),
+        "test_accuracy": by_class.overall,
+        "test_accuracy_by_class": [None if math.isnan(share) else share for share in shares],
+        "history": [asdict(epoch) for epoch in history],
+        "device": device.type,
+        "processes": world,
+        "versions": {name: version(name) for name in ("xaicmp", "torch", "torchvision")},
+    }
+
+
+def _resumable(checkpoint: Checkpoint, plan: dict[str, Any]) -> list[Epoch]:
+    """The epochs behind ``checkpoint``, if it is of the training that is planned."""
+    then, path = checkpoint.metadata, checkpoint.path
+    if "history" not in then or "planned_epochs" not in then:
+        raise UsageError(f"{path} does not say how to go on with its training; leave out --resume")
+    before, now = (_flat({key: values[key] for key in plan}) for values in (then, plan))
+    changed = [
+        f"{key} is {now.get(key, 'unknown')} and was {before.get(key, 'unknown')}"
+        for key in now | before
+        if now.get(key) != before.get(key)
+    ]
+    if changed:
+        raise UsageError(
+            f"{path} is of another training: {'; '.join(changed)}; "
+            "give the same options and data, or leave out --resume to train anew"
+        )
+    return [Epoch(**epoch) for epoch in then["history"]]
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Nested dicts as one."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value) if isinstance(value, dict) else {key: value}
+    return flat
 
 
 @contextmanager
