@@ -5,6 +5,7 @@ A statistic is a function ``(maps_a, maps_b, ...) -> (N,)`` in float64. A value 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -65,6 +66,8 @@ def pearson(maps_a: Tensor, maps_b: Tensor) -> Tensor:
     a, b = maps_a.flatten(1).double(), maps_b.flatten(1).double()
     constant = (a == a[:, :1]).all(dim=1) | (b == b[:, :1]).all(dim=1)
     a, b = (x - x.mean(dim=1, keepdim=True) for x in (a, b))
+    # Squares of very large or very small values would leave the range of float64.
+    a, b = (x / x.abs().amax(dim=1, keepdim=True) for x in (a, b))
     a, b = (x / x.norm(dim=1, keepdim=True) for x in (a, b))
     return (a * b).sum(dim=1).clamp(-1, 1).masked_fill(constant, torch.nan)
 
@@ -90,6 +93,20 @@ def check_top(top: float) -> None:
         raise UsageError(f"--top {top:g}: the share of top pixels lies between 0 and 1, as in --top 0.2")
 
 
+def count_top(top: float, pixels: int) -> int:
+    """How many of ``pixels`` the share ``top`` is: ``int(top * pixels)``.
+
+    Raises:
+        UsageError: ``top`` is outside (0, 1) or leaves no pixel.
+    """
+    check_top(top)
+    count = int(top * pixels)
+    if count == 0:
+        enough = math.ceil(1e6 / pixels) / 1e6
+        raise UsageError(f"--top {top:g} leaves no pixel of {pixels}; ask for at least {enough:g}")
+    return count
+
+
 def top_pixels(maps: Tensor, top: float = 0.2) -> TopPixels:
     """The top share ``top`` of the pixels of each map.
 
@@ -101,12 +118,7 @@ def top_pixels(maps: Tensor, top: float = 0.2) -> TopPixels:
         UsageError: ``top`` is outside (0, 1) or leaves no pixel.
     """
     flat = maps.flatten(1)
-    check_top(top)
-    count = int(top * flat.shape[1])
-    if count == 0:
-        raise UsageError(
-            f"--top {top:g} leaves no pixel of {flat.shape[1]}; ask for at least {1 / flat.shape[1]:.2g}"
-        )
+    count = count_top(top, flat.shape[1])
     values, order = flat.sort(dim=1, descending=True, stable=True)
     mask = torch.zeros_like(flat, dtype=torch.bool).scatter_(1, order[:, :count], True)
     return TopPixels(mask, values[:, count - 1] == values[:, count], flat.isnan().any(dim=1))

@@ -14,21 +14,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement import IOU, PEARSON, STATISTICS, check_top, iou, pearson, top_pixels
+from xaicmp.core.agreement import IOU, PEARSON, STATISTICS, check_top, count_top, iou, pearson, top_pixels
 from xaicmp.core.attribution import Method
+from xaicmp.core.attribution.guard import unchanged
 from xaicmp.core.devices import Precision, autocast
 from xaicmp.core.errors import UsageError, XaicmpError
-from xaicmp.core.images import SAMPLE_SIZE, ImageSet, Selection, load_cifar10, load_sample
+from xaicmp.core.images import (
+    SAMPLE_SIZE,
+    ImageSet,
+    Progress,
+    Selection,
+    load_cifar10,
+    load_sample,
+    no_progress,
+)
 from xaicmp.core.models import Checkpoint
 from xaicmp.core.summary import Summary, summarise
 
 Pair = tuple[str, str]
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many images are done, and how many there are."""
-
-
-def no_progress(stage: str, done: int, total: int) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,13 @@ def choose(
 
     Raises:
         UsageError: an id beyond the data set.
+        XaicmpError: the model tells other classes apart than the images have.
     """
+    if engine.checkpoint.classes != images.classes:
+        raise XaicmpError(
+            f"checkpoint {engine.checkpoint.path} tells other classes apart than {images.name} has; "
+            "use one trained on these"
+        )
     if selection.ids is not None:
         if max(selection.ids) >= len(images):
             raise UsageError(
@@ -225,10 +234,13 @@ def compare(
         progress: told how far it is.
 
     Raises:
-        UsageError: fewer than two methods, or ``top`` outside (0, 1).
-        XaicmpError: a method cannot explain this model.
+        UsageError: fewer than two methods, or ``top`` outside (0, 1) or less than a pixel.
+        XaicmpError: no image was chosen, or a method cannot explain this model.
     """
     check_comparable(methods, top)
+    count_top(top, images.pixels[0, 0].numel())
+    if len(chosen) == 0:
+        raise XaicmpError("no image was chosen, so there is nothing to compare; choose others")
     scores = []
     for explanations in explain(engine, images, chosen, methods, progress):
         scores.append(score(explanations, top))
@@ -259,13 +271,11 @@ def find_images(
         if selection.ids is not None or len(chosen) == selection.n:
             return sample, chosen
     try:
-        images = load_cifar10("test", data, download=data is not None)
+        images = load_cifar10("test", data, download=data is not None, progress=progress)
     except XaicmpError as error:
         if data is not None:
             raise
-        raise XaicmpError(
-            f"this needs more than the {SAMPLE_SIZE:,} images that ship, and there is {error}"
-        ) from error
+        raise XaicmpError(f"this needs more than the {SAMPLE_SIZE:,} images that ship: {error}") from error
     chosen = choose(engine, images, selection, progress)
     if len(chosen) == 0:
         raise XaicmpError(f"{images.name}'s {images.split} set has no image for --only {selection.only}")
@@ -276,8 +286,12 @@ def _classify(engine: Engine, images: ImageSet, ids: np.ndarray, progress: Progr
     predicted, confidence = [], []
     for start in range(0, len(ids), engine.batch_size):
         pixels = images.pixels[torch.from_numpy(ids[start : start + engine.batch_size])]
-        with torch.inference_mode(), autocast(engine.device, engine.precision):
-            logits = engine.checkpoint.model(engine.inputs(pixels))
+        with (
+            unchanged(engine.checkpoint.model) as model,
+            torch.inference_mode(),
+            autocast(engine.device, engine.precision),
+        ):
+            logits = model(engine.inputs(pixels))
         best = logits.cpu().double().softmax(dim=1).max(dim=1)
         predicted.append(best.indices.numpy())
         confidence.append(best.values.numpy())

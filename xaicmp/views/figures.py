@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 
 from xaicmp.core.agreement import STATISTICS
-from xaicmp.core.attribution import METHODS
 from xaicmp.core.errors import UsageError, XaicmpError
 from xaicmp.core.pipeline import Comparison, Explanations
 from xaicmp.core.storage import replacing
 from xaicmp.core.training import Epoch
-from xaicmp.views.files import decimals
+from xaicmp.views.files import decimals, name_pair
 
 # Perceptually uniform, and readable with any colour vision.
 COLOURS = "viridis"
-CELL = 1.55
+# In inches: a picture, the space beside it and above it (more where a label takes two lines), the image's
+# number on the left, the agreement on the right.
+CELL, GAP, TITLE, TITLE_WRONG, MARGIN, NOTES = 1.45, 0.06, 0.25, 0.36, 0.22, 1.3
+LINE = 1.35
+Extent = tuple[float, float, float, float]
+"""Left, right, bottom and top, in inches."""
 PIXELS = 2**16 - 1
 SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -44,62 +43,79 @@ def images_figure(comparison: Comparison, batches: Sequence[Explanations], style
         batches: the explanations of the same images, in order.
         style: ``"overlay"`` (the map over the image in grey) or ``"map"``.
     """
-    methods = comparison.methods
-    rows, columns = len(comparison.chosen), 1 + len(methods)
-    text = 1.1
-    figure = Figure(
-        figsize=(CELL * (columns + text), CELL * 1.06 * rows + 0.45),
-        layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0),
-    )
-    grid = figure.subplots(rows, columns + 1, squeeze=False, width_ratios=[1] * columns + [text])
+    wrong = comparison.chosen.predicted != comparison.chosen.labels
+    above = np.where(wrong, TITLE_WRONG, TITLE)
+    width = MARGIN + (1 + len(comparison.methods)) * (CELL + GAP) + NOTES
+    height = float((above + CELL).sum()) + GAP
+    figure = Figure(figsize=(width, height))
+    figure.suppressComposite = True  # or .pdf and .svg would hold one large picture
+    # One canvas, measured in inches: axes of their own take 20 times as long.
+    canvas = figure.add_axes((0, 0, 1, 1))
+    canvas.axis("off")
     pixels = np.concatenate([batch.pixels.numpy() for batch in batches]).transpose(0, 2, 3, 1)
     maps = np.concatenate([batch.maps.numpy() for batch in batches], axis=1)
-    for row in range(rows):
-        original, *cells, notes = grid[row]
-        original.imshow(pixels[row])
-        _label(original, comparison, row)
-        for index, axes in enumerate(cells):
-            _draw(axes, pixels[row], maps[index, row], style)
-            if row == 0:
-                axes.set_title(methods[index].title, fontsize=9)
-        _agreement(notes, comparison, row)
-    for axes in grid.flat:
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.spines[:].set_visible(False)
+    bottoms = height - np.cumsum(above + CELL)
+    for row, bottom in enumerate(bottoms):
+        extents = [
+            (left, left + CELL, bottom, bottom + CELL)
+            for left in MARGIN + (CELL + GAP) * np.arange(1 + len(comparison.methods))
+        ]
+        canvas.imshow(pixels[row], extent=extents[0])
+        for values, extent in zip(maps[:, row], extents[1:], strict=True):
+            _draw(canvas, pixels[row], values, style, extent)
+        _label(canvas, comparison, row, extents[0])
+        _agreement(canvas, comparison, row, extents[-1])
+    for index, method in enumerate(comparison.methods, start=1):
+        middle = MARGIN + index * (CELL + GAP) + CELL / 2
+        canvas.text(middle, bottoms[0] + CELL + GAP / 2, method.title, fontsize=9, ha="center", va="bottom")
+    canvas.set(xlim=(0, width), ylim=(0, height), aspect="auto")
     return figure
 
 
-def _draw(axes: Axes, pixels: np.ndarray, values: np.ndarray, style: str) -> None:
+def _draw(canvas: Axes, pixels: np.ndarray, values: np.ndarray, style: str, extent: Extent) -> None:
     # A few bright pixels would leave the rest of a gradient map dark.
-    low, high = np.nanmin(values), np.nanpercentile(values, 99)
+    values = np.nan_to_num(values)
+    low, high = values.min(), np.percentile(values, 99)
     scaled = ((values - low) / (high - low)).clip(0, 1) if high > low else np.zeros_like(values)
     if style == "map":
-        axes.imshow(scaled, cmap=COLOURS, vmin=0, vmax=1)
+        canvas.imshow(scaled, cmap=COLOURS, vmin=0, vmax=1, extent=extent)
         return
     grey = pixels @ np.array([0.299, 0.587, 0.114])
-    axes.imshow(grey, cmap="gray", vmin=0, vmax=255)
-    axes.imshow(scaled, cmap=COLOURS, vmin=0, vmax=1, alpha=0.25 + 0.6 * scaled)
+    canvas.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent)
+    canvas.imshow(scaled, cmap=COLOURS, vmin=0, vmax=1, alpha=0.25 + 0.6 * scaled, extent=extent)
 
 
-def _label(axes: Axes, comparison: Comparison, row: int) -> None:
+def _label(canvas: Axes, comparison: Comparison, row: int, extent: Extent) -> None:
     chosen, classes = comparison.chosen, comparison.images.classes
+    left, right, bottom, top = extent
     wrong = chosen.predicted[row] != chosen.labels[row]
     says = f"{classes[chosen.predicted[row]]} {100 * chosen.confidence[row]:.0f}%"
     if wrong:
         says += f"\n(is {classes[chosen.labels[row]]})"
-    axes.set_ylabel(f"image {chosen.ids[row]}", fontsize=7)
-    axes.set_title(says, fontsize=8, color="firebrick" if wrong else "black", pad=3)
+    canvas.text(
+        (left + right) / 2,
+        top + GAP / 2,
+        says,
+        fontsize=8,
+        ha="center",
+        va="bottom",
+        color="firebrick" if wrong else "black",
+    )
+    number = f"image {chosen.ids[row]}"
+    canvas.text(
+        left - GAP / 2, (bottom + top) / 2, number, fontsize=7, ha="right", va="center", rotation="vertical"
+    )
 
 
-def _agreement(axes: Axes, comparison: Comparison, row: int) -> None:
-    lines = [" / ".join(each.title(comparison.top) for each in STATISTICS) + "\n"]
-    for a, b in combinations((method.name for method in comparison.methods), 2):
-        values = [decimals(comparison.scores.values[each.name][(a, b)][row]) for each in STATISTICS]
-        lines.append(f"{METHODS[a].title} vs {METHODS[b].title}\n  {' / '.join(values)}")
-    size = min(7.0, 7.0 * 6 / len(lines))
-    axes.text(
-        0.02, 0.5, "\n".join(lines), fontsize=size, va="center", transform=axes.transAxes, linespacing=1.35
+def _agreement(canvas: Axes, comparison: Comparison, row: int, extent: Extent) -> None:
+    lines = [" / ".join(each.title(comparison.top) for each in STATISTICS), ""]
+    for pair in comparison.pairs:
+        values = [decimals(comparison.scores.values[each.name][pair][row]) for each in STATISTICS]
+        lines += [name_pair(pair), f"  {' / '.join(values)}"]
+    size = min(7, 72 * CELL / (LINE * len(lines)))
+    _, right, bottom, top = extent
+    canvas.text(
+        right + 2 * GAP, (bottom + top) / 2, "\n".join(lines), fontsize=size, va="center", linespacing=LINE
     )
 
 
@@ -119,7 +135,7 @@ def history_figure(history: Sequence[Epoch]) -> Figure:
     accuracy.legend(frameon=False)
     for axes in (loss, accuracy):
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -132,7 +148,7 @@ def save(figure: Figure, path: Path, dpi: int) -> None:
         XaicmpError: the picture is too large to draw, or the file cannot be written.
     """
     check_name(path)
-    if figure.get_figheight() * dpi > PIXELS:
-        raise XaicmpError(f"{path} would be too tall to draw; choose fewer images or a lower --dpi")
+    if path.suffix.lower() == ".png" and max(figure.get_size_inches()) * dpi > PIXELS:
+        raise XaicmpError(f"{path} would be too large to draw; choose fewer images or a lower --dpi")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=dpi)

@@ -153,7 +153,7 @@ def images_markdown(comparison: Comparison) -> str:
             str(image["id"]),
             image["label"],
             image["predicted"],
-            f"{image['confidence']:.3f}",
+            decimals(image["confidence"]),
             *(
                 " / ".join(decimals(image[statistic.name]["|".join(pair)]) for statistic in STATISTICS)
                 for pair in comparison.pairs
@@ -199,7 +199,7 @@ def caption(comparison: Comparison) -> str:
     )
     return (
         f"Mean ± std over n = {len(comparison.chosen)} images. {provenance(comparison)} "
-        f"By chance: {chance}. Undefined: {', '.join(counts)}; tied: {tied}."
+        f"By chance: {chance}. Undefined: {', '.join(counts)}; tied: {tied} (over all pairs)."
     )
 
 
@@ -271,16 +271,18 @@ def maps_file(
     with ExitStack() as stack:
         target = stack.enter_context(replacing(path))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=path.parent, prefix=".maps-")))
-        maps = np.lib.format.open_memmap(
-            folder / "maps.npy", mode="w+", dtype=np.float32, shape=(len(methods), count, height, width)
-        )
-        done = 0
+        shape = (len(methods), count, height, width)
+        maps = stack.enter_context((folder / "maps.npy").open("wb"))
+        # Written rather than mapped into memory, where a full disk kills the process.
+        np.lib.format.write_array_header_1_0(maps, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        start, done = maps.tell(), 0
 
         def keep(explanations: Explanations) -> None:
             nonlocal done
-            rows = slice(done, done + len(explanations.chosen))
-            maps[:, rows] = explanations.maps.numpy()
-            done = rows.stop
+            for index, part in enumerate(explanations.maps.numpy().astype("<f4", copy=False)):
+                maps.seek(start + 4 * height * width * (index * count + done))
+                maps.write(part.tobytes())
+            done += len(explanations.chosen)
 
         yield keep
         maps.flush()

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from xaicmp.core.agreement import STATISTICS
 from xaicmp.core.attribution import METHODS
+from xaicmp.core.models import Checkpoint
 from xaicmp.core.pipeline import Comparison
 from xaicmp.core.training import Epoch
 from xaicmp.views.files import caption, decimals, name_pair, provenance, spread
@@ -34,7 +35,8 @@ def pairs_table(comparison: Comparison) -> RenderableType:
 
 def images_table(comparison: Comparison) -> RenderableType:
     """A row an image: what it is, what it was taken for, and how far each pair agrees on it."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    # Without edges, an automobile taken for an automobile fits in 80 columns.
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("id", justify="right")
     table.add_column("label")
     table.add_column("predicted")
@@ -44,7 +46,7 @@ def images_table(comparison: Comparison) -> RenderableType:
     if wide:
         for pair in pairs:
             a, b = (METHODS[name].title for name in pair)
-            table.add_column(f"{a}\nvs {b}", justify="right", no_wrap=True)
+            table.add_column(f"{a}\nvs {b}", justify="right")
     else:
         table.add_column("pair")
         for statistic in STATISTICS:
@@ -53,13 +55,13 @@ def images_table(comparison: Comparison) -> RenderableType:
         image = _image_cells(comparison, row)
         values = {pair: _values(comparison, pair, row) for pair in pairs}
         if wide:
-            table.add_row(*image, *(" / ".join(cells) for cells in values.values()))
+            table.add_row(*image, *("/".join(cells) for cells in values.values()))
         else:
             for index, (pair, cells) in enumerate(values.items()):
                 table.add_row(*(image if index == 0 else [""] * 4), name_pair(pair), *cells)
-    titles = " / ".join(statistic.title(comparison.top) for statistic in STATISTICS)
+    titles = "/".join(statistic.title(comparison.top) for statistic in STATISTICS)
     how = f"{titles} of each pair. " if wide else ""
-    return Group(table, Text(f"{how}✗ marks a wrong prediction. {provenance(comparison)}", style="dim"))
+    return Group(table, "", Text(f"{how}✗ marks a wrong prediction. {provenance(comparison)}", style="dim"))
 
 
 def _image_cells(comparison: Comparison, row: int) -> list[RenderableType]:
@@ -70,7 +72,7 @@ def _image_cells(comparison: Comparison, row: int) -> list[RenderableType]:
         str(chosen.ids[row]),
         classes[chosen.labels[row]],
         Text(f"{predicted} ✗", style="red") if wrong else predicted,
-        f"{chosen.confidence[row]:.3f}",
+        decimals(chosen.confidence[row]),
     ]
 
 
@@ -78,9 +80,26 @@ def _values(comparison: Comparison, pair: tuple[str, str], row: int) -> list[str
     return [decimals(comparison.scores.values[statistic.name][pair][row]) for statistic in STATISTICS]
 
 
+def checkpoint_table(checkpoint: Checkpoint) -> Table:
+    """Everything that a checkpoint records of itself, a row a value."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
+    table.add_row("path", str(checkpoint.path))
+    table.add_row("sha256", checkpoint.sha256)
+    for name, value in checkpoint.metadata.items():
+        if name == "history":
+            value = ", ".join(f"{100 * epoch['test_accuracy']:.2f}%" for epoch in value)
+            name = "test accuracy by epoch"
+        elif isinstance(value, dict):
+            value = ", ".join(f"{key} {each}" for key, each in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(f"{each:.4g}" if isinstance(each, float) else str(each) for each in value)
+        table.add_row(name.replace("_", " "), Text(str(value)))
+    return table
+
+
 def epochs_table(epochs: Sequence[Epoch], *, header: bool = True) -> Table:
     """A row an epoch, in columns of fixed width, so that rows printed one by one make one table."""
-    table = Table(box=box.SIMPLE_HEAD if header else None, pad_edge=False, show_header=header)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, show_header=header)
     for title in ("Epoch", "Loss", "Train acc.", "Test acc.", "Seconds", "Images/s"):
         table.add_column(title, justify="right", width=10)
     for epoch in epochs:

@@ -38,4 +38,6 @@ def grad_cam(model: nn.Module, images: Tensor, targets: Tensor, *, layer: str = 
             f"Grad-CAM: the output of {layer!r} has no spatial extent, so every map would be constant; "
             "choose an earlier layer or larger images"
         )
-    return interpolate(maps.detach(), size=images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    return interpolate(maps.detach().float(), size=images.shape[-2:], mode="bilinear", align_corners=False)[
+        :, 0
+    ]

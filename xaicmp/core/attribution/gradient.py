@@ -6,6 +6,7 @@ from captum.attr import IntegratedGradients, Saliency
 from torch import Tensor, nn
 
 from xaicmp.core.attribution.registry import method
+from xaicmp.core.errors import UsageError
 
 
 @method(
@@ -36,11 +37,18 @@ def integrated_gradients(
 
     Args:
         model, images, targets: as for every method.
-        steps: m.
+        steps: m, at least 2.
         batch_size: the most images in one pass through the model, unless more are given.
+
+    Raises:
+        UsageError: fewer than 2 steps, which Captum does not take.
     """
-    attributions = IntegratedGradients(model).attribute(
-        images,
+    if steps < 2:
+        raise UsageError(f"--ig-steps {steps}: Integrated Gradients needs 2 steps or more")
+    # In float64 the sum does not depend on how the steps fall into batches. MPS has none.
+    summed = images.detach() if images.device.type == "mps" else images.detach().double()
+    attributions = IntegratedGradients(lambda scaled: model(scaled.to(images.dtype))).attribute(
+        summed,
         baselines=0,
         target=targets,
         n_steps=steps,

@@ -1,7 +1,8 @@
 """The one list of explanation methods: what each is, what it costs, where it comes from.
 
 To add a method, write a function ``(model, images, targets, *, option=default) -> maps`` in the
-file of its family and decorate it with ``@method(...)``. It is given images that require gradients. Choices, headings, documents and tests follow.
+file of its family and decorate it with ``@method(...)``. It is given images that require gradients.
+Choices, headings, documents and tests follow.
 """
 
 from __future__ import annotations
@@ -58,9 +59,12 @@ class Method:
         Raises:
             XaicmpError: the method broke its contract on these images.
         """
-        with unchanged(model), torch.enable_grad():
-            inputs = images.detach().requires_grad_()
-            maps = self.function(model, inputs, targets, **self.options).detach().float()
+        if len(images) == 1:
+            # Alone, an image takes other kernels than in company, and rounding may switch a ReLU the other way.
+            return self.explain(model, torch.cat([images, images]), torch.cat([targets, targets]))[:1]
+        with unchanged(model), torch.inference_mode(False), torch.enable_grad():
+            inputs = images.detach().clone().requires_grad_()
+            maps = self.function(model, inputs, targets.clone(), **self.options).detach().float()
         expected = (images.shape[0], *images.shape[2:])
         if maps.shape != expected:
             raise XaicmpError(f"{self.name} returned maps of shape {tuple(maps.shape)}, expected {expected}")

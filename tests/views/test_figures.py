@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from small import SmallNet, compared, registered, small_engine
+
+from xaicmp.core.attribution import PUBLISHED
+from xaicmp.core.errors import UsageError, XaicmpError
+from xaicmp.core.images import ImageSet
+from xaicmp.core.pipeline import Comparison, Explanations
+from xaicmp.views.figures import CELL, MARGIN, check_name, images_figure, save
+
+Compared = tuple[Comparison, list[Explanations]]
+
+
+@pytest.fixture(scope="module")
+def two_rows(sample: ImageSet) -> Compared:
+    return compared(sample, PUBLISHED, (3, 6), small_engine(batch_size=1))
+
+
+def pixels_of(figure: Figure, dpi: int = 100) -> np.ndarray:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=dpi, format="png")
+    return np.asarray(Image.open(buffer).convert("RGB")).astype(float)
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+@pytest.mark.parametrize("style", ["overlay", "map"])
+@pytest.mark.parametrize("dpi", [40, 150])
+def test_a_png_has_the_size_that_dpi_says(two_rows: Compared, style: str, dpi: int, tmp_path: Path) -> None:
+    figure = images_figure(*two_rows, style)
+    save(figure, tmp_path / "x.png", dpi)
+    width, height = figure.get_size_inches()
+    with Image.open(tmp_path / "x.png") as picture:
+        assert picture.size == pytest.approx((width * dpi, height * dpi), abs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_pdf_and_svg_hold_every_picture_and_the_text(two_rows: Compared, tmp_path: Path) -> None:
+    figure = images_figure(*two_rows, "overlay")
+    for name in ("x.pdf", "x.SVG"):
+        save(figure, tmp_path / name, 100)
+    pdf = (tmp_path / "x.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF-")
+    assert pdf.rstrip().endswith(b"%%EOF")
+    width, height = (72 * each for each in figure.get_size_inches())
+    box = re.search(rb"/MediaBox \[ *0 +0 +([\d.]+) +([\d.]+)", pdf)
+    assert box
+    assert [float(each) for each in box.groups()] == pytest.approx([width, height], abs=1)
+    svg = (tmp_path / "x.SVG").read_text()
+    assert "<svg" in svg
+    assert svg.count("<image") == 2 * (1 + 2 * 3)
+
+
+def cell(picture: np.ndarray, figure: Figure, column: int) -> np.ndarray:
+    """The pixels in the middle of the first row's picture ``column``."""
+    dpi = 100
+    extents = sorted(
+        {tuple(image.get_extent()) for image in figure.axes[0].images}, key=lambda e: (-e[3], e[0])
+    )
+    left, right, bottom, top = (round(each * dpi) for each in extents[column])
+    return picture[len(picture) - top + 3 : len(picture) - bottom - 3, left + 3 : right - 3]
+
+
+def test_the_original_is_drawn_as_it_is_and_the_maps_differ(two_rows: Compared) -> None:
+    comparison, batches = two_rows
+    figures = {style: images_figure(comparison, batches, style) for style in ("overlay", "map")}
+    drawn = {style: pixels_of(figure) for style, figure in figures.items()}
+    original = batches[0].pixels[0].float().mean(dim=(1, 2)).numpy()
+    for style, figure in figures.items():
+        np.testing.assert_allclose(
+            cell(drawn[style], figure, 0).mean(axis=(0, 1)), original, atol=4, err_msg=style
+        )
+        cells = [cell(drawn[style], figure, column) for column in (1, 2, 3)]
+        for a, b in ((0, 1), (0, 2), (1, 2)):
+            size = tuple(min(cells[a].shape[axis], cells[b].shape[axis]) for axis in (0, 1))
+            assert np.abs(cells[a][: size[0], : size[1]] - cells[b][: size[0], : size[1]]).mean() > 5
+    for column in (1, 2, 3):
+        overlay, bare = (cell(drawn[style], figures[style], column) for style in ("overlay", "map"))
+        assert np.abs(overlay - bare).mean() > 5
+
+
+def test_a_bare_map_is_brightest_where_the_map_is_highest(sample: ImageSet) -> None:
+    def corner(model: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        maps = torch.zeros(len(images), 32, 32)
+        maps[:, :8, 24:] = 5.0
+        return maps
+
+    with registered("corner", corner):
+        figure = images_figure(*compared(sample, ("corner", "saliency"), (3,)), "map")
+    drawn = cell(pixels_of(figure), figure, 1)
+    quarter = len(drawn) // 4
+    yellow, violet = drawn[2 : quarter - 2, -quarter + 2 :], drawn[quarter + 2 :, : -quarter - 2]
+    np.testing.assert_allclose(yellow.mean(axis=(0, 1)), (253, 231, 37), atol=3)
+    np.testing.assert_allclose(violet.mean(axis=(0, 1)), (68, 1, 84), atol=3)
+
+
+def test_titles_numbers_and_agreement_are_there_once_a_row(two_rows: Compared) -> None:
+    comparison, batches = two_rows
+    written = texts(images_figure(comparison, batches, "overlay"))
+    for title in ("Grad-CAM", "Saliency", "IG"):
+        assert written.count(title) == 1
+    for row in (0, 1):
+        assert written.count(f"image {comparison.chosen.ids[row]}") == 1
+        note = next(
+            text
+            for text in written
+            if f"  {comparison.scores.values['pearson']['grad-cam', 'saliency'][row]:.3f} / " in text
+        )
+        for pair in comparison.pairs:
+            both = [comparison.scores.values[name][pair][row] for name in ("pearson", "iou")]
+            assert f"{both[0]:.3f} / {both[1]:.3f}" in note
+        assert "Grad-CAM vs Saliency" in note
+
+
+def test_the_label_is_given_where_the_prediction_is_wrong(sample: ImageSet) -> None:
+    comparison, batches = compared(sample, PUBLISHED, tuple(range(30)))
+    written = texts(images_figure(comparison, batches, "map"))
+    classes, chosen = comparison.images.classes, comparison.chosen
+    expected = []
+    for predicted, label, confidence in zip(chosen.predicted, chosen.labels, chosen.confidence, strict=True):
+        says = f"{classes[predicted]} {100 * confidence:.0f}%"
+        expected.append(says if predicted == label else f"{says}\n(is {classes[label]})")
+    labels = [text for text in written if re.match(r"\w+ \d+%", text)]
+    assert labels == expected
+    assert 0 < sum("(is" in label for label in labels) < 30
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 6])
+def test_nothing_that_is_written_overlaps_or_leaves_the_page(count: int, sample: ImageSet) -> None:
+    def another(model: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return images[:, 0]
+
+    with registered("one", another), registered("two", another), registered("three", another):
+        names = (*PUBLISHED, "one", "two", "three")[:count]
+        figure = images_figure(*compared(sample, names, (3, 6, 35)), "map")
+    figure.canvas.draw()
+    width, height = figure.canvas.get_width_height()
+    canvas = figure.axes[0]
+    boxes = [text.get_window_extent() for text in canvas.texts]
+    boxes += [image.get_window_extent() for image in canvas.images]
+    for index, box in enumerate(boxes):
+        assert -0.5 <= box.x0 < box.x1 <= width + 0.5
+        assert -0.5 <= box.y0 < box.y1 <= height + 0.5
+        for other in boxes[:index]:
+            shared_x = min(box.x1, other.x1) - max(box.x0, other.x0)
+            shared_y = min(box.y1, other.y1) - max(box.y0, other.y0)
+            assert min(shared_x, shared_y) < 2.5
+
+
+@pytest.mark.parametrize("rows", [1, 3, 10])
+def test_every_row_and_column_is_drawn_at_the_same_size(rows: int, sample: ImageSet) -> None:
+    figure = images_figure(*compared(sample, PUBLISHED, tuple(range(rows))), "map")
+    images = figure.axes[0].images
+    assert len(images) == rows * 4
+    for image in images:
+        left, right, bottom, top = image.get_extent()
+        assert (right - left, top - bottom) == pytest.approx((CELL, CELL))
+        assert left >= MARGIN - 1e-9
+
+
+def test_maps_of_zeros_and_nan_are_drawn_without_a_warning(sample: ImageSet) -> None:
+    def broken(model: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        maps = images[:, 0].clone()
+        maps[0], maps[1, :5], maps[2, 0, 0] = torch.nan, torch.nan, torch.inf
+        return maps
+
+    model = SmallNet()
+    with torch.no_grad():
+        model.fc.weight.copy_(-model.fc.weight.abs())
+    with registered("broken", broken), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outcome = compared(sample, ("grad-cam", "broken"), (0, 1, 2), small_engine(model))
+        for style in ("overlay", "map"):
+            figure = images_figure(*outcome, style)
+            assert pixels_of(figure, 50).std() > 1
+            assert sum("- / " in text for text in texts(figure)) == 3
+
+
+def test_a_picture_too_large_to_draw_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(XaicmpError, match=r"too (tall|large).*fewer images or a lower --dpi"):
+        save(Figure(figsize=(2, 700)), tmp_path / "x.png", 100)
+    with pytest.raises(XaicmpError, match="too large"):
+        save(Figure(figsize=(700, 2)), tmp_path / "x.png", 100)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_while_drawing_keeps_the_old_picture(two_rows: Compared, tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(b"old")
+    figure = images_figure(*two_rows, "map")
+    figure.axes[0].draw = lambda renderer: 1 / 0  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        save(figure, path, 50)
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x", "png", "x.png.txt"])
+def test_other_formats_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=r"\.png, \.pdf, \.svg"):
+        check_name(Path(name))

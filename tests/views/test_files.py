@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small import SmallNet, compared, registered, small_engine
+
+from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
+from xaicmp.core.errors import UsageError, XaicmpError
+from xaicmp.core.images import ImageSet, Selection
+from xaicmp.core.pipeline import Comparison, Explanations, choose, compare
+from xaicmp.views.files import (
+    WRITERS,
+    document,
+    format_of,
+    images_csv,
+    images_markdown,
+    maps_file,
+    pairs_csv,
+    pairs_markdown,
+    to_json,
+    write,
+)
+
+resource = pytest.importorskip("resource", reason="limits on file size are POSIX's")
+
+
+@pytest.fixture(scope="module")
+def comparison(sample: ImageSet) -> Comparison:
+    return compared(sample, PUBLISHED, (7, 3, 120))[0]
+
+
+@pytest.fixture(scope="module")
+def undefined(sample: ImageSet) -> Comparison:
+    """Every Grad-CAM is zero."""
+    model = SmallNet()
+    with torch.no_grad():
+        model.fc.weight.copy_(-model.fc.weight.abs())
+    return compared(sample, PUBLISHED, (0, 1, 2), small_engine(model))[0]
+
+
+def test_the_document_has_the_promised_keys_and_the_scores(comparison: Comparison) -> None:
+    found = json.loads(to_json(comparison))
+    assert {"xaicmp", "checkpoint", "data", "n", "methods", "top", "seed", "device", "precision"} <= set(
+        found
+    )
+    assert set(found["checkpoint"]) >= {"path", "sha256", "architecture", "test_accuracy"}
+    assert set(found["data"]) >= {"name", "split", "verified"}
+    assert found["methods"] == ["grad-cam", "saliency", "integrated-gradients"]
+    assert (found["n"], found["top"], found["device"]) == (3, 0.2, "cpu")
+    assert [(pair["a"], pair["b"]) for pair in found["pairs"]] == list(comparison.pairs)
+    classes, chosen = comparison.images.classes, comparison.chosen
+    for row, image in enumerate(found["images"]):
+        assert type(image["id"]) is int
+        assert image["id"] == (7, 3, 120)[row]
+        assert image["label"] == classes[chosen.labels[row]]
+        assert image["predicted"] == classes[chosen.predicted[row]]
+        assert image["confidence"] == chosen.confidence[row]
+        for name in ("pearson", "iou"):
+            expected = {
+                "|".join(pair): values[row] for pair, values in comparison.scores.values[name].items()
+            }
+            assert image[name] == expected
+    for pair in found["pairs"]:
+        for name in ("pearson", "iou"):
+            values = [image[name][f"{pair['a']}|{pair['b']}"] for image in found["images"]]
+            assert pair[name]["mean"] == pytest.approx(np.mean(values), abs=1e-12)
+            assert pair[name]["std"] == pytest.approx(np.std(values), abs=1e-12)
+
+
+def test_what_is_undefined_is_null_in_json(undefined: Comparison) -> None:
+    text = to_json(undefined)
+    assert "NaN" not in text
+    found = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    first, second, third = found["pairs"]
+    for pair in (first, second):
+        assert pair["pearson"]["mean"] is pair["pearson"]["std"] is None
+        assert (pair["pearson"]["undefined"], pair["iou"]["undefined"], pair["iou"]["tied"]) == (3, 0, 3)
+    assert third["pearson"]["undefined"] == 0
+    for image in found["images"]:
+        assert image["pearson"]["grad-cam|saliency"] is None
+        assert image["iou"]["grad-cam|saliency"] is not None
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    assert "\r" not in text
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_csv_holds_the_documents_values(comparison: Comparison) -> None:
+    found = document(comparison)
+    for row, pair in zip(rows_of(pairs_csv(comparison)), found["pairs"], strict=True):
+        assert (row["a"], row["b"], row["n"], row["verified"]) == (pair["a"], pair["b"], "3", "true")
+        for name in ("pearson", "iou"):
+            for key, value in pair[name].items():
+                assert float(row[f"{name}_{key}"]) == value
+    for row, image in zip(rows_of(images_csv(comparison)), found["images"], strict=True):
+        assert (row["id"], row["label"], row["predicted"]) == (
+            str(image["id"]),
+            image["label"],
+            image["predicted"],
+        )
+        assert float(row["confidence"]) == image["confidence"]
+        for name in ("pearson", "iou"):
+            for pair, value in image[name].items():
+                assert float(row[f"{name} {pair}"]) == value
+
+
+def test_what_is_undefined_is_empty_in_csv_and_a_dash_in_markdown(undefined: Comparison) -> None:
+    assert rows_of(pairs_csv(undefined))[0]["pearson_mean"] == ""
+    assert rows_of(images_csv(undefined))[0]["pearson grad-cam|saliency"] == ""
+    assert "| Grad-CAM vs Saliency | - ± - |" in pairs_markdown(undefined)
+    assert "| - / 0." in images_markdown(undefined)
+    for writers in WRITERS.values():
+        for writer in writers:
+            assert "nan" not in writer(undefined).lower()
+
+
+def test_markdown_is_a_table_with_the_documents_values(comparison: Comparison) -> None:
+    found = document(comparison)
+    lines = pairs_markdown(comparison).splitlines()
+    assert lines[:2] == ["| Pair | Pearson | IoU@20% |", "| --- | --- | --- |"]
+    for line, pair in zip(lines[2:5], found["pairs"], strict=True):
+        values = [f"{pair[name]['mean']:.3f} ± {pair[name]['std']:.3f}" for name in ("pearson", "iou")]
+        titles = " vs ".join(METHODS[pair[side]].title for side in "ab")
+        assert line == f"| {titles} | {values[0]} | {values[1]} |"
+    lines = images_markdown(comparison).splitlines()
+    assert {line.count("|") for line in lines[:5]} == {8}
+    for line, image in zip(lines[2:5], found["images"], strict=True):
+        cells = [part.strip() for part in line.strip("|").split("|")]
+        assert cells[:3] == [str(image["id"]), image["label"], image["predicted"]]
+        assert cells[4:] == [
+            f"{image['pearson'][pair]:.3f} / {image['iou'][pair]:.3f}" for pair in image["pearson"]
+        ]
+
+
+def test_a_model_that_answers_with_nan_can_be_written_in_every_format(sample: ImageSet) -> None:
+    model = SmallNet()
+    with torch.no_grad():
+        model.fc.bias.fill_(torch.nan)
+    outcome, _ = compared(sample, PUBLISHED, (0, 1), small_engine(model))
+    for writers in WRITERS.values():
+        for writer in writers:
+            assert "nan" not in writer(outcome).lower()
+    assert document(outcome)["images"][0]["confidence"] is None
+
+
+def test_six_pairs_are_written_in_every_format(sample: ImageSet) -> None:
+    with registered("brightness", lambda model, images, targets: images.mean(dim=1)):
+        outcome, _ = compared(sample, (*PUBLISHED, "brightness"), (0, 1))
+        assert len(json.loads(to_json(outcome))["pairs"]) == 6
+        assert len(rows_of(pairs_csv(outcome))) == 6
+        assert pairs_markdown(outcome).count(" vs ") == 6
+        assert images_markdown(outcome).splitlines()[0].count(" vs ") == 6
+
+
+def test_where_it_comes_from_is_in_every_format(comparison: Comparison) -> None:
+    assert rows_of(pairs_csv(comparison))[0]["checkpoint_sha256"] == "0" * 64
+    for text in (pairs_markdown(comparison), images_markdown(comparison)):
+        assert "Checkpoint small.pt (test accuracy 12.50%); CIFAR-10 sample in the package" in text
+
+
+@pytest.mark.parametrize(("name", "form"), [("x.json", "json"), ("a.b/x.CSV", "csv"), ("x.md", "markdown")])
+def test_the_suffix_names_the_format(name: str, form: str) -> None:
+    assert format_of(Path(name)) == form
+
+
+@pytest.mark.parametrize("name", ["x", "x.txt", "json", ".json"])
+def test_another_suffix_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=r"must end in \.json, \.csv, \.md"):
+        format_of(Path(name))
+
+
+def test_text_is_written_whole_and_in_utf8(tmp_path: Path) -> None:
+    write(tmp_path / "x.md", "± 1\n")
+    assert (tmp_path / "x.md").read_bytes() == "± 1\n".encode()
+    with pytest.raises(XaicmpError, match="does not exist"):
+        write(tmp_path / "none" / "x.md", "")
+
+
+def kept(sample: ImageSet, path: Path, n: int, batch_size: int) -> list[Explanations]:
+    """Explain ``n`` images into ``path``."""
+    engine = small_engine(batch_size=batch_size)
+    chosen = choose(engine, sample, Selection(n=n, only="all"))
+    seen: list[Explanations] = []
+    with maps_file(path, sample, chosen, list(PUBLISHED)) as keep:
+
+        def both(explanations: Explanations) -> None:
+            keep(explanations)
+            seen.append(explanations)
+
+        compare(engine, sample, chosen, get_methods(PUBLISHED, steps=2), keep=both)
+        assert not path.exists()
+    return seen
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_maps_come_back_as_they_went_in(batch_size: int, sample: ImageSet, tmp_path: Path) -> None:
+    path = tmp_path / "maps.npz"
+    seen = kept(sample, path, 10, batch_size)
+    with np.load(path, allow_pickle=False) as arrays:
+        found = dict(arrays)
+    assert found["maps"].shape == (3, 10, 32, 32)
+    assert found["maps"].dtype == np.float32
+    np.testing.assert_array_equal(found["maps"], torch.cat([each.maps for each in seen], dim=1).numpy())
+    assert found["images"].dtype == np.uint8
+    np.testing.assert_array_equal(found["images"], sample.pixels[:10].permute(0, 2, 3, 1).numpy())
+    assert found["ids"].tolist() == list(range(10))
+    assert found["labels"].tolist() == [sample.classes[label] for label in sample.labels[:10]]
+    assert found["predicted"].tolist() == [
+        sample.classes[each] for batch in seen for each in batch.chosen.predicted
+    ]
+    assert found["confidence"].tolist() == [each for batch in seen for each in batch.chosen.confidence]
+    assert found["methods"].tolist() == list(PUBLISHED)
+    assert [each.name for each in tmp_path.iterdir()] == ["maps.npz"]
+
+
+def test_maps_are_on_the_disk_before_the_next_batch_comes(sample: ImageSet, tmp_path: Path) -> None:
+    engine = small_engine(batch_size=8)
+    chosen = choose(engine, sample, Selection(n=64, only="all"))
+    sizes = []
+    with maps_file(tmp_path / "maps.npz", sample, chosen, ["a"]) as keep:
+        for start in range(0, 64, 8):
+            rows = chosen.rows(slice(start, start + 8))
+            keep(Explanations(rows, sample.pixels[:8], ("a",), torch.rand(1, 8, 32, 32)))
+            sizes.append(sum(each.stat().st_size for each in tmp_path.rglob("*") if each.is_file()))
+    assert all(later > sooner for sooner, later in itertools.pairwise(sizes))
+
+
+class Broken(RuntimeError):
+    """What a method in these tests fails with."""
+
+
+@pytest.mark.parametrize("error", [Broken, KeyboardInterrupt, XaicmpError])
+def test_a_failure_half_way_leaves_the_old_file_and_nothing_else(
+    error: type[BaseException], sample: ImageSet, tmp_path: Path
+) -> None:
+    path = tmp_path / "maps.npz"
+    path.write_bytes(b"old")
+    engine = small_engine(batch_size=4)
+    chosen = choose(engine, sample, Selection(n=12, only="all"))
+    calls = []
+
+    def fails_later(model: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        calls.append(len(images))
+        if len(calls) == 3:
+            raise error("half way")
+        return images[:, 0]
+
+    with (
+        registered("fails", fails_later),
+        pytest.raises(error, match="half way"),
+        maps_file(path, sample, chosen, ["saliency", "fails"]) as keep,
+    ):
+        compare(engine, sample, chosen, get_methods(["saliency", "fails"]), keep=keep)
+    assert path.read_bytes() == b"old"
+    assert [each.name for each in tmp_path.iterdir()] == ["maps.npz"]
+
+
+@pytest.mark.parametrize("limit", [0, 10_000, 40_000, 130_000])
+def test_no_room_for_the_maps_is_one_error_and_leaves_nothing(
+    limit: int, sample: ImageSet, tmp_path: Path
+) -> None:
+    """Wherever writing stops: at the header, in the first or a later batch, or in the archive."""
+    path = tmp_path / "maps.npz"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(XaicmpError, match=r"cannot write .*maps\.npz: File too large"):
+            kept(sample, path, 10, 4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_one_error(sample: ImageSet, tmp_path: Path) -> None:
+    with pytest.raises(XaicmpError, match="does not exist"):
+        kept(sample, tmp_path / "none" / "maps.npz", 2, 4)
+
+
+def test_numbers_are_never_rounded_in_files(comparison: Comparison) -> None:
+    for row in rows_of(images_csv(comparison)):
+        value = float(row["pearson saliency|integrated-gradients"])
+        assert not math.isclose(value, round(value, 6), rel_tol=0, abs_tol=1e-12)
