@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from xaicmp.core.errors import XaicmpError
     from xaicmp.core.images import ImageSet, Selection, load_cifar10, load_sample
     from xaicmp.core.models import load_checkpoint, resnet18_cifar, save_checkpoint
-    from xaicmp.core.pipeline import Comparison, Engine, compare, explain
-    from xaicmp.core.training import RECIPES, train
+    from xaicmp.core.pipeline import Comparison, Engine, choose, compare, explain, find_images
+    from xaicmp.core.training import RECIPES, Recipe, Run, train
 
 __version__ = version("xaicmp")
 
@@ -27,11 +27,15 @@ __all__ = [
     "Comparison",
     "Engine",
     "ImageSet",
+    "Recipe",
+    "Run",
     "Selection",
     "XaicmpError",
+    "choose",
     "compare",
     "explain",
     "find_device",
+    "find_images",
     "get_methods",
     "iou",
     "load_checkpoint",
@@ -51,8 +55,8 @@ _HOMES = {
     "errors": ("XaicmpError",),
     "images": ("ImageSet", "Selection", "load_cifar10", "load_sample"),
     "models": ("load_checkpoint", "resnet18_cifar", "save_checkpoint"),
-    "pipeline": ("Comparison", "Engine", "compare", "explain"),
-    "training": ("RECIPES", "train"),
+    "pipeline": ("Comparison", "Engine", "choose", "compare", "explain", "find_images"),
+    "training": ("RECIPES", "Recipe", "Run", "train"),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import IntEnum
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 
 from xaicmp import __version__
 from xaicmp.cli import explain, figure, metrics, train
-from xaicmp.cli.multivalue import MultiValueCommand
+from xaicmp.cli.multivalue import Group, MultiValueCommand
 from xaicmp.core.errors import Interrupted, UsageError, XaicmpError
 
 # Everything that is wrong with a command line derives from this class, be Click apart or inside Typer.
@@ -30,6 +31,7 @@ class ExitStatus(IntEnum):
 
 app = typer.Typer(
     name="xaicmp",
+    cls=Group,
     help="Do explanation methods agree? Measure it, image by image.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -61,22 +63,36 @@ def run(arguments: Sequence[str]) -> int:
         status = app(args=list(arguments), prog_name="xaicmp", standalone_mode=False)
         sys.stdout.flush()
     except CommandLineError as error:
+        if not arguments:  # the help has been shown
+            return ExitStatus.WRONG_COMMAND_LINE
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "xaicmp"
-        return _fail(f"{error.format_message()} See `{command} --help`.", ExitStatus.WRONG_COMMAND_LINE)
+        message = error.format_message().replace("Value error, ", "").rstrip(". ")
+        return _fail(f"{message}. See `{command} --help`.", ExitStatus.WRONG_COMMAND_LINE)
     except UsageError as error:
         return _fail(str(error), ExitStatus.WRONG_COMMAND_LINE)
     except Interrupted as error:
         return _fail(str(error), ExitStatus.INTERRUPTED)
     except XaicmpError as error:
         return _fail(str(error), ExitStatus.FAILED)
-    except BrokenPipeError:
-        # The reader has gone, as `head` does; keep the interpreter from flushing into the void.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):
+        # The reader has gone, as `head` does; Typer and rich make an exit of it.
+        _drop_stdout()
         return ExitStatus.DONE
+    except OSError as error:
+        if error.filename is None:  # what is printed has no name
+            _drop_stdout()
+        place = f"cannot use {error.filename}" if error.filename else "cannot write to standard output"
+        return _fail(f"{place}: {error.strerror or error}; mend that and run again", ExitStatus.FAILED)
     if status == ExitStatus.INTERRUPTED:
         return _fail("interrupted", ExitStatus.INTERRUPTED)
     return int(status or ExitStatus.DONE)
+
+
+def _drop_stdout() -> None:
+    """Keep the interpreter from flushing into the void."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, status: ExitStatus) -> int:

@@ -33,7 +33,7 @@ def command(
         Style, typer.Option(help="The map over the image, or by itself.", rich_help_panel="Output")
     ] = Style.overlay,
     dpi: Annotated[
-        int, typer.Option(min=20, max=1200, help="Pixels an inch.", rich_help_panel="Output")
+        int, typer.Option(min=20, max=1200, help="Pixels an inch.", metavar="N", rich_help_panel="Output")
     ] = 150,
 ) -> None:
     """Draw images with their explanations, a row an image. Default: --n 6."""

@@ -1,4 +1,4 @@
-"""Options that take several values: ``--ids 3 7 12``, which Click has not."""
+"""Options that take several values: ``--ids 3 7 12``, which Click has not; and help without clutter."""
 
 from __future__ import annotations
 
@@ -9,9 +9,25 @@ import typer.core
 from xaicmp.core.errors import UsageError
 
 NEGATIVE_NUMBER = re.compile(r"-\d")
+MOST = 1_000_000
 
 
-class MultiValueCommand(typer.core.TyperCommand):
+class PlainFlags:
+    """Shows a flag in ``--help`` without the type ``<bool>``, which says nothing about it."""
+
+    def get_params(self, ctx):  # type: ignore[no-untyped-def]
+        parameters = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
+
+
+class Group(PlainFlags, typer.core.TyperGroup):
+    """The command above the subcommands."""
+
+
+class MultiValueCommand(PlainFlags, typer.core.TyperCommand):
     """A command without arguments whose repeatable options also take several values at once.
 
     ``--ids 3 7 12`` is read as ``--ids 3 --ids 7 --ids 12``: every word up to the next option is a value.
@@ -33,6 +49,8 @@ def spread(arguments: list[str], several: set[str]) -> list[str]:
     option, given = None, False
     for position, word in enumerate(arguments):
         if word == "--":
+            if option and not given:
+                break
             return result + arguments[position:]
         if word.startswith("-") and not NEGATIVE_NUMBER.match(word):
             if option and not given:
@@ -59,12 +77,14 @@ def parse_ids(words: list[str]) -> tuple[int, ...]:
     """
     ids: list[int] = []
     for word in ",".join(words).split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", word)
+        match = re.fullmatch(r"\s*(\d{1,18})(?:-(\d{1,18}))?\s*", word)
         if not match:
             raise UsageError(f"--ids {word!r}: ids count from 0; write 3 7 12, or 3,7,12, or 0-99")
         first = int(match[1])
         last = int(match[2] or first)
         if last < first:
             raise UsageError(f"--ids {word}: the range runs backwards; write {last}-{first}")
+        if last - first >= MOST:
+            raise UsageError(f"--ids {word}: that is more than {MOST:,} images; name fewer")
         ids += range(first, last + 1)
     return tuple(ids)

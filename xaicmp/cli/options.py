@@ -70,7 +70,7 @@ Ids = Annotated[
 OnlyOption = Annotated[
     Only | None,
     typer.Option(
-        help="Which images --n counts: those classified so. Default: correct.",
+        help="Which images --n counts: those classified correctly, wrongly, or all. Default: correct.",
         rich_help_panel=IMAGES,
         show_default=False,
     ),
@@ -85,19 +85,31 @@ Methods = Annotated[
     ),
 ]
 Top = Annotated[
-    float, typer.Option(help="Share of top pixels that IoU compares.", rich_help_panel=COMPARISON)
+    float,
+    typer.Option(help="Share of top pixels that IoU compares.", metavar="SHARE", rich_help_panel=COMPARISON),
 ]
 IgSteps = Annotated[
-    int, typer.Option(min=1, help="Steps of Integrated Gradients.", rich_help_panel=COMPARISON)
+    int, typer.Option(min=2, help="Steps of Integrated Gradients.", metavar="N", rich_help_panel=COMPARISON)
 ]
 BatchSize = Annotated[
-    int, typer.Option(min=1, help="Most images in one pass through the model.", rich_help_panel=RUNNING)
+    int,
+    typer.Option(
+        min=1, help="Most images in one pass through the model.", metavar="N", rich_help_panel=RUNNING
+    ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=RUNNING)]
+Device = Annotated[
+    str,
+    typer.Option(help="auto, cpu, cuda (or cuda:1, ...) or mps.", metavar="NAME", rich_help_panel=RUNNING),
+]
 PrecisionOption = Annotated[
     Precision, typer.Option(help="What the model computes in.", rich_help_panel=RUNNING)
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of every random draw.", rich_help_panel=RUNNING)]
+Seed = Annotated[
+    int,
+    typer.Option(
+        min=0, max=2**63 - 1, help="Seed of every random draw.", metavar="N", rich_help_panel=RUNNING
+    ),
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.", rich_help_panel=RUNNING)
 ]
@@ -112,7 +124,13 @@ class Comparing:
     data: Data = None
     n: Annotated[
         int | None,
-        typer.Option(min=1, help="The first N images.", rich_help_panel=IMAGES, show_default=False),
+        typer.Option(
+            min=1,
+            help="The first N images that --only admits.",
+            metavar="N",
+            rich_help_panel=IMAGES,
+            show_default=False,
+        ),
     ] = None
     ids: Ids = None
     only: OnlyOption = None

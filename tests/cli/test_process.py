@@ -1,0 +1,119 @@
+"""What only a process of its own can show: start-up, pipes, signals, terminals, shells."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PYTHON = shlex.quote(sys.executable)
+XAICMP = f"{PYTHON} -m xaicmp"
+QUICK = "--n 1 --methods saliency grad-cam"
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    """Run ``line`` in bash, where a pipe fails when any of its commands does."""
+    return subprocess.run(
+        ["bash", "-c", f'set -o pipefail; xaicmp() {{ {XAICMP} "$@"; }}; {line}'],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_help_answers_at_once_and_without_torch() -> None:
+    code = (
+        "import sys; from xaicmp.cli import run; "
+        "status = run(sys.argv[1:]); "
+        "slow = {'torch', 'captum', 'matplotlib', 'scipy', 'numpy', 'torchvision'} & set(sys.modules); "
+        "sys.exit(f'{status} {slow}' if status or slow else 0)"
+    )
+    for words in (["--help"], ["metrics", "--help"], ["train", "--help"], ["--version"]):
+        result = subprocess.run(
+            [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+        )
+        assert (result.returncode, result.stderr) == (0, "")
+    spent = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "xaicmp", "--help"], capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(spent) < 0.5  # of the processor, so that a busy machine does not count
+
+
+def test_json_goes_through_a_pipe_and_stderr_stays_empty() -> None:
+    result = shell(f"xaicmp metrics {QUICK} --format json | {PYTHON} -m json.tool")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["n"] == 1
+
+
+def test_a_shell_loop_gets_a_table_an_image() -> None:
+    result = shell("for id in 3 12; do xaicmp explain --ids $id --format csv; done 2>/dev/null")
+    assert result.returncode == 0
+    rows = list(csv.reader(io.StringIO(result.stdout)))
+    assert [row[0] for row in rows] == ["id", "3", "id", "12"]
+    assert {len(row) for row in rows} == {len(rows[0])}
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    result = shell(f"xaicmp metrics {QUICK} --format csv | true")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_behind_stdout_is_one_line() -> None:
+    result = shell(f"xaicmp metrics {QUICK} >/dev/full")
+    assert result.returncode == 1
+    assert result.stderr.startswith("xaicmp: cannot write to standard output: No space left on device")
+    assert result.stderr.count("\n") == 1
+
+
+def test_ctrl_c_ends_with_130_one_line_and_nothing_half_written(alone: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "xaicmp", "explain", "--ids", "0-63", "--output", "maps.npz"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    # Once the selection is made, the maps grow in a folder beside the target.
+    while not any(alone.glob(".maps-*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.strip() == "xaicmp: interrupted"
+    assert list(alone.iterdir()) == []
+
+
+def test_progress_is_shown_on_a_terminal_and_results_stay_pure() -> None:
+    screen, stderr = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {
+        "TERM": "xterm"
+    }
+    result = subprocess.run(
+        [sys.executable, "-m", "xaicmp", "metrics", *QUICK.split(), "--format", "json"],
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env=environment,
+        check=True,
+    )
+    os.close(stderr)
+    shown = os.read(screen, 1 << 16).decode()
+    os.close(screen)
+    assert "choosing images" in shown
+    assert "explaining" in shown
+    assert json.loads(result.stdout)["n"] == 1
