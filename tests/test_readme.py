@@ -1,0 +1,112 @@
+"""The README is true: its commands run, its output is what they print, its code works."""
+
+import itertools
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+import xaicmp
+from xaicmp.cli import run
+from xaicmp.core.attribution import METHODS, gradient
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+OUTPUTS = re.findall(r"<!-- output: xaicmp (.*?) -->\n```text\n(.*?)```", README, re.DOTALL)
+NUMBER = re.compile(r"-?\d+\.\d+")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize(("command", "shown"), OUTPUTS, ids=[command for command, _ in OUTPUTS])
+def test_output_blocks_are_what_the_command_prints(command, shown, capsys, monkeypatch, tmp_path):
+    # An empty folder: what is shown is the checkpoint that ships.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(shlex.split(command)) == 0
+    printed, expected = (
+        [line.rstrip() for line in text.splitlines() if line.strip()]
+        for text in (capsys.readouterr().out, shown)
+    )
+    assert [NUMBER.sub("#", line) for line in printed] == [NUMBER.sub("#", line) for line in expected]
+    # Another processor may round differently, which moves a pixel across the IoU threshold now and then.
+    for ours, theirs in zip(printed, expected, strict=True):
+        assert [float(x) for x in NUMBER.findall(ours)] == pytest.approx(
+            [float(x) for x in NUMBER.findall(theirs)], abs=0.011
+        )
+
+
+def test_both_kinds_of_output_are_shown():
+    assert {command.split()[0] for command, _ in OUTPUTS} >= {"metrics", "explain"}
+
+
+@pytest.mark.parametrize("command", ["train", "explain", "metrics", "figure"])
+def test_every_option_named_for_a_subcommand_exists(command, capsys):
+    run([command, "--help"])
+    known = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+    lines = re.findall(rf"xaicmp {command}( [^`\n|]*)", README)
+    named = {option for line in lines for option in re.findall(r"--[a-z][a-z-]+", line)}
+    assert named <= known
+
+
+def test_every_option_named_anywhere_exists(capsys):
+    known = {"--help", "--version", "--nproc-per-node", "--data"}
+    for command in ("train", "explain", "metrics", "figure"):
+        run([command, "--help"])
+        known |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+    known |= set(re.findall(r'"(--[a-z-]+)"', (ROOT / "tests/benchmarks/training.py").read_text()))
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
+
+
+def test_the_documented_keys_are_those_of_the_document(capsys):
+    import json
+
+    assert run(["metrics", "--n", "2", "--ig-steps", "2", "--format", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    keys = next(block for block in blocks("text") if block.startswith("xaicmp   "))
+    named = set(re.findall(r"\w+", keys))
+    pair, image = document["pairs"][0], document["images"][0]
+    actual = set(
+        itertools.chain(
+            document,
+            document["checkpoint"],
+            document["data"],
+            pair,
+            pair["pearson"],
+            pair["iou"],
+            image,
+        )
+    )
+    assert actual <= named
+
+
+def test_the_python_example_runs(capsys):
+    exec(blocks("python")[0], {})
+    assert -1 <= float(capsys.readouterr().out) <= 1
+
+
+def test_the_example_of_a_new_method_works():
+    from captum.attr import InputXGradient
+
+    source = blocks("python")[1]
+    assert len(source.splitlines()) < 15
+    try:
+        exec(source, vars(gradient) | {"InputXGradient": InputXGradient})
+        added = METHODS["input-x-gradient"]
+        model = xaicmp.resnet18_cifar().eval()
+        images, targets = torch.randn(2, 3, 32, 32), torch.tensor([3, 5])
+        maps = added.explain(model, images, targets)
+        weights = images.clone().requires_grad_()
+        model(weights).gather(1, targets[:, None]).sum().backward()
+        torch.testing.assert_close(maps, (images * weights.grad).sum(1).clamp_min(0))
+    finally:
+        METHODS.pop("input-x-gradient", None)
+
+
+def test_pictures_are_there():
+    for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
+        assert (ROOT / path).is_file()
