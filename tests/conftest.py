@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,8 @@ def sample() -> ImageSet:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A suite started in the background ignores Ctrl-C, and so would the processes that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: starts several processes that import torch; seconds each")
 
 

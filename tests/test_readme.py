@@ -1,5 +1,6 @@
 """The README is true: its commands run, its output is what they print, its code works."""
 
+import io
 import itertools
 import re
 import shlex
@@ -7,10 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 import xaicmp
 from xaicmp.cli import run
 from xaicmp.core.attribution import METHODS, gradient
+from xaicmp.core.models import shipped_checkpoint
+from xaicmp.core.training import Epoch
+from xaicmp.views.tables import epochs_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,6 +43,16 @@ def test_output_blocks_are_what_the_command_prints(command, shown, capsys, monke
         assert [float(x) for x in NUMBER.findall(ours)] == pytest.approx(
             [float(x) for x in NUMBER.findall(theirs)], abs=0.011
         )
+
+
+def test_the_history_shown_is_that_of_the_checkpoint_that_ships():
+    history = [Epoch(**epoch) for epoch in xaicmp.load_checkpoint(shipped_checkpoint()).metadata["history"]]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(epochs_table(history))
+    shown = README.split("<!-- history -->\n```text\n")[1].split("```")[0]
+    assert [line.split() for line in shown.splitlines()] == [
+        line.split() for line in console.export_text().splitlines() if line.strip()
+    ]
 
 
 def test_both_kinds_of_output_are_shown():

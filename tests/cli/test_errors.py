@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from xaicmp.core import pipeline
 from xaicmp.core.models import FORMAT
 
 Xaicmp = Callable[..., Any]
@@ -107,6 +108,16 @@ def test_a_wrong_suffix_is_refused_with_the_right_ones(xaicmp: Xaicmp, alone: Pa
 @pytest.mark.parametrize("dpi", ["0", "5000", "many"])
 def test_a_resolution_that_cannot_be_drawn_is_refused(xaicmp: Xaicmp, dpi: str) -> None:
     refused(xaicmp("figure", "--dpi", dpi), WRONG, "--dpi")
+
+
+def test_a_picture_too_large_to_draw_is_refused_before_the_work(
+    xaicmp: Xaicmp, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explained: list[object] = []
+    monkeypatch.setattr(pipeline, "explain", lambda *arguments: explained.append(arguments) or iter(()))
+    refused(xaicmp("figure", "--ids", "0-99", "--dpi", "600"), FAILED, "too large", "fewer images")
+    assert not explained
+    assert names(alone) == []
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -29,7 +29,7 @@ from xaicmp.core.pipeline import (
     find_images,
 )
 
-IMAGES = int(os.environ.get("XAICMP_TEST_IMAGES", "12"))
+IMAGES = int(os.environ.get("XAICMP_TEST_IMAGES", "8"))
 PAIRS = [("grad-cam", "saliency"), ("grad-cam", "integrated-gradients"), ("saliency", "integrated-gradients")]
 
 

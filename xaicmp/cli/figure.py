@@ -37,14 +37,17 @@ def command(
     ] = 150,
 ) -> None:
     """Draw images with their explanations, a row an image. Default: --n 6."""
-    from xaicmp.views.figures import check_name, images_figure, save
+    from xaicmp.views.figures import check_name, check_size, images_figure, images_size, save
+    from xaicmp.views.files import provenance
 
     check_name(output)
     check_output(output)
     session = Session(options, default=6)
     batches: list[Explanations] = []
-    comparison = session.compare(*session.choose(), batches.append)
-    save(images_figure(comparison, batches, style.value), output, dpi)
+    images, chosen = session.choose()
+    check_size(output, images_size(chosen, len(session.methods)), dpi)
+    comparison = session.compare(images, chosen, batches.append)
+    save(images_figure(comparison, batches, style.value), output, dpi, provenance(comparison))
     show_comparison(comparison, format, by_image=True)
     remark(options, f"wrote {output}")
 

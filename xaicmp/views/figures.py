@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from xaicmp.core.agreement import STATISTICS
 from xaicmp.core.errors import UsageError, XaicmpError
-from xaicmp.core.pipeline import Comparison, Explanations
+from xaicmp.core.pipeline import Chosen, Comparison, Explanations
 from xaicmp.core.storage import replacing
 from xaicmp.core.training import Epoch
 from xaicmp.views.files import decimals, name_pair
@@ -26,13 +26,31 @@ LINE = 1.35
 Extent = tuple[float, float, float, float]
 """Left, right, bottom and top, in inches."""
 PIXELS = 2**16 - 1
-SUFFIXES = (".png", ".pdf", ".svg")
+# Formats, and what each calls a description in its metadata.
+ABOUT = {".png": "Description", ".pdf": "Subject", ".svg": "Description"}
+SUFFIXES = tuple(ABOUT)
 
 
 def check_name(path: Path) -> None:
     """Raise UsageError unless ``path`` ends in a format that can be drawn."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--output {path}: the name must end in {', '.join(SUFFIXES)}")
+
+
+def images_size(chosen: Chosen, methods: int) -> tuple[float, float]:
+    """Width and height, in inches, of the figure that compares so many methods on these images."""
+    width = MARGIN + (1 + methods) * (CELL + GAP) + NOTES
+    return width, float((_above(chosen) + CELL).sum()) + GAP
+
+
+def _above(chosen: Chosen) -> np.ndarray:
+    return np.where(chosen.predicted != chosen.labels, TITLE_WRONG, TITLE)
+
+
+def check_size(path: Path, inches: tuple[float, float], dpi: int) -> None:
+    """Raise XaicmpError if a picture of this size cannot be drawn."""
+    if path.suffix.lower() == ".png" and max(inches) * dpi > PIXELS:
+        raise XaicmpError(f"{path} would be too large to draw; choose fewer images or a lower --dpi")
 
 
 def images_figure(comparison: Comparison, batches: Sequence[Explanations], style: str) -> Figure:
@@ -43,10 +61,7 @@ def images_figure(comparison: Comparison, batches: Sequence[Explanations], style
         batches: the explanations of the same images, in order.
         style: ``"overlay"`` (the map over the image in grey) or ``"map"``.
     """
-    wrong = comparison.chosen.predicted != comparison.chosen.labels
-    above = np.where(wrong, TITLE_WRONG, TITLE)
-    width = MARGIN + (1 + len(comparison.methods)) * (CELL + GAP) + NOTES
-    height = float((above + CELL).sum()) + GAP
+    width, height = images_size(comparison.chosen, len(comparison.methods))
     figure = Figure(figsize=(width, height))
     figure.suppressComposite = True  # or .pdf and .svg would hold one large picture
     # One canvas, measured in inches: axes of their own take 20 times as long.
@@ -54,7 +69,7 @@ def images_figure(comparison: Comparison, batches: Sequence[Explanations], style
     canvas.axis("off")
     pixels = np.concatenate([batch.pixels.numpy() for batch in batches]).transpose(0, 2, 3, 1)
     maps = np.concatenate([batch.maps.numpy() for batch in batches], axis=1)
-    bottoms = height - np.cumsum(above + CELL)
+    bottoms = height - np.cumsum(_above(comparison.chosen) + CELL)
     for row, bottom in enumerate(bottoms):
         extents = [
             (left, left + CELL, bottom, bottom + CELL)
@@ -140,15 +155,14 @@ def history_figure(history: Sequence[Epoch]) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path, dpi: int) -> None:
-    """Write ``figure`` to ``path``, replacing it only once it is complete.
+def save(figure: Figure, path: Path, dpi: int, about: str = "") -> None:
+    """Write ``figure`` to ``path``, replacing it only once it is complete; ``about`` goes into its metadata.
 
     Raises:
         UsageError: an unknown suffix.
         XaicmpError: the picture is too large to draw, or the file cannot be written.
     """
     check_name(path)
-    if path.suffix.lower() == ".png" and max(figure.get_size_inches()) * dpi > PIXELS:
-        raise XaicmpError(f"{path} would be too large to draw; choose fewer images or a lower --dpi")
+    check_size(path, tuple(figure.get_size_inches()), dpi)
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
+        figure.savefig(temporary, dpi=dpi, metadata={ABOUT[path.suffix.lower()]: about or None})
