@@ -400,5 +400,19 @@ def test_nothing_at_all_shows_the_help_and_is_a_wrong_command_line(xaicmp: Xaicm
     assert "xaicmp: " not in outcome.err
 
 
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_verbose_tells_how_the_checkpoint_was_trained(xaicmp: Xaicmp, form: str) -> None:
+    outcome = xaicmp("metrics", "--n", 2, "--ig-steps", 2, "--format", form, "--verbose")
+    assert outcome.status == 0
+    if form == "json":
+        json.loads(outcome.out)
+    told = " ".join((outcome.err if form == "json" else outcome.out).split())
+    checkpoint = load_checkpoint(shipped_checkpoint())
+    for name, value in checkpoint.metadata["recipe"].items():
+        assert f"{name} {value}" in told
+    for name in checkpoint.classes:
+        assert name in told
+
+
 def test_version(xaicmp: Xaicmp) -> None:
     assert re.fullmatch(r"xaicmp \d+\.\d+\.\d+\n", done(xaicmp("--version")).out)

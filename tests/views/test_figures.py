@@ -16,7 +16,7 @@ from xaicmp.core.attribution import PUBLISHED
 from xaicmp.core.errors import UsageError, XaicmpError
 from xaicmp.core.images import ImageSet
 from xaicmp.core.pipeline import Comparison, Explanations
-from xaicmp.views.figures import CELL, MARGIN, check_name, images_figure, save
+from xaicmp.views.figures import CELL, MARGIN, SUFFIXES, check_name, images_figure, save
 
 Compared = tuple[Comparison, list[Explanations]]
 
@@ -211,3 +211,13 @@ def test_a_failure_while_drawing_keeps_the_old_picture(two_rows: Compared, tmp_p
 def test_other_formats_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match=r"\.png, \.pdf, \.svg"):
         check_name(Path(name))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_picture_says_where_it_comes_from(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"figure{suffix}"
+    save(Figure(figsize=(1, 1)), path, 50, "Checkpoint of the test; CIFAR-10")
+    if suffix == ".png":
+        assert Image.open(path).info["Description"] == "Checkpoint of the test; CIFAR-10"
+    else:
+        assert b"Checkpoint of the test; CIFAR-10" in path.read_bytes()

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from xaicmp.cli.comparing import Session, check_output, remark, show_comparison
-from xaicmp.cli.options import Comparing, Format, FormatOption, with_options
+from xaicmp.cli.options import OUTPUT, Comparing, Format, FormatOption, option, with_options
 from xaicmp.core.errors import UsageError
 
 
@@ -16,15 +14,7 @@ from xaicmp.core.errors import UsageError
 def command(
     options: Comparing,
     format: FormatOption = Format.table,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="Keep the maps here, as arrays: .npz.",
-            metavar="FILE",
-            rich_help_panel="Output",
-            show_default=False,
-        ),
-    ] = None,
+    output: Annotated[Path | None, option(OUTPUT, "Keep the maps here, as arrays: .npz.", "FILE")] = None,
 ) -> None:
     """Explain images, and show for each how far the methods agree on it. Default: --n 100."""
     from xaicmp.views.files import maps_file

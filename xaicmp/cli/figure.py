@@ -6,10 +6,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from xaicmp.cli.comparing import Session, check_output, remark, show_comparison
-from xaicmp.cli.options import Comparing, Format, FormatOption, with_options
+from xaicmp.cli.options import OUTPUT, Comparing, Format, FormatOption, option, with_options
 
 if TYPE_CHECKING:
     from xaicmp.core.pipeline import Explanations
@@ -26,15 +24,9 @@ class Style(str, Enum):
 def command(
     options: Comparing,
     format: FormatOption = Format.table,
-    output: Annotated[
-        Path, typer.Option(help="The picture: .png, .pdf or .svg.", metavar="FILE", rich_help_panel="Output")
-    ] = Path("figure.png"),
-    style: Annotated[
-        Style, typer.Option(help="The map over the image, or by itself.", rich_help_panel="Output")
-    ] = Style.overlay,
-    dpi: Annotated[
-        int, typer.Option(min=20, max=1200, help="Pixels an inch.", metavar="N", rich_help_panel="Output")
-    ] = 150,
+    output: Annotated[Path, option(OUTPUT, "The picture: .png, .pdf or .svg.", "FILE")] = Path("figure.png"),
+    style: Annotated[Style, option(OUTPUT, "The map over the image, or by itself.")] = Style.overlay,
+    dpi: Annotated[int, option(OUTPUT, "Pixels an inch.", "N", min=20, max=1200)] = 150,
 ) -> None:
     """Draw images with their explanations, a row an image. Default: --n 6."""
     from xaicmp.views.figures import check_name, check_size, images_figure, images_size, save

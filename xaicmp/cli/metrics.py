@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.console import Console
 
 from xaicmp.cli.comparing import Session, check_output, show_comparison
-from xaicmp.cli.options import Comparing, Format, FormatOption, with_options
+from xaicmp.cli.options import OUTPUT, Comparing, Format, FormatOption, option, with_options
 
 
 @with_options(Comparing)
@@ -17,19 +16,10 @@ def command(
     options: Comparing,
     format: FormatOption = Format.table,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            help="Also write the result here: .json, .csv or .md.",
-            metavar="FILE",
-            rich_help_panel="Output",
-            show_default=False,
-        ),
+        Path | None, option(OUTPUT, "Also write the result here: .json, .csv or .md.", "FILE")
     ] = None,
     verbose: Annotated[
-        bool,
-        typer.Option(
-            "--verbose", "-v", help="Also show how the checkpoint was trained.", rich_help_panel="Output"
-        ),
+        bool, option(OUTPUT, "Also show how the checkpoint was trained.", None, "--verbose", "-v")
     ] = False,
 ) -> None:
     """Compare the methods over many images: mean ± std of Pearson and IoU for each pair. Default: --n 100."""

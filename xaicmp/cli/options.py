@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-MODEL, IMAGES, COMPARISON, RUNNING = "Model", "Images", "Comparison", "Running"
+MODEL, IMAGES, COMPARISON, RUNNING, OUTPUT = "Model", "Images", "Comparison", "Running", "Output"
 
 
 class Only(str, Enum):
@@ -39,107 +39,62 @@ class Format(str, Enum):
     markdown = "markdown"
 
 
-Checkpoint = Annotated[
-    Path | None,
-    typer.Option(
-        help="Model to explain. Default: checkpoints/resnet18.pt if you trained one, else the one that ships.",
-        metavar="PATH",
-        rich_help_panel=MODEL,
-        show_default=False,
-    ),
-]
+def option(panel: str, help: str, metavar: str | None = None, *names: str, **limits: Any) -> Any:
+    """A Typer option under the heading ``panel`` of ``--help``."""
+    return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=panel, **limits)
+
+
 Data = Annotated[
     Path | None,
-    typer.Option(
-        help="Folder that holds CIFAR-10, or a new one to download it into. Default: the 1,000 images that "
-        "ship, beyond them $XAICMP_DATA or the cache.",
-        metavar="FOLDER",
-        rich_help_panel=IMAGES,
-        show_default=False,
+    option(
+        IMAGES,
+        "Folder that holds CIFAR-10, or a new one to download it into. Default: the 1,000 images that ship, "
+        "beyond them $XAICMP_DATA or the cache.",
+        "FOLDER",
     ),
 ]
 Ids = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="These images, by index: --ids 3 7 12, or 3,7,12, or 0-99.",
-        metavar="ID...",
-        rich_help_panel=IMAGES,
-        show_default=False,
-    ),
+    list[str] | None, option(IMAGES, "These images, by index: --ids 3 7 12, or 3,7,12, or 0-99.", "ID...")
 ]
 OnlyOption = Annotated[
     Only | None,
-    typer.Option(
-        help="Which images --n counts: those classified correctly, wrongly, or all. Default: correct.",
-        rich_help_panel=IMAGES,
-        show_default=False,
-    ),
+    option(IMAGES, "Which images --n counts: those classified correctly, wrongly, or all. Default: correct."),
 ]
-Methods = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Methods to compare: two or more of grad-cam, saliency, integrated-gradients. Default: all three.",
-        metavar="NAME...",
-        rich_help_panel=COMPARISON,
-        show_default=False,
-    ),
-]
-Top = Annotated[
-    float,
-    typer.Option(help="Share of top pixels that IoU compares.", metavar="SHARE", rich_help_panel=COMPARISON),
-]
-IgSteps = Annotated[
-    int, typer.Option(min=2, help="Steps of Integrated Gradients.", metavar="N", rich_help_panel=COMPARISON)
-]
-BatchSize = Annotated[
-    int,
-    typer.Option(
-        min=1, help="Most images in one pass through the model.", metavar="N", rich_help_panel=RUNNING
-    ),
-]
-Device = Annotated[
-    str,
-    typer.Option(help="auto, cpu, cuda (or cuda:1, ...) or mps.", metavar="NAME", rich_help_panel=RUNNING),
-]
-PrecisionOption = Annotated[
-    Precision, typer.Option(help="What the model computes in.", rich_help_panel=RUNNING)
-]
-Seed = Annotated[
-    int,
-    typer.Option(
-        min=0, max=2**63 - 1, help="Seed of every random draw.", metavar="N", rich_help_panel=RUNNING
-    ),
-]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.", rich_help_panel=RUNNING)
-]
-FormatOption = Annotated[Format, typer.Option(help="What to print on stdout.", rich_help_panel="Output")]
+Device = Annotated[str, option(RUNNING, "auto, cpu, cuda (or cuda:1, ...) or mps.", "NAME")]
+Seed = Annotated[int, option(RUNNING, "Seed of every random draw.", "N", min=0, max=2**63 - 1)]
+Quiet = Annotated[bool, option(RUNNING, "No progress and no remarks on stderr.", None, "--quiet", "-q")]
+FormatOption = Annotated[Format, option(OUTPUT, "What to print on stdout.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparing:
     """The options of every command that compares explanations."""
 
-    checkpoint: Checkpoint = None
-    data: Data = None
-    n: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="The first N images that --only admits.",
-            metavar="N",
-            rich_help_panel=IMAGES,
-            show_default=False,
+    checkpoint: Annotated[
+        Path | None,
+        option(
+            MODEL,
+            "Model to explain. Default: checkpoints/resnet18.pt if you trained one, else the one that ships.",
+            "PATH",
         ),
     ] = None
+    data: Data = None
+    n: Annotated[int | None, option(IMAGES, "The first N images that --only admits.", "N", min=1)] = None
     ids: Ids = None
     only: OnlyOption = None
-    methods: Methods = None
-    top: Top = 0.2
-    ig_steps: IgSteps = 32
-    batch_size: BatchSize = 64
+    methods: Annotated[
+        list[str] | None,
+        option(
+            COMPARISON,
+            "Methods to compare: two or more of grad-cam, saliency, integrated-gradients. Default: all three.",
+            "NAME...",
+        ),
+    ] = None
+    top: Annotated[float, option(COMPARISON, "Share of top pixels that IoU compares.", "SHARE")] = 0.2
+    ig_steps: Annotated[int, option(COMPARISON, "Steps of Integrated Gradients.", "N", min=2)] = 32
+    batch_size: Annotated[int, option(RUNNING, "Most images in one pass through the model.", "N", min=1)] = 64
     device: Device = "auto"
-    precision: PrecisionOption = Precision.float32
+    precision: Annotated[Precision, option(RUNNING, "What the model computes in.")] = Precision.float32
     seed: Seed = 0
     quiet: Quiet = False
 

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from xaicmp.cli.comparing import Session, check_output, progress_bar, remark, selection_of, show_comparison
 from xaicmp.cli.options import (
     IMAGES,
+    OUTPUT,
     RUNNING,
     Comparing,
     Device,
@@ -24,6 +25,7 @@ from xaicmp.cli.options import (
     OnlyOption,
     Quiet,
     Seed,
+    option,
     with_options,
 )
 from xaicmp.core.errors import Interrupted, UsageError, XaicmpError
@@ -74,104 +76,70 @@ class Store(str, Enum):
     float16 = "float16"
 
 
-def changed(help: str, metavar: str | None = "N", **limits: Any) -> Any:
-    """An option that replaces a value of the recipe."""
-    return typer.Option(help=help, metavar=metavar, rich_help_panel=RECIPE, show_default=False, **limits)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """The options of ``train``."""
 
-    epochs: Annotated[
-        int, typer.Option(min=1, help="Passes over the training set.", metavar="N", rich_help_panel=TRAINING)
-    ] = 5
+    epochs: Annotated[int, option(TRAINING, "Passes over the training set.", "N", min=1)] = 5
     checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where to write. Default: checkpoints/resnet18.pt.",
-            metavar="PATH",
-            rich_help_panel=TRAINING,
-            show_default=False,
-        ),
+        Path | None, option(TRAINING, "Where to write. Default: checkpoints/resnet18.pt.", "PATH")
     ] = None
     data: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder that holds CIFAR-10, or a new one to download it into. Default: $XAICMP_DATA or the cache.",
-            metavar="FOLDER",
-            rich_help_panel=TRAINING,
-            show_default=False,
+        option(
+            TRAINING,
+            "Folder that holds CIFAR-10, or a new one to download it into. Default: $XAICMP_DATA or the cache.",
+            "FOLDER",
         ),
     ] = None
     resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on after the last epoch in the checkpoint.", rich_help_panel=TRAINING
-        ),
+        bool, option(TRAINING, "Go on after the last epoch in the checkpoint.", None, "--resume")
     ] = False
     limit: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            help="Only the first N images of each split: a quick try.",
-            metavar="N",
-            rich_help_panel=TRAINING,
-        ),
+        int | None, option(TRAINING, "Only the first N images of each split: a quick try.", "N", min=2)
     ] = None
-    store: Annotated[Store, typer.Option(help="Type of the stored weights.", rich_help_panel=TRAINING)] = (
-        Store.float32
-    )
+    store: Annotated[Store, option(TRAINING, "Type of the stored weights.")] = Store.float32
     recipe: Annotated[
         RecipeName,
-        typer.Option(
-            help="muon: the most accurate. sgd: one-cycle SGD. published: SGD at a constant rate.",
-            rich_help_panel=TRAINING,
-        ),
+        option(TRAINING, "muon: the most accurate. sgd: one-cycle SGD. published: SGD at a constant rate."),
     ] = RecipeName.muon
-    lr: Annotated[float | None, changed("Highest learning rate.", min=0)] = None
-    momentum: Annotated[float | None, changed("Momentum.", min=0, max=1)] = None
-    weight_decay: Annotated[float | None, changed("Weight decay of what SGD updates.", min=0)] = None
-    batch_size: Annotated[int | None, changed("Images a step.", min=1)] = None
-    schedule: Annotated[Schedule | None, changed("Way of the learning rate.", metavar=None)] = None
+    lr: Annotated[float | None, option(RECIPE, "Highest learning rate.", "N", min=0)] = None
+    momentum: Annotated[float | None, option(RECIPE, "Momentum.", "N", min=0, max=1)] = None
+    weight_decay: Annotated[float | None, option(RECIPE, "Weight decay of what SGD updates.", "N", min=0)] = (
+        None
+    )
+    batch_size: Annotated[int | None, option(RECIPE, "Images a step.", "N", min=1)] = None
+    schedule: Annotated[Schedule | None, option(RECIPE, "Way of the learning rate.")] = None
     label_smoothing: Annotated[
-        float | None, changed("Share of the target spread over all classes.", min=0, max=1)
+        float | None, option(RECIPE, "Share of the target spread over all classes.", "N", min=0, max=1)
     ] = None
     crop: Annotated[
-        int | None, changed("Pixels by which crops are moved at most, in each direction.", min=0, max=16)
+        int | None,
+        option(RECIPE, "Pixels by which crops are moved at most, in each direction.", "N", min=0, max=16),
     ] = None
-    flip: Annotated[Flip | None, changed("Which images are flipped.", metavar=None)] = None
+    flip: Annotated[Flip | None, option(RECIPE, "Which images are flipped.")] = None
     n: Annotated[
         int | None,
-        typer.Option(
+        option(
+            IMAGES,
+            "Compare explanations of the first N images at the end; 0 for none. Default: 100.",
+            "N",
             min=0,
-            metavar="N",
-            help="Compare explanations of the first N images at the end; 0 for none. Default: 100.",
-            rich_help_panel=IMAGES,
-            show_default=False,
         ),
     ] = None
     ids: Ids = None
     only: OnlyOption = None
     device: Device = "auto"
-    precision: Annotated[
-        AutoPrecision, typer.Option(help="auto: bf16 where the hardware has it.", rich_help_panel=RUNNING)
-    ] = AutoPrecision.auto
+    precision: Annotated[AutoPrecision, option(RUNNING, "auto: bf16 where the hardware has it.")] = (
+        AutoPrecision.auto
+    )
     seed: Seed = 0
     quiet: Quiet = False
 
     def comparing(self, path: Path) -> Comparing:
         """The comparison at the end."""
-        return Comparing(
-            checkpoint=path,
-            data=self.data,
-            n=self.n,
-            ids=self.ids,
-            only=self.only,
-            device=self.device,
-            seed=self.seed,
-            quiet=self.quiet,
-        )
+        names = ("data", "n", "ids", "only", "device", "seed", "quiet")
+        return Comparing(checkpoint=path, **{name: getattr(self, name) for name in names})
 
     def full_recipe(self) -> Recipe:
         """The named recipe with the given values in place of its own."""
@@ -191,22 +159,10 @@ class Training:
 def command(
     options: Training,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            help="Also write the history here: .json or .csv.",
-            metavar="FILE",
-            rich_help_panel="Output",
-            show_default=False,
-        ),
+        Path | None, option(OUTPUT, "Also write the history here: .json or .csv.", "FILE")
     ] = None,
     plot: Annotated[
-        Path | None,
-        typer.Option(
-            help="Draw loss and accuracy here: .png, .pdf or .svg.",
-            metavar="FILE",
-            rich_help_panel="Output",
-            show_default=False,
-        ),
+        Path | None, option(OUTPUT, "Draw loss and accuracy here: .png, .pdf or .svg.", "FILE")
     ] = None,
 ) -> None:
     """Train a ResNet-18 on CIFAR-10, then compare the methods on it."""
