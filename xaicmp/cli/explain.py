@@ -7,7 +7,7 @@ from typing import Annotated
 
 from xaicmp.cli.comparing import Session, check_output, remark, show_comparison
 from xaicmp.cli.options import OUTPUT, Comparing, Format, FormatOption, option, with_options
-from xaicmp.core.errors import UsageError
+from xaicmp.core.storage import check_suffix
 
 
 @with_options(Comparing)
@@ -19,8 +19,8 @@ def command(
     """Explain images, and show for each how far the methods agree on it. Default: --n 100."""
     from xaicmp.views.files import maps_file
 
-    if output and output.suffix.lower() != ".npz":
-        raise UsageError(f"--output {output}: the name must end in .npz")
+    if output:
+        check_suffix(output, [".npz"])
     check_output(output)
     session = Session(options, default=100)
     images, chosen = session.choose()

@@ -29,10 +29,11 @@ from xaicmp.cli.options import (
     with_options,
 )
 from xaicmp.core.errors import Interrupted, UsageError, XaicmpError
+from xaicmp.core.storage import check_suffix
 
 if TYPE_CHECKING:
     from xaicmp.core.distributed import Processes
-    from xaicmp.core.images import ImageSet
+    from xaicmp.core.images import ImageSet, Split
     from xaicmp.core.models import Checkpoint
     from xaicmp.core.training import Epoch, Recipe, Run, Step
 
@@ -207,13 +208,12 @@ def _check_outputs(options: Training, output: Path | None, plot: Path | None, pa
         raise UsageError("--n 0 compares no images; leave out --ids and --only")
     if options.n != 0:
         selection_of(options.comparing(path), default=100)
-    if output and output.suffix.lower() not in (".json", ".csv"):
-        raise UsageError(f"--output {output}: the name must end in .json, .csv")
+    if output:
+        check_suffix(output, (".json", ".csv"))
     if plot:
-        from xaicmp.views.figures import SUFFIXES
+        from xaicmp.views.figures import check_name
 
-        if plot.suffix.lower() not in SUFFIXES:
-            raise UsageError(f"--plot {plot}: the name must end in {', '.join(SUFFIXES)}")
+        check_name(plot, "--plot")
     for each in (path, output, plot):
         check_output(each)
 
@@ -242,13 +242,14 @@ def _resumable(options: Training, path: Path) -> Checkpoint | None:
 def _load(options: Training, group: Processes) -> tuple[ImageSet, ImageSet]:
     from xaicmp.core.images import load_cifar10
 
-    def fetch() -> None:
+    def load(split: Split) -> ImageSet:
         with progress_bar(options.quiet) as show:
-            load_cifar10("test", options.data, progress=show)
+            return load_cifar10(split, options.data, progress=show)
 
-    # One process downloads the data, if they are not there yet; the others wait.
-    group.share(fetch)
-    images, test = load_cifar10("train", options.data), load_cifar10("test", options.data)
+    if group.world > 1:
+        # One process downloads the data, if they are not there yet; the others wait.
+        group.share(lambda: len(load("test")))
+    images, test = load("train"), load("test")
     if group.rank == 0 and not (images.verified and test.verified):
         remark(options, f"{images.name}: the files' checksums are not the official ones")
     if options.limit:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from xaicmp.core.devices import Precision, autocast
 from xaicmp.core.distributed import ALONE, Processes
-from xaicmp.core.images import MEAN, STD, ImageSet
+from xaicmp.core.images import ImageSet, normalise
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,9 @@ def class_accuracy(
     """
     stop = interrupted or threading.Event()
     totals = torch.zeros(2, len(images.classes), dtype=torch.int64, device=device)
-    mean, std = (255 * torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (MEAN, STD))
     for rows in torch.arange(len(images)).tensor_split(processes.world)[processes.rank].split(batch_size):
         labels = images.labels[rows].to(device)
-        inputs = (images.pixels[rows].to(device).float() - mean) / std
+        inputs = normalise(images.pixels[rows].to(device))
         with autocast(device, precision):
             right = model(inputs.contiguous(memory_format=torch.channels_last)).argmax(dim=1) == labels
         totals[0] += labels[right].bincount(minlength=totals.shape[1])

@@ -12,8 +12,8 @@ import os
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Literal
@@ -91,9 +91,13 @@ class ImageSet:
 
     def first(self, count: int) -> ImageSet:
         """The first ``count`` images, as a set of their own."""
-        return ImageSet(
-            self.name, self.split, self.verified, self.pixels[:count], self.labels[:count], self.classes
-        )
+        return replace(self, pixels=self.pixels[:count], labels=self.labels[:count])
+
+
+def normalise(pixels: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
+    """uint8 ``(N, 3, H, W)`` to float32 of the same shape: scaled to [0, 1], less the mean, over the deviation."""
+    shift, scale = (torch.tensor(values, device=pixels.device).view(1, -1, 1, 1) for values in (mean, std))
+    return (pixels.float() / 255 - shift) / scale
 
 
 @dataclass(frozen=True)

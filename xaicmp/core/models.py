@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from xaicmp.core.errors import XaicmpError
-from xaicmp.core.images import CLASSES, MEAN, STD
+from xaicmp.core.images import CLASSES, MEAN, STD, normalise
 from xaicmp.core.storage import replacing
 
 FORMAT = "xaicmp checkpoint 1"
@@ -79,10 +79,7 @@ class Checkpoint:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 ``(N, 3, H, W)`` to the model's float32 input of the same shape."""
-        mean, std = (
-            torch.tensor(values, device=pixels.device).view(1, -1, 1, 1) for values in (self.mean, self.std)
-        )
-        return (pixels.float() / 255 - mean) / std
+        return normalise(pixels, self.mean, self.std)
 
 
 def shipped_checkpoint() -> Path:

@@ -80,6 +80,11 @@ class Chosen:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def wrong(self) -> np.ndarray:
+        """Bool ``(N,)``: which were taken for something else."""
+        return self.predicted != self.labels
+
     def rows(self, rows: slice) -> Chosen:
         """A part of them."""
         return Chosen(self.ids[rows], self.labels[rows], self.predicted[rows], self.confidence[rows])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from xaicmp.core.errors import XaicmpError
+from xaicmp.core.errors import UsageError, XaicmpError
 
 
 @contextmanager
@@ -36,6 +36,12 @@ def replacing(path: Path) -> Iterator[Path]:
         raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_suffix(path: Path, suffixes: Iterable[str], option: str = "--output") -> None:
+    """Raise UsageError, naming ``option``, unless ``path`` ends in one of ``suffixes``."""
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(f"{option} {path}: the name must end in {', '.join(suffixes)}")
 
 
 def check_writable(path: Path) -> None:

@@ -26,7 +26,7 @@ from xaicmp.core.devices import Precision, autocast
 from xaicmp.core.distributed import ALONE, Processes
 from xaicmp.core.errors import UsageError, XaicmpError
 from xaicmp.core.evaluation import ClassAccuracy, class_accuracy
-from xaicmp.core.images import MEAN, STD, ImageSet
+from xaicmp.core.images import MEAN, STD, ImageSet, normalise
 from xaicmp.core.models import (
     ARCHITECTURES,
     Checkpoint,
@@ -360,8 +360,7 @@ def _whiten(model: nn.Module, images: ImageSet, count: int = 5_000) -> tuple[str
     """
     name, weight = next((name, value) for name, value in model.named_parameters() if value.ndim == 4)
     filters, (height, width) = weight[0].numel(), weight.shape[2:]
-    mean, std = (255 * torch.tensor(values).view(1, -1, 1, 1) for values in (MEAN, STD))
-    pixels = (images.pixels[:count].float() - mean) / std
+    pixels = normalise(images.pixels[:count])
     patches = pixels.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, filters)
     variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
     whitening = (directions / (variances + 5e-4).sqrt()).T.reshape(-1, *weight.shape[1:])

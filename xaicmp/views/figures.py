@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from xaicmp.core.agreement import STATISTICS
-from xaicmp.core.errors import UsageError, XaicmpError
+from xaicmp.core.errors import XaicmpError
 from xaicmp.core.pipeline import Chosen, Comparison, Explanations
-from xaicmp.core.storage import replacing
+from xaicmp.core.storage import check_suffix, replacing
 from xaicmp.core.training import Epoch
 from xaicmp.views.files import decimals, name_pair
 
@@ -31,10 +31,9 @@ ABOUT = {".png": "Description", ".pdf": "Subject", ".svg": "Description"}
 SUFFIXES = tuple(ABOUT)
 
 
-def check_name(path: Path) -> None:
-    """Raise UsageError unless ``path`` ends in a format that can be drawn."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--output {path}: the name must end in {', '.join(SUFFIXES)}")
+def check_name(path: Path, option: str = "--output") -> None:
+    """Raise UsageError, naming ``option``, unless ``path`` ends in a format that can be drawn."""
+    check_suffix(path, SUFFIXES, option)
 
 
 def images_size(chosen: Chosen, methods: int) -> tuple[float, float]:
@@ -44,7 +43,7 @@ def images_size(chosen: Chosen, methods: int) -> tuple[float, float]:
 
 
 def _above(chosen: Chosen) -> np.ndarray:
-    return np.where(chosen.predicted != chosen.labels, TITLE_WRONG, TITLE)
+    return np.where(chosen.wrong, TITLE_WRONG, TITLE)
 
 
 def check_size(path: Path, inches: tuple[float, float], dpi: int) -> None:
@@ -103,7 +102,7 @@ def _draw(canvas: Axes, pixels: np.ndarray, values: np.ndarray, style: str, exte
 def _label(canvas: Axes, comparison: Comparison, row: int, extent: Extent) -> None:
     chosen, classes = comparison.chosen, comparison.images.classes
     left, right, bottom, top = extent
-    wrong = chosen.predicted[row] != chosen.labels[row]
+    wrong = chosen.wrong[row]
     says = f"{classes[chosen.predicted[row]]} {100 * chosen.confidence[row]:.0f}%"
     if wrong:
         says += f"\n(is {classes[chosen.labels[row]]})"

@@ -19,10 +19,9 @@ import numpy as np
 from xaicmp import __version__
 from xaicmp.core.agreement import IOU, STATISTICS
 from xaicmp.core.attribution import METHODS
-from xaicmp.core.errors import UsageError
 from xaicmp.core.images import ImageSet
 from xaicmp.core.pipeline import Chosen, Comparison, Explanations, Pair
-from xaicmp.core.storage import replacing
+from xaicmp.core.storage import check_suffix, replacing
 from xaicmp.core.training import Epoch
 
 
@@ -210,7 +209,7 @@ def provenance(comparison: Comparison) -> str:
     known = "unknown test accuracy" if accuracy is None else f"test accuracy {100 * accuracy:.2f}%"
     where = "sample in the package" if images.sample else f"{images.split} set"
     verified = "" if images.verified else ", checksums not the official ones"
-    wrong = int((comparison.chosen.predicted != comparison.chosen.labels).sum())
+    wrong = int(comparison.chosen.wrong.sum())
     marked = f", {wrong} of them classified wrongly" if wrong else ""
     name = f"{checkpoint.path.name}, shipped with xaicmp" if checkpoint.shipped else checkpoint.path
     return f"Checkpoint {name} ({known}); {images.name} {where}{verified}{marked}."
@@ -230,8 +229,7 @@ def format_of(path: Path) -> str:
     Raises:
         UsageError: an unknown suffix.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--output {path}: the name must end in {', '.join(SUFFIXES)}")
+    check_suffix(path, SUFFIXES)
     return SUFFIXES[path.suffix.lower()]
 
 

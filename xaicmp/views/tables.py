@@ -67,11 +67,10 @@ def images_table(comparison: Comparison) -> RenderableType:
 def _image_cells(comparison: Comparison, row: int) -> list[RenderableType]:
     chosen, classes = comparison.chosen, comparison.images.classes
     predicted = classes[chosen.predicted[row]]
-    wrong = chosen.predicted[row] != chosen.labels[row]
     return [
         str(chosen.ids[row]),
         classes[chosen.labels[row]],
-        Text(f"{predicted} ✗", style="red") if wrong else predicted,
+        Text(f"{predicted} ✗", style="red") if chosen.wrong[row] else predicted,
         decimals(chosen.confidence[row]),
     ]
 
