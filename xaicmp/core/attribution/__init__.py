@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-# In the order in which they are listed.
-from xaicmp.core.attribution import cam, gradient  # noqa: F401
-from xaicmp.core.attribution.registry import METHODS, Method, get_methods, method
+# isort: off  (in the order in which they are listed)
+from xaicmp.core.attribution import cam, floor, gradient, perturbation, propagation  # noqa: F401
 
-PUBLISHED = ("grad-cam", "saliency", "integrated-gradients")
+# isort: on
+from xaicmp.core.attribution.registry import METHODS, PUBLISHED, Method, get_methods, method
 
 __all__ = ["METHODS", "PUBLISHED", "Method", "get_methods", "method"]

@@ -1,43 +1,195 @@
-"""Class activation maps: weighted sums of a layer's feature maps."""
+"""Class activation maps: ReLU(sum_k w_k A_k), upsampled, where A_k are the feature maps of a layer.
+
+The methods differ in the weights w: one a map, or one a value of it. Throughout, S_t is the logit of the target
+class and G_k = dS_t / dA_k; both come from the one pass that the gradient methods share.
+"""
 
 from __future__ import annotations
 
-from captum.attr import LayerGradCam
+from collections.abc import Callable
+from functools import partial
+
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from xaicmp.core.attribution.context import Context
+from xaicmp.core.attribution.layers import substitute
+from xaicmp.core.attribution.propagation import guided_backprop
 from xaicmp.core.attribution.registry import method
-from xaicmp.core.errors import XaicmpError
+
+cam = partial(method, family="cam", reduction="sum", needs="feature maps")
 
 
-@method(
-    "grad-cam",
-    title="Grad-CAM",
-    family="cam",
-    reduction="ReLU of the weighted sum over channels, upsampled bilinearly",
-    cost="2",
+@cam("grad-cam", title="Grad-CAM", cost="2", paper='Selvaraju et al., "Grad-CAM", 2017')
+def grad_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+    """w_k = mean of G_k."""
+    maps, gradients = _maps(context)
+    return _finish(gradients.mean(dim=(2, 3), keepdim=True) * maps, images)
+
+
+@cam("grad-cam++", title="Grad-CAM++", cost="2", paper='Chattopadhay et al., "Grad-CAM++", 2018')
+def grad_cam_plus_plus(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+    """w_k = sum of a ReLU(G_k), a = G_k^2 / (2 G_k^2 + G_k^3 sum A_k): sum of g / (2 + g sum A_k), g = ReLU(G_k).
+
+    The paper's weights (eq. 19, for the score exp(S_t)) are these times exp(S_t): the same factor for all, which
+    could overflow. Like the paper, it means maps that follow a ReLU; where sum A_k < 0, a can have a pole.
+    """
+    maps, gradients = _maps(context)
+    rising = gradients.relu()
+    weights = rising / (2 + rising * maps.sum(dim=(2, 3), keepdim=True))
+    return _finish(weights.sum(dim=(2, 3), keepdim=True) * maps, images)
+
+
+@cam(
+    "hirescam", title="HiResCAM", cost="2", paper='Draelos & Carin, "Use HiResCAM instead of Grad-CAM", 2020'
+)
+def hirescam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+    """w_k = G_k, value by value."""
+    maps, gradients = _maps(context)
+    return _finish(gradients * maps, images)
+
+
+@cam("layercam", title="LayerCAM", cost="2", paper='Jiang et al., "LayerCAM", 2021')
+def layercam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+    """w_k = ReLU(G_k), value by value."""
+    maps, gradients = _maps(context)
+    return _finish(gradients.relu() * maps, images)
+
+
+@cam("xgrad-cam", title="XGrad-CAM", cost="2", paper='Fu et al., "Axiom-based Grad-CAM", 2020')
+def xgrad_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+    """w_k = sum of A_k G_k / sum of A_k; 0 for a map that sums to nothing."""
+    maps, gradients = _maps(context)
+    total = maps.sum(dim=(2, 3), keepdim=True)
+    weights = (maps * gradients).sum(dim=(2, 3), keepdim=True) / total
+    return _finish(weights.where(total != 0, 0) * maps, images)
+
+
+@cam("eigen-cam", title="Eigen-CAM", cost="2", paper='Muhammad & Yeasin, "Eigen-CAM", 2020')
+def eigen_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+    """w = the first right singular vector of A as a matrix (pixels, K); it says nothing of the target.
+
+    Not centred, as in the paper, and with the sign that makes the map's sum positive. Maps without negative
+    values then give one without: its sign is no accident of the decomposition.
+    """
+    maps, _ = _maps(context)
+    weights = torch.linalg.svd(maps.flatten(2), full_matrices=False).U[:, :, :1, None]
+    weighted = weights * maps
+    return _finish(weighted * weighted.sum(dim=(1, 2, 3), keepdim=True).sign(), images)
+
+
+@cam("score-cam", title="Score-CAM", cost="1 a channel", paper='Wang et al., "Score-CAM", 2020')
+def score_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+    """w = softmax over k of S_t(x * H_k), where H_k is A_k upsampled and scaled to [0, 1].
+
+    The score of the paper's baseline image cancels in the softmax. Constant maps hide nothing and get no weight,
+    as in the authors' code.
+    """
+    maps, _ = _maps(context)
+    varied = maps.amax(dim=(2, 3)) > maps.amin(dim=(2, 3))
+
+    def masked(image: Tensor, channel: Tensor) -> Tensor:
+        mask = _resize(maps[image, channel][:, None], images)
+        low, high = mask.amin(dim=(2, 3), keepdim=True), mask.amax(dim=(2, 3), keepdim=True)
+        return model(images[image] * (mask - low) / (high - low))
+
+    scores = _scores(context, varied, masked)
+    weights = scores.masked_fill(~varied, -torch.inf).softmax(dim=1).nan_to_num()
+    return _finish(weights[:, :, None, None] * maps, images)
+
+
+@cam(
+    "ablation-cam", title="Ablation-CAM", cost="1 a channel", paper='Desai & Ramaswamy, "Ablation-CAM", 2020'
+)
+def ablation_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+    """w_k = S_t - S_t with A_k set to zero.
+
+    The paper divides by S_t: the same factor for all, which would turn the map over where S_t is negative. If
+    the score hangs on the input by these maps alone, only what follows the layer is run for each of them.
+    """
+    activations, _ = _seen(context)
+    decisive = _decisive(model, activations, context)
+
+    def ablated(image: Tensor, channel: Tensor) -> Tensor:
+        rest = activations[image]
+        rest[torch.arange(len(image)), channel] = 0
+        with substitute(model, context.layer, rest):
+            return model(images[:1] if decisive else images[image])
+
+    alive = (activations != 0).any(dim=3).any(dim=2)
+    score = context.at_layer.logits.float().gather(1, targets[:, None])
+    drops = score - _scores(context, alive, ablated)  # what is zero already stays zero
+    return _finish(drops[:, :, None, None] * activations.float(), images)
+
+
+@cam(
+    "guided-grad-cam",
+    title="Guided Grad-CAM",
+    reduction="max-abs",
+    needs="feature maps, ReLUs",
+    cost="4",
     paper='Selvaraju et al., "Grad-CAM", 2017',
 )
-def grad_cam(model: nn.Module, images: Tensor, targets: Tensor, *, layer: str = "layer4") -> Tensor:
-    """ReLU(sum_k a_k A_k), where A_k are the layer's feature maps and a_k the mean of dS_t / dA_k over them.
+def guided_grad_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+    """Guided backpropagation times Grad-CAM, pixel by pixel."""
+    where = grad_cam(model, images, targets, context=context)
+    return where[:, None] * guided_backprop(model, images, targets)
+
+
+def _seen(context: Context) -> tuple[Tensor, Tensor]:
+    """The layer's feature maps and the gradients by them, both ``(N, K, h, w)``, as the model computes."""
+    shared = context.at_layer
+    assert shared.activations is not None and shared.gradients is not None
+    return shared.activations, shared.gradients
+
+
+def _maps(context: Context) -> tuple[Tensor, Tensor]:
+    """The same in float32."""
+    maps, gradients = _seen(context)
+    return maps.float(), gradients.float()
+
+
+def _finish(weighted: Tensor, images: Tensor) -> Tensor:
+    """``(N, K, h, w)``, summed, rectified and upsampled to ``(N, H, W)``."""
+    return _resize(weighted.sum(dim=1, keepdim=True).relu(), images)[:, 0]
+
+
+def _resize(maps: Tensor, images: Tensor) -> Tensor:
+    """To the images' resolution, bilinearly."""
+    return interpolate(maps, size=images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _scores(context: Context, chosen: Tensor, run: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The target's logit in ``run(image, channel)`` for each pair where ``chosen``, in as few passes as may be.
 
     Args:
-        model, images, targets: as for every method.
-        layer: the name of the module whose output is weighted.
+        context: whose targets are meant.
+        chosen: bool ``(N, K)``.
+        run: rows of images and of channels, both ``(B,)``, to logits ``(B, classes)``.
 
-    Raises:
-        XaicmpError: no such layer, or its output is 1x1, where every map would be constant.
+    Returns:
+        float32 ``(N, K)``, 0 where not chosen.
     """
+    scores = torch.zeros(chosen.shape, device=chosen.device)
+    pairs, done = chosen[: context.count].nonzero(), 0  # not for the double of a lone image
+    for part in pairs.split(max(context.batch_size, len(context))):
+        image, channel = part.unbind(dim=1)
+        with torch.no_grad():
+            logits = run(image, channel)
+        scores[image, channel] = logits.float().gather(1, context.targets[image, None])[:, 0]
+        done += len(part)
+        context.report(done, len(pairs))
+    return scores
+
+
+def _decisive(model: nn.Module, activations: Tensor, context: Context) -> bool:
+    """Whether the logits hang on the input by the layer's maps alone: with these maps, does one blank image do?"""
     try:
-        module = model.get_submodule(layer)
-    except AttributeError as error:
-        raise XaicmpError(f"Grad-CAM: the model has no layer {layer!r}") from error
-    maps = LayerGradCam(model, module).attribute(images, target=targets, relu_attributions=True)
-    if maps.ndim != 4 or maps[0, 0].numel() == 1:
-        raise XaicmpError(
-            f"Grad-CAM: the output of {layer!r} has no spatial extent, so every map would be constant; "
-            "choose an earlier layer or larger images"
-        )
-    return interpolate(maps.detach().float(), size=images.shape[-2:], mode="bilinear", align_corners=False)[
-        :, 0
-    ]
+        with torch.no_grad(), substitute(model, context.layer, activations):
+            logits = model(torch.zeros_like(context.images[:1]))
+    except RuntimeError:  # the maps of many images meet others of one
+        return False
+    wanted = context.at_layer.logits
+    scale = 1e-5 * wanted.abs().max().item()
+    return logits.shape == wanted.shape and torch.allclose(logits, wanted, rtol=0, atol=scale)

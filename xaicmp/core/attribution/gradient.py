@@ -2,57 +2,318 @@
 
 from __future__ import annotations
 
-from captum.attr import IntegratedGradients, Saliency
-from torch import Tensor, nn
+from collections.abc import Iterator
 
+import torch
+from captum.attr import IntegratedGradients
+from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
+
+from xaicmp.core.attribution.context import Context
 from xaicmp.core.attribution.registry import method
-from xaicmp.core.errors import UsageError
+from xaicmp.core.errors import UsageError, XaicmpError
+
+RULES = {
+    "right": "riemann_right",
+    "left": "riemann_left",
+    "middle": "riemann_middle",
+    "trapezoid": "riemann_trapezoid",
+    "gauss-legendre": "gausslegendre",
+}
+"""Where IG's m steps lie: at k/m, (k - 1)/m, (k - 1/2)/m, (k - 1)/(m - 1), or as Gauss and Legendre say."""
+
+BASELINES = ("zero", "black", "blur", "random")
+
+MOST_STEPS = 4096
+"""How far IG doubles its steps to meet a tolerance."""
 
 
 @method(
     "saliency",
     title="Saliency",
     family="gradient",
-    reduction="max over channels of |gradient|",
+    reduction="max-abs",
     cost="2",
     paper='Simonyan et al., "Deep Inside Convolutional Networks", 2014',
 )
-def saliency(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """max_c |dS_t / dx_c|, where S_t is the logit of the target class."""
-    return Saliency(model).attribute(images, target=targets, abs=True).amax(dim=1)
+def saliency(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+    """dS_t / dx, where S_t is the logit of the target class."""
+    return context.at_input.gradient
+
+
+@method(
+    "input-x-gradient",
+    title="Input x Gradient",
+    family="gradient",
+    reduction="positive",
+    cost="2",
+    paper='Shrikumar et al., "Not Just a Black Box", 2016',
+)
+def input_x_gradient(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+    """x * dS_t / dx."""
+    return images * context.at_input.gradient
 
 
 @method(
     "integrated-gradients",
     title="IG",
     family="gradient",
-    reduction="sum over channels, negative part dropped",
+    reduction="positive",
     cost="2 a step",
     paper='Sundararajan et al., "Axiomatic Attribution for Deep Networks", 2017',
 )
 def integrated_gradients(
-    model: nn.Module, images: Tensor, targets: Tensor, *, steps: int = 32, batch_size: int = 64
-) -> Tensor:
-    """max(0, sum_c x_c / m * sum_k dS_t(k/m * x) / dx_c), k = 1..m: right Riemann sum from the zero image.
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    steps: int = 32,
+    rule: str = "right",
+    baseline: str = "zero",
+    tolerance: float = 0.0,
+    context: Context,
+) -> tuple[Tensor, Tensor]:
+    """(x - x') * sum_k w_k dS_t(x' + a_k (x - x')) / dx, from the baseline x' along m steps a_k of weight w_k.
 
     Args:
         model, images, targets: as for every method.
         steps: m, at least 2.
-        batch_size: the most images in one pass through the model, unless more are given.
+        rule: where they lie, see ``RULES``.
+        baseline: x', see ``baselines_of``.
+        tolerance: the most by which an image's attributions may miss S_t(x) - S_t(x'), as a share of it; where
+            they do, steps are doubled. 0 for as many steps as were asked for.
+        context: the batch that the methods share.
+
+    Returns:
+        The attributions, and what they sum to less S_t(x) - S_t(x').
 
     Raises:
-        UsageError: fewer than 2 steps, which Captum does not take.
+        UsageError: a wrong option.
+        XaicmpError: the tolerance is not met in ``MOST_STEPS``.
     """
+    images, start = images.detach(), baselines_of(baseline, images.detach(), context)
+    attributions = _integrate(model, images, start, targets, steps, rule, context)
+    with torch.no_grad():
+        lowest = model(start).expand(len(images), -1)
+    change = (context.at_input.logits.to(attributions) - lowest.to(attributions)).gather(1, targets[:, None])[
+        :, 0
+    ]
+    gap = attributions.flatten(1).sum(dim=1) - change
+    while tolerance and len(missed := (gap.abs() > tolerance * change.abs()).nonzero()[:, 0]):
+        if steps * 2 > MOST_STEPS:
+            worst = (gap / change).abs().max()
+            raise XaicmpError(
+                f"after {steps} steps Integrated Gradients still misses the score's change by {worst:.2g} of it; "
+                f"raise --ig-tolerance {tolerance:g}"
+            )
+        some = (model, images[missed], start.expand_as(images)[missed], targets[missed])
+        if rule in ("left", "right"):  # every other step is known, and those between are the middle rule's
+            attributions[missed] = (attributions[missed] + _integrate(*some, steps, "middle", context)) / 2
+        else:
+            attributions[missed] = _integrate(*some, 2 * steps, rule, context)
+        steps *= 2
+        gap = attributions.flatten(1).sum(dim=1) - change
+    return attributions, gap
+
+
+@method(
+    "smoothgrad",
+    title="SmoothGrad",
+    family="gradient",
+    reduction="max-abs",
+    cost="2 a sample",
+    paper='Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017',
+)
+def smoothgrad(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    samples: int = 25,
+    stdev: float = 0.15,
+    context: Context,
+) -> Tensor:
+    """mean_k dS_t(x + e_k) / dx, e_k ~ N(0, (stdev * (max x - min x))^2). Signed gradients are averaged, as in the
+    paper's own code; Captum's ``NoiseTunnel`` of ``Saliency`` averages absolute ones."""
+    total = torch.zeros_like(wide(images))
+    for noise in noises("smoothgrad", images, samples, stdev, context):
+        total += _gradients(model, images + noise, targets).sum(dim=0)
+    return total / samples
+
+
+@method(
+    "vargrad",
+    title="VarGrad",
+    family="gradient",
+    reduction="sum",
+    cost="2 a sample",
+    paper='Adebayo et al., "Local Explanation Methods for Deep Neural Networks Lack Sensitivity to Parameter Values", '
+    "2018",
+)
+def vargrad(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    samples: int = 25,
+    stdev: float = 0.15,
+    context: Context,
+) -> Tensor:
+    """mean_k (g_k - mean g)^2 of g_k = dS_t(x + e_k) / dx, with noise as SmoothGrad's."""
+    total, squares = (torch.zeros_like(wide(images)) for _ in range(2))
+    for noise in noises("vargrad", images, samples, stdev, context):
+        gradients = _gradients(model, images + noise, targets)
+        total += gradients.sum(dim=0)
+        squares += gradients.square().sum(dim=0)
+    return (squares / samples - (total / samples).square()).clamp_min(0)
+
+
+@method(
+    "smoothgrad-ig",
+    title="SmoothGrad IG",
+    family="gradient",
+    reduction="positive",
+    cost="2 a step and sample",
+    paper='Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017',
+)
+def smoothgrad_ig(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    samples: int = 5,
+    stdev: float = 0.15,
+    steps: int = 32,
+    rule: str = "right",
+    baseline: str = "zero",
+    context: Context,
+) -> Tensor:
+    """mean_k IG(x + e_k), with noise as SmoothGrad's and the baseline of x. Signed attributions are averaged."""
+    total = torch.zeros_like(wide(images))
+    start = baselines_of(baseline, images.detach(), context).expand_as(images)
+    for noise in noises("smoothgrad-ig", images, samples, stdev, context):
+        noisy, count = images.detach() + noise, len(noise)
+        found = _integrate(
+            model,
+            noisy.flatten(0, 1),
+            start.repeat(count, 1, 1, 1),
+            targets.repeat(count),
+            steps,
+            rule,
+            context,
+        )
+        total += found.view_as(noisy).sum(dim=0)
+    return total / samples
+
+
+@method(
+    "gradient-shap",
+    title="GradientSHAP",
+    family="gradient",
+    reduction="positive",
+    cost="2 a sample",
+    paper='Erion et al., "Improving performance of deep learning models with axiomatic attribution priors", 2021',
+)
+def gradient_shap(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    samples: int = 25,
+    stdev: float = 0.15,
+    context: Context,
+) -> Tensor:
+    """Expected gradients, mean_k (x - b_k) * dS_t(b_k + a_k (x - b_k)) / dx, a_k ~ U(0, 1).
+
+    The baselines b_k are the zero image with noise as SmoothGrad's, and not other images of the data set as in
+    the paper: an image's map does not depend on which others are explained. Unlike Captum's ``GradientShap``,
+    which takes the baselines to be given, the image itself gets no noise.
+    """
+    total = torch.zeros_like(wide(images))
+    places = list(context.generators("gradient-shap places"))
+    for baselines in noises("gradient-shap", images, samples, stdev, context):
+        drawn = [[torch.rand((), generator=each) for each in places] for _ in baselines]
+        along = torch.tensor(drawn).to(images)[..., None, None, None]
+        change = images - baselines
+        total += (change * _gradients(model, baselines + along * change, targets)).detach().sum(dim=0)
+    return total / samples
+
+
+def baselines_of(name: str, images: Tensor, context: Context) -> Tensor:
+    """What ``images`` are compared with: one for all, ``(1, C, H, W)``, or one each.
+
+    ``zero``: the mean colour, as far as images are normalised by the data set's mean. ``black``. ``blur``: the
+    image after a Gaussian of an eighth of its shorter side. ``random``: each value uniform between black and white.
+
+    Raises:
+        UsageError: another name.
+    """
+    if name == "zero":
+        return torch.zeros_like(images[:1])
+    if name == "black":
+        return context.black.expand_as(images[:1])
+    if name == "blur":
+        side = min(images.shape[2:])
+        return gaussian_blur(images, 2 * (3 * side // 8) + 1, side / 8)
+    if name == "random":
+        drawn = [torch.rand(images.shape[1:], generator=each) for each in context.generators("baseline")]
+        return (torch.stack(drawn).to(images) - context.mean) / context.std
+    raise UsageError(f"--ig-baseline {name}: choose from {', '.join(BASELINES)}")
+
+
+def noises(purpose: str, images: Tensor, samples: int, stdev: float, context: Context) -> Iterator[Tensor]:
+    """Gaussian noise for each image, ``stdev`` times its range wide: ``(count, N, C, H, W)``, ``samples`` in all.
+
+    Raises:
+        UsageError: no sample, or a negative width.
+    """
+    if samples < 1:
+        raise UsageError(f"--samples {samples}: {purpose} needs 1 or more")
+    if not stdev >= 0:
+        raise UsageError(f"--noise {stdev:g}: the width of noise is 0 or more")
+    width = stdev * (images.amax(dim=(1, 2, 3)) - images.amin(dim=(1, 2, 3))).detach().view(-1, 1, 1, 1)
+    generators = list(context.generators(purpose))
+    at_once = max(1, context.batch_size // len(images))
+    for done in range(0, samples, at_once):
+        count = min(at_once, samples - done)
+        drawn = [torch.randn(images.shape[1:], generator=each) for _ in range(count) for each in generators]
+        yield width * torch.stack(drawn).unflatten(0, (count, -1)).to(images)
+        context.report(done + count, samples)
+
+
+def wide(values: Tensor) -> Tensor:
+    """In float64, in which a sum does not depend on how it falls into batches. MPS has none."""
+    return values.detach().float() if values.device.type == "mps" else values.detach().double()
+
+
+def _gradients(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """dS_t / dx of ``(count, N, C, H, W)``, in the same shape."""
+    inputs = images.detach().flatten(0, 1).requires_grad_()
+    scores = model(inputs).gather(1, targets.repeat(len(images))[:, None])
+    return wide(torch.autograd.grad(scores.sum(), inputs)[0]).view_as(images)
+
+
+def _integrate(
+    model: nn.Module,
+    images: Tensor,
+    baselines: Tensor,
+    targets: Tensor,
+    steps: int,
+    rule: str,
+    context: Context,
+) -> Tensor:
+    """Integrated Gradients in float64, by Captum."""
     if steps < 2:
         raise UsageError(f"--ig-steps {steps}: Integrated Gradients needs 2 steps or more")
-    # In float64 the sum does not depend on how the steps fall into batches. MPS has none.
-    summed = images.detach() if images.device.type == "mps" else images.detach().double()
+    if rule not in RULES:
+        raise UsageError(f"--ig-rule {rule}: choose from {', '.join(RULES)}")
     attributions = IntegratedGradients(lambda scaled: model(scaled.to(images.dtype))).attribute(
-        summed,
-        baselines=0,
+        wide(images),
+        baselines=wide(baselines),
         target=targets,
         n_steps=steps,
-        method="riemann_right",
-        internal_batch_size=max(batch_size, len(images)),
+        method=RULES[rule],
+        internal_batch_size=max(context.batch_size, len(context)),
     )
-    return attributions.sum(dim=1).clamp_min(0)
+    # Captum's m trapezoid weights add up to (m - 1) / m.
+    return attributions * steps / (steps - 1) if rule == "trapezoid" else attributions

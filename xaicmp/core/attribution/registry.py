@@ -1,8 +1,10 @@
 """The one list of explanation methods: what each is, what it costs, where it comes from.
 
-To add a method, write a function ``(model, images, targets, *, option=default) -> maps`` in the
-file of its family and decorate it with ``@method(...)``. It is given images that require gradients.
-Choices, headings, documents and tests follow.
+To add a method, write a function ``(model, images, targets, *, option=default) -> attributions`` in the file
+of its family and decorate it with ``@method(...)``. It is given images that require gradients; if it has a
+parameter ``context``, also the ``Context`` that it shares with the other methods. It returns attributions
+``(N, C, H, W)`` or ``(N, H, W)``, whose channels and sign ``reduction`` turns into a map, or these and the
+completeness gap ``(N,)``. Choices, headings, documents and tests follow.
 """
 
 from __future__ import annotations
@@ -10,15 +12,46 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from xaicmp.core.attribution.context import Context
 from xaicmp.core.attribution.guard import unchanged
 from xaicmp.core.errors import UsageError, XaicmpError
 
 METHODS: dict[str, Method] = {}
+
+LISTED = "`xaicmp explain --list-methods` shows them all"
+
+PUBLISHED = ("grad-cam", "saliency", "integrated-gradients")
+
+REDUCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+    "max-abs": ("max over channels of the absolute value", lambda values: values.abs().amax(dim=1)),
+    "sum": ("sum over channels", lambda values: values.sum(dim=1)),
+    "sum-abs": ("sum over channels of the absolute value", lambda values: values.abs().sum(dim=1)),
+    "l2": ("Euclidean norm over channels", lambda values: values.norm(dim=1)),
+    "positive": ("sum over channels, negative part dropped", lambda values: values.sum(dim=1).clamp_min(0)),
+}
+"""How attributions ``(N, C, H, W)`` become maps ``(N, H, W)``: in words, and as a function."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a method says of a batch.
+
+    Attributes:
+        maps: float32 ``(N, H, W)``, detached.
+        completeness: float64 ``(N,)``, the sum of the attributions less the change of the score that they
+            should add up to; None if the method makes no such promise.
+        single: whether the method itself gave one value a pixel, rather than one a channel.
+    """
+
+    maps: Tensor
+    completeness: Tensor | None
+    single: bool
 
 
 @dataclass(frozen=True)
@@ -29,10 +62,11 @@ class Method:
         name: as on the command line and in files.
         title: as in tables and figures.
         family: the file that it is in.
-        reduction: how channels and sign become one value a pixel.
+        reduction: a name in ``REDUCTIONS``: how channels and sign become one value a pixel.
+        needs: what the model must have or be given, in a few words; empty for any differentiable model.
         cost: in forward passes an image, a backward pass counting as one.
         paper: where it was published.
-        function: ``(model, images, targets, **options) -> maps``.
+        function: ``(model, images, targets, **options) -> attributions``.
         options: the values bound to the function's keyword arguments.
     """
 
@@ -40,69 +74,125 @@ class Method:
     title: str
     family: str
     reduction: str
+    needs: str
     cost: str
     paper: str
-    function: Callable[..., Tensor]
+    function: Callable[..., Any]
     options: dict[str, Any]
 
-    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, model: nn.Module, images: Tensor, targets: Tensor, **context: Any) -> Tensor:
         """The maps of ``images`` for the classes ``targets``; the model is left as it was found.
 
         Args:
             model: ``(N, 3, H, W)`` to logits ``(N, classes)``.
             images: float tensor ``(N, 3, H, W)``, normalised.
             targets: int64 tensor ``(N,)``.
+            context: what else ``Context`` takes.
 
         Returns:
             float32 tensor ``(N, H, W)``, detached.
 
         Raises:
-            XaicmpError: the method broke its contract on these images.
+            XaicmpError: the method cannot explain this model, or broke its contract.
         """
-        if len(images) == 1:
-            # Alone, an image takes other kernels than in company, and rounding may switch a ReLU the other way.
-            return self.explain(model, torch.cat([images, images]), torch.cat([targets, targets]))[:1]
+        return self.explain_in(Context(model, images, targets, **context)).maps
+
+    def explain_in(self, context: Context) -> Explanation:
+        """The same of a batch that other methods explain too."""
+        shared = {"context": context} if "context" in inspect.signature(self.function).parameters else {}
+        # A plug-in may look at the modules, so it gets them all.
+        model = context.original if self.family == "plug-in" else context.model
         with unchanged(model), torch.inference_mode(False), torch.enable_grad():
-            inputs = images.detach().clone().requires_grad_()
-            maps = self.function(model, inputs, targets.clone(), **self.options).detach().float()
-        expected = (images.shape[0], *images.shape[2:])
-        if maps.shape != expected:
-            raise XaicmpError(f"{self.name} returned maps of shape {tuple(maps.shape)}, expected {expected}")
-        return maps
+            inputs = context.images.clone().requires_grad_()
+            result = self.function(model, inputs, context.targets.clone(), **self.options, **shared)
+        values, gap = result if isinstance(result, tuple) else (result, None)
+        values, single = values.detach(), values.ndim == 3
+        if single:
+            values = values[:, None]
+        expected = (len(context), *context.images.shape[2:])
+        if values.ndim != 4 or (len(values), *values.shape[2:]) != expected:
+            raise XaicmpError(
+                f"{self.name} returned maps of shape {tuple(values.shape)}, expected {expected}"
+            )
+        maps = REDUCTIONS[self.reduction][1](values).float()[: context.count]
+        gap = None if gap is None else gap.detach().cpu().double()[: context.count]
+        return Explanation(maps, gap, single)
 
 
 def method(
-    name: str, *, title: str, family: str, reduction: str, cost: str, paper: str
-) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    name: str, *, title: str, family: str, reduction: str, cost: str, paper: str, needs: str = ""
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Enter the decorated function into ``METHODS``; its keyword arguments are its options."""
 
-    def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
         options = {
             key: parameter.default
             for key, parameter in inspect.signature(function).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key != "context"
         }
-        METHODS[name] = Method(name, title, family, reduction, cost, paper, function, options)
+        METHODS[name] = Method(name, title, family, reduction, needs, cost, paper, function, options)
         return function
 
     return register
 
 
-def get_methods(names: Sequence[str], **settings: Any) -> tuple[Method, ...]:
-    """The methods called ``names``, in that order, each with those of ``settings`` that it takes.
+def groups() -> dict[str, tuple[str, ...]]:
+    """The names that stand for several methods: ``published``, each family, ``all``."""
+    families = dict.fromkeys(each.family for each in METHODS.values())
+    members = {
+        family: tuple(n for n, each in METHODS.items() if each.family == family) for family in families
+    }
+    return {"published": PUBLISHED, **members, "all": tuple(METHODS)}
+
+
+def get_methods(names: Sequence[str], *, reduce: str | None = None, **settings: Any) -> tuple[Method, ...]:
+    """The methods that ``names`` mean, in that order, each with those of ``settings`` that it takes.
+
+    Args:
+        names: of methods, of groups, ``method:reduction``, ``package.module:function``, or of an entry point
+            in the group ``xaicmp.methods``.
+        reduce: the reduction of all methods that have channels or signs to reduce, instead of their own.
+        settings: options of methods.
 
     Raises:
-        UsageError: an unknown name, one named twice, or none.
+        UsageError: an unknown name or reduction, a method named twice, or none.
     """
-    if not names:
-        raise UsageError(f"--methods names none; choose from {', '.join(METHODS)}")
-    chosen: list[Method] = []
+    from xaicmp.core.attribution.plugins import entry_points, find_plugin
+
+    if reduce is not None and reduce not in REDUCTIONS:
+        raise UsageError(f"unknown reduction {reduce!r}; choose from {', '.join(REDUCTIONS)}")
+    chosen: dict[str, Method] = {}
+    known = groups()
     for name in names:
-        if name not in METHODS:
-            raise UsageError(f"unknown method {name!r}; choose from {', '.join(METHODS)}")
-        if any(name == other.name for other in chosen):
-            raise UsageError(f"method {name!r} is named twice; name each once")
-        known = METHODS[name]
-        bound = {key: settings.get(key, default) for key, default in known.options.items()}
-        chosen.append(replace(known, options=bound))
-    return tuple(chosen)
+        members = known.get(name, (name,))
+        for member in members:
+            if member in chosen and len(members) == 1:
+                raise UsageError(f"method {member!r} is named twice; name each once")
+            base, colon, reduction = member.partition(":")
+            if base in METHODS:
+                found = METHODS[base]
+            elif colon and reduction not in REDUCTIONS:
+                found, colon = find_plugin(member), ""
+            elif named := entry_points(base):
+                found = named[base]
+            else:
+                near = get_close_matches(base.lower(), [*METHODS, *entry_points(), *known], n=1)
+                meant = f"did you mean {near[0]}? " if near else ""
+                raise UsageError(f"unknown method {member!r}; {meant}{LISTED}")
+            chosen.setdefault(member, _configured(found, reduction if colon else "", reduce, settings))
+    if not chosen:
+        raise UsageError(f"--methods names none; {LISTED}")
+    return tuple(chosen.values())
+
+
+def _configured(found: Method, own: str, reduce: str | None, settings: dict[str, Any]) -> Method:
+    """``found`` with its options bound, reduced by ``own`` or ``reduce`` if one is given."""
+    if own and own not in REDUCTIONS:
+        raise UsageError(f"{found.name}:{own}: unknown reduction; choose from {', '.join(REDUCTIONS)}")
+    bound = {
+        key: default if settings.get(key) is None else settings[key] for key, default in found.options.items()
+    }
+    if own:
+        name, title = f"{found.name}:{own}", f"{found.title} ({own})"
+        return replace(found, name=name, title=title, reduction=own, options=bound)
+    return replace(found, reduction=reduce or found.reduction, options=bound)

@@ -1,0 +1,180 @@
+"""What the explanation of one batch of images has to work with, and what the methods share."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xaicmp.core.attribution.guard import unchanged
+from xaicmp.core.attribution.layers import find_layer, get_layer, watch
+from xaicmp.core.images import MEAN, STD
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward and one backward pass.
+
+    Attributes:
+        logits: ``(N, classes)``.
+        gradient: of each image's target logit by its input, ``(N, C, H, W)``.
+        activations: what the layer put out, ``(N, K, h, w)``; None without a layer.
+        gradients: of the target logit by them, ``(N, K, h, w)``; None without a layer.
+    """
+
+    logits: Tensor
+    gradient: Tensor
+    activations: Tensor | None
+    gradients: Tensor | None
+
+
+class Forward:
+    """A forward pass that a backward pass can follow once it is known which images and classes matter.
+
+    Args:
+        model: ``(N, C, H, W)`` to logits ``(N, classes)``; it is left as it was found.
+        images: float ``(N, C, H, W)``, normalised; a lone one goes in its own company.
+        layer: the name of the layer whose maps are wanted too, or None.
+
+    Attributes:
+        logits: ``(N, classes)``, detached.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor, layer: str | None) -> None:
+        count, self.layer = len(images), layer
+        with unchanged(model) as lent, torch.inference_mode(False), torch.enable_grad():
+            self._images = _in_company(images.detach()).clone().requires_grad_()
+            with watch(lent, layer) as self._seen:
+                self._logits = lent(self._images)
+        self.logits = self._logits.detach()[:count]
+
+    def backward(self, rows: Tensor, targets: Tensor) -> Pass:
+        """The pass of the images ``rows`` for the classes ``targets``, both int64 ``(M,)``; can be made once."""
+        with torch.inference_mode(False), torch.enable_grad():
+            score = self._logits[rows.clone(), targets.clone()].sum()
+            wanted = [self._images, *self._seen]
+            found = [each[rows] for each in torch.autograd.grad(score, wanted, materialize_grads=True)]
+        activations, gradients = (self._seen[0].detach()[rows], found[1]) if self._seen else (None, None)
+        return Pass(self._logits.detach()[rows], found[0], activations, gradients)
+
+
+def _in_company(values: Tensor) -> Tensor:
+    """``values`` twice if there is one, as they are if there are more."""
+    return torch.cat([values, values]) if len(values) == 1 else values
+
+
+class Context:
+    """One batch at the model. Everything that costs a pass is made when it is first asked for, and then kept.
+
+    A lone image is explained in its own company: alone, it would take other kernels, and rounding may switch
+    a ReLU the other way.
+
+    Args:
+        model: ``(N, C, H, W)`` to logits ``(N, classes)``.
+        images: float ``(N, C, H, W)``, normalised.
+        targets: int64 ``(N,)``, the class that is explained.
+        ids: ``(N,)``: what tells the images apart; an image's random draws depend on its id and not on its
+            place in the batch. Without them, 0 to N - 1.
+        seed: of every random draw.
+        layer: the name of the layer whose maps the CAMs weigh; without it, the last with more than a pixel.
+        batch_size: the most images in one pass through the model, unless more are explained at once.
+        mean, std: per channel, what the images were normalised by.
+        report: told ``(done, total)`` by methods that take many passes.
+        original: the model before anything in it was merged; without it, the same model.
+        forward: a forward pass that has been made of these images and maybe others; ``rows`` int64 ``(N,)`` says
+            where in it they are.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        targets: Tensor,
+        *,
+        ids: Sequence[int] | np.ndarray | None = None,
+        seed: int = 0,
+        layer: str | None = None,
+        batch_size: int = 64,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+        report: Callable[[int, int], None] = lambda done, total: None,
+        original: nn.Module | None = None,
+        forward: Forward | None = None,
+        rows: Tensor | None = None,
+    ) -> None:
+        self.count = len(images)
+        self.model, self.images, self.targets = model, _in_company(images.detach()), _in_company(targets)
+        self.ids = np.arange(len(images)) if ids is None else np.asarray(ids)
+        if self.count == 1:
+            self.ids = self.ids.repeat(2)
+        self.forward, self.rows = forward, rows
+        self.original = model if original is None else original
+        self.seed, self.asked_layer, self.batch_size, self.report = seed, layer, batch_size, report
+        shape = (1, -1, 1, 1)
+        self.mean, self.std = (
+            torch.tensor(values, device=images.device, dtype=images.dtype).view(shape)
+            for values in (mean, std)
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def layer(self) -> str:
+        """The name of the CAMs' layer.
+
+        Raises:
+            XaicmpError: the model has none such, or none that would do.
+        """
+        if self.asked_layer is None:
+            return find_layer(self.model, self.images[:2])
+        get_layer(self.model, self.asked_layer)
+        return self.asked_layer
+
+    @cached_property
+    def at_input(self) -> Pass:
+        """One forward and one backward pass; the same as ``at_layer`` where the layer was named."""
+        return self._pass(None) if self.asked_layer is None else self.at_layer
+
+    @cached_property
+    def at_layer(self) -> Pass:
+        """One forward and one backward pass, with the layer's maps and their gradients."""
+        both = self._pass(self.layer)
+        self.__dict__["at_input"] = both
+        return both
+
+    @property
+    def black(self) -> Tensor:
+        """A black pixel as the model sees it, ``(1, C, 1, 1)``."""
+        return -self.mean / self.std
+
+    def scores(self, images: Tensor, targets: Tensor) -> Tensor:
+        """The target's logit of each image, ``(N,)`` float32, without gradients, in passes of ``batch_size``."""
+        with torch.no_grad(), unchanged(self.model) as model:
+            parts = [
+                model(part).float().gather(1, wanted[:, None])[:, 0]
+                for part, wanted in zip(
+                    images.split(self.batch_size), targets.split(self.batch_size), strict=True
+                )
+            ]
+        return torch.cat(parts)
+
+    def generators(self, purpose: str) -> Iterator[torch.Generator]:
+        """A generator (on the CPU) for each image, made from the seed, the image's id and ``purpose``."""
+        for each in self.ids:
+            entropy = np.random.SeedSequence([self.seed, int(each), zlib.crc32(purpose.encode())])
+            yield torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
+
+    def _pass(self, layer: str | None) -> Pass:
+        if self.forward is None or self.rows is None or self.forward.layer != layer:
+            rows = torch.arange(len(self), device=self.images.device)
+            return Forward(self.model, self.images, layer).backward(rows, self.targets)
+        found = self.forward.backward(self.rows, self.targets[: self.count])
+        self.forward = None  # and with it what it kept for the way back
+        parts = (found.logits, found.gradient, found.activations, found.gradients)
+        return Pass(*(None if part is None else _in_company(part) for part in parts))  # type: ignore[arg-type]

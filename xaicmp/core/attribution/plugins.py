@@ -1,0 +1,162 @@
+"""Methods of others: plain functions ``(model, images, targets) -> maps``, checked each time they are used.
+
+``images`` are float ``(N, 3, H, W)``, normalised and requiring gradients, ``targets`` int64 ``(N,)``, and the model
+is in eval mode with frozen parameters. The maps are a tensor ``(N, H, W)`` or ``(N, C, H, W)``; an attribute
+``reduction`` of the function, a name in ``REDUCTIONS``, says what becomes of channels and sign ("sum" if there is
+none). The model must come back as it was lent.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module, metadata
+from itertools import chain
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xaicmp.core.attribution.registry import REDUCTIONS, Method
+from xaicmp.core.errors import UsageError, XaicmpError
+
+GROUP = "xaicmp.methods"
+"""The entry point group in which an installed package names its methods."""
+
+Function = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def find_plugin(spec: str) -> Method:
+    """The method that ``spec``, as in ``mypackage.module:function``, names.
+
+    Modules are also looked for in the working directory, after all other places, so that a file there hides
+    nothing that is installed.
+
+    Raises:
+        UsageError: ``spec`` is not of that form, or there is no such module or function, or it cannot be called.
+        XaicmpError: the module cannot be imported, or the function names a reduction that there is not.
+    """
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", spec):
+        raise UsageError(f"plug-in {spec!r} is not of the form package.module:function")
+    if not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))
+    return _method(metadata.EntryPoint(spec, spec, GROUP), UsageError)
+
+
+def entry_points(name: str | None = None) -> dict[str, Method]:
+    """The methods that installed packages name in the group ``xaicmp.methods``: all, or the one called ``name``.
+
+    What cannot be loaded says so when it is used.
+    """
+    found = metadata.entry_points(group=GROUP)
+    chosen = found if name is None else found.select(name=name)
+    return {each.name: _method_or_error(each) for each in chosen}
+
+
+def _method_or_error(entry: metadata.EntryPoint) -> Method:
+    try:
+        return _method(entry, XaicmpError)
+    except XaicmpError as error:
+        reason = error
+
+        def fail(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+            raise reason
+
+        return Method(entry.name, entry.name, "plug-in", "sum", "", "?", "", fail, {})
+
+
+def _method(entry: metadata.EntryPoint, missing: type[XaicmpError]) -> Method:
+    """What ``entry`` names, as a method; ``missing`` is raised if there is no such thing."""
+    name = entry.name if entry.name == entry.value else f"{entry.name} ({entry.value})"
+    try:
+        module = import_module(entry.module)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{entry.module}.".startswith(f"{error.name}."):
+            raise missing(f"plug-in {name}: {error}; check the spelling") from error
+        raise XaicmpError(f"plug-in {name} cannot be imported: {_line(error)}") from error
+    try:
+        function = attrgetter(entry.attr or "")(module)
+    except AttributeError as error:
+        raise missing(f"plug-in {name}: {error}; check the spelling") from error
+    if not callable(function):
+        raise missing(f"plug-in {name} is not a function but {type(function).__name__}")
+    reduction = getattr(function, "reduction", "sum")
+    if reduction not in tuple(REDUCTIONS):
+        raise XaicmpError(f"plug-in {name}: no reduction {reduction!r}; choose from {', '.join(REDUCTIONS)}")
+    title = entry.attr.rpartition(".")[2].replace("_", " ")
+    paper = (function.__doc__ or "").strip().partition("\n")[0]
+    return Method(entry.name, title, "plug-in", reduction, "", "?", paper, _checked(name, function), {})
+
+
+def _checked(name: str, function: Function) -> Function:
+    """``function`` with an error that names it wherever it breaks the contract."""
+
+    def explain(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        shape = (len(images), *images.shape[2:])
+        with _watched(model, name):
+            try:
+                maps = function(model, images, targets)
+            except torch.OutOfMemoryError:  # nobody's fault, and others know what to do
+                raise
+            except (Exception, SystemExit) as error:
+                raise XaicmpError(f"plug-in {name} failed: {_line(error)}") from error
+        if not isinstance(maps, Tensor):
+            raise XaicmpError(f"plug-in {name} returned {type(maps).__name__}, not a torch tensor")
+        if maps.ndim not in (3, 4) or maps.shape[:1] + maps.shape[-2:] != shape or maps.numel() == 0:
+            raise XaicmpError(f"plug-in {name} returned maps of shape {tuple(maps.shape)}, expected {shape}")
+        maps = maps.float()
+        if not maps.isfinite().all():
+            raise XaicmpError(f"plug-in {name} returned maps with NaN or infinity")
+        return maps
+
+    return explain
+
+
+@contextmanager
+def _watched(model: nn.Module, name: str) -> Iterator[None]:
+    """Put the model's values back, and raise an error if it was changed. ``unchanged`` puts back all else."""
+    held = [(each, each.data, each.data.clone()) for each in chain(model.parameters(), model.buffers())]
+    before = _state(model)
+    changed = []
+    try:
+        yield
+        changed = [what for what, state in _state(model).items() if state != before[what]][:1]
+    finally:
+        for each, data, copy in held:
+            # Compared, for a version counter misses what was done to ``.data``.
+            if not (each.is_set_to(data) and torch.allclose(data, copy, rtol=0, atol=0, equal_nan=True)):
+                each.data = data.copy_(copy)
+                changed.append("the values of its parameters or buffers")
+    if changed:
+        raise XaicmpError(
+            f"plug-in {name} changed the model: {', '.join(dict.fromkeys(changed))}; a plug-in must put back what it touches"
+        )
+
+
+def _state(model: nn.Module) -> dict[str, list[Any]]:
+    """Everything about a model but its values that a plug-in might leave changed, what entails the rest first."""
+    modules, parameters = list(model.named_modules()), list(model.named_parameters())
+    hooks = [
+        (name, key, list(value))
+        for name, module in modules
+        for key, value in vars(module).items()
+        if "_hooks" in key and isinstance(value, dict)
+    ]
+    tensors = chain(parameters, model.named_buffers())
+    return {
+        "its submodules": [(name, id(module)) for name, module in modules],
+        "its parameters or buffers": [(name, id(tensor)) for name, tensor in tensors],
+        "its mode": [module.training for _, module in modules],
+        "its hooks": hooks,
+        "its parameters' requires_grad": [parameter.requires_grad for _, parameter in parameters],
+        "its gradients": [parameter.grad is None for _, parameter in parameters],
+    }
+
+
+def _line(error: BaseException) -> str:
+    """The error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
