@@ -1,18 +1,43 @@
 """How far two batches of maps agree, image by image.
 
-A statistic is a function ``(maps_a, maps_b, ...) -> (N,)`` in float64. A value that is not defined is NaN.
+A statistic does what needs one map only once a method (``prepare``), and the rest once a pair (``compare``).
+Everything is float64 and batched over the images. A value that is not defined is NaN.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from xaicmp.core.errors import UsageError
+
+DEFAULT_STATISTICS = ("pearson", "iou")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a statistic needs of one method's maps.
+
+    Attributes:
+        values: tensors ``(N, ...)``, of the statistic's own choice.
+        undefined: bool ``(N,)``, whether the map has no statistic with any other.
+        tied: bool ``(N,)``, whether pixels had to be chosen among equals; they go by the lower index.
+    """
+
+    values: tuple[Tensor, ...]
+    undefined: Tensor
+    tied: Tensor
+
+
+def take(prepared: Prepared, rows: Tensor | slice) -> Prepared:
+    """The images ``rows``, in that order: as if only their maps had been prepared."""
+    values = tuple(each[rows] for each in prepared.values)
+    return Prepared(values, prepared.undefined[rows], prepared.tied[rows])
 
 
 @dataclass(frozen=True)
@@ -20,71 +45,170 @@ class Statistic:
     """A statistic and how to read it.
 
     Attributes:
-        name: as in files.
-        title: as in tables.
-        low, high: the range of its values; higher is more agreement.
-        chance: its expected value for two unrelated maps, given the share of top pixels.
+        name: as on the command line and in files.
+        title: as in tables, given the share of top pixels.
+        low, high: the range of its values.
+        chance: its expected value for two unrelated maps, every arrangement of whose pixels is equally likely,
+            given the share of top pixels and the number of pixels; None where that depends on the maps.
         source: where it is defined.
+        prepare: ``(maps (N, H, W), top) -> Prepared``.
+        formula: ``(values_a, values_b) -> (N,)`` float64, where both are defined.
+        higher: whether higher is more agreement.
+        uses_top: whether it looks at the top pixels only, and so depends on their share.
     """
 
     name: str
     title: Callable[[float], str]
     low: float
     high: float
-    chance: Callable[[float], float]
+    chance: Callable[[float, int], float | None]
     source: str
+    prepare: Callable[[Tensor, float], Prepared]
+    formula: Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], Tensor]
+    higher: bool = True
+    uses_top: bool = False
+
+    def compare(self, a: Prepared, b: Prepared) -> Tensor:
+        """The statistic of each image, float64 ``(N,)``; NaN where it is not defined."""
+        values = self.formula(a.values, b.values).clamp(self.low, self.high)  # rounding leaves the range
+        return values.masked_fill(a.undefined | b.undefined, torch.nan)
 
 
-PEARSON = Statistic(
-    "pearson",
-    title=lambda top: "Pearson",
-    low=-1,
-    high=1,
-    chance=lambda top: 0.0,
-    source="Pearson product-moment correlation, as scipy.stats.pearsonr",
-)
-IOU = Statistic(
-    "iou",
-    title=lambda top: f"IoU@{100 * top:g}%",
-    low=0,
-    high=1,
-    chance=lambda top: top / (2 - top),
-    source="Jaccard index of the two sets of top pixels",
-)
-STATISTICS = (PEARSON, IOU)
-
-
-def pearson(maps_a: Tensor, maps_b: Tensor) -> Tensor:
-    """Pearson correlation of each pair of maps over their pixels.
+def agreement(name: str, maps_a: Tensor, maps_b: Tensor, top: float = 0.2) -> Tensor:
+    """The statistic ``name`` of each pair of maps.
 
     Args:
+        name: a key of ``STATISTICS``.
         maps_a, maps_b: ``(N, H, W)``.
+        top: the share of top pixels, between 0 and 1, exclusive.
 
     Returns:
-        float64 ``(N,)`` in [-1, 1]; NaN where a map is constant or has a value that is not finite.
+        float64 ``(N,)``; NaN where it is not defined.
+
+    Raises:
+        UsageError: an unknown statistic, or a share that is not one or leaves no pixel.
     """
-    a, b = maps_a.flatten(1).double(), maps_b.flatten(1).double()
-    constant = (a == a[:, :1]).all(dim=1) | (b == b[:, :1]).all(dim=1)
-    a, b = (x - x.mean(dim=1, keepdim=True) for x in (a, b))
+    (statistic,) = get_statistics([name])
+    return statistic.compare(statistic.prepare(maps_a, top), statistic.prepare(maps_b, top))
+
+
+def get_statistics(names: Sequence[str]) -> tuple[Statistic, ...]:
+    """The statistics called ``names``, in that order.
+
+    Raises:
+        UsageError: an unknown name, one named twice, or none.
+    """
+    if not names:
+        raise UsageError(f"--statistics names none; choose from {', '.join(STATISTICS)}")
+    for index, name in enumerate(names):
+        if name not in STATISTICS:
+            raise UsageError(f"unknown statistic {name!r}; choose from {', '.join(STATISTICS)}")
+        if name in names[:index]:
+            raise UsageError(f"statistic {name!r} is named twice; name each once")
+    return tuple(STATISTICS[name] for name in names)
+
+
+# What the values are: correlations of the maps themselves, or of their ranks.
+
+
+def _prepared(undefined: Tensor, *values: Tensor, tied: Tensor | None = None) -> Prepared:
+    return Prepared(values, undefined, torch.zeros_like(undefined) if tied is None else tied)
+
+
+def _flat(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Float64 ``(N, H * W)``, and which maps have a value that is not finite."""
+    flat = maps.flatten(1).double()
+    return flat, ~flat.isfinite().all(dim=1)
+
+
+def _constant(flat: Tensor) -> Tensor:
+    return (flat == flat[:, :1]).all(dim=1)
+
+
+def _unit(flat: Tensor) -> Tensor:
     # Squares of very large or very small values would leave the range of float64.
-    a, b = (x / x.abs().amax(dim=1, keepdim=True) for x in (a, b))
-    a, b = (x / x.norm(dim=1, keepdim=True) for x in (a, b))
-    return (a * b).sum(dim=1).clamp(-1, 1).masked_fill(constant, torch.nan)
+    scaled = flat / flat.abs().amax(dim=1, keepdim=True)
+    return scaled / scaled.norm(dim=1, keepdim=True)
 
 
-@dataclass(frozen=True)
-class TopPixels:
-    """The highest pixels of each map.
+def _dot(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    return torch.linalg.vecdot(a[0], b[0])
 
-    Attributes:
-        mask: bool ``(N, H * W)``, exactly ``int(top * H * W)`` set in each row; ties go to the lower index.
-        tied: bool ``(N,)``, whether the lowest pixel inside equals the highest outside.
-        undefined: bool ``(N,)``, whether the map has a NaN, which has no order.
-    """
 
-    mask: Tensor
-    tied: Tensor
-    undefined: Tensor
+def _prepare_pearson(maps: Tensor, top: float) -> Prepared:
+    """Unit deviations from the mean, whose scalar product is the correlation."""
+    flat, infinite = _flat(maps)
+    return _prepared(infinite | _constant(flat), _unit(flat - flat.mean(dim=1, keepdim=True)))
+
+
+def _prepare_spearman(maps: Tensor, top: float) -> Prepared:
+    """The same of the ranks, the mean rank where values are tied."""
+    flat = maps.flatten(1)
+    ordered = flat.sort(dim=1).values
+    ranks = (torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True)).double()
+    undefined = flat.isnan().any(dim=1) | _constant(flat)
+    return _prepared(undefined, _unit(ranks - ranks.mean(dim=1, keepdim=True)))
+
+
+def _prepare_kendall(maps: Tensor, top: float) -> Prepared:
+    flat = maps.flatten(1)
+    ranks = torch.searchsorted(flat.sort(dim=1).values, flat, out_int32=True)
+    return _prepared(flat.isnan().any(dim=1) | _constant(flat), ranks)
+
+
+def _kendall(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    """Tau-b: concordant less discordant pairs of pixels, over the geometric mean of the pairs not tied in each."""
+    from scipy.stats import kendalltau  # here, for it takes most of a second to import
+
+    rows = zip(a[0].numpy(), b[0].numpy(), strict=True)
+    return torch.tensor([kendalltau(x, y).statistic for x, y in rows], dtype=torch.float64)
+
+
+def _prepare_cosine(maps: Tensor, top: float) -> Prepared:
+    flat, infinite = _flat(maps)
+    return _prepared(infinite | (flat == 0).all(dim=1), _unit(flat))
+
+
+# Structural similarity.
+
+_RADIUS, _SIGMA = 5, 1.5
+
+
+@cache
+def _window(size: int) -> Tensor:
+    """``(size - 10, size)``: the Gaussian weights of the pixels around each that is 5 or more from both ends."""
+    if size <= 2 * _RADIUS:
+        return torch.empty(0, size, dtype=torch.float64)
+    offsets = torch.arange(-_RADIUS, _RADIUS + 1, dtype=torch.float64)
+    weights = (-0.5 * (offsets / _SIGMA) ** 2).exp()
+    return torch.eye(size, dtype=torch.float64).unfold(0, 2 * _RADIUS + 1, 1) @ (weights / weights.sum())
+
+
+def _blur(maps: Tensor) -> Tensor:
+    height, width = maps.shape[1:]
+    return _window(height) @ maps @ _window(width).T
+
+
+def _prepare_ssim(maps: Tensor, top: float) -> Prepared:
+    """The maps scaled to [0, 1] each, and their local means and variances."""
+    flat, infinite = _flat(maps)
+    low, high = flat.aminmax(dim=1, keepdim=True)
+    scaled = ((flat - low) / (high - low)).view(maps.shape)
+    mean = _blur(scaled)
+    undefined = infinite | _constant(flat) | (min(maps.shape[1:]) <= 2 * _RADIUS)
+    return _prepared(undefined, scaled, mean, _blur(scaled**2) - mean**2)
+
+
+def _ssim(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    """Mean of (2 m_a m_b + c1)(2 cov + c2) / ((m_a^2 + m_b^2 + c1)(var_a + var_b + c2)) over whole windows."""
+    (map_a, mean_a, variance_a), (map_b, mean_b, variance_b) = a, b
+    c1, c2 = 0.01**2, 0.03**2
+    covariance = _blur(map_a * map_b) - mean_a * mean_b
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    return (luminance * (2 * covariance + c2) / (variance_a + variance_b + c2)).mean(dim=(1, 2))
+
+
+# The top pixels, as a set and in order.
 
 
 def check_top(top: float) -> None:
@@ -107,29 +231,261 @@ def count_top(top: float, pixels: int) -> int:
     return count
 
 
-def top_pixels(maps: Tensor, top: float = 0.2) -> TopPixels:
-    """The top share ``top`` of the pixels of each map.
+def _descending(flat: Tensor) -> tuple[Tensor, Tensor]:
+    """The values from the highest down, ties by the lower index, and the place of each pixel among them."""
+    values, order = flat.sort(dim=1, descending=True, stable=True)
+    index = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
+    return values, torch.empty_like(order).scatter_(1, order, index)
 
-    Args:
-        maps: ``(N, H, W)``.
-        top: between 0 and 1, exclusive.
+
+def top_pixels(maps: Tensor, top: float = 0.2) -> Prepared:
+    """The top share ``top`` of the pixels of each map ``(N, H, W)``.
+
+    Returns:
+        one tensor, bool ``(N, H * W)``, exactly ``int(top * H * W)`` set in each row; ties go to the lower
+        index, and ``tied`` says whether the lowest pixel inside equals the highest outside.
 
     Raises:
         UsageError: ``top`` is outside (0, 1) or leaves no pixel.
     """
     flat = maps.flatten(1)
     count = count_top(top, flat.shape[1])
-    values, order = flat.sort(dim=1, descending=True, stable=True)
-    mask = torch.zeros_like(flat, dtype=torch.bool).scatter_(1, order[:, :count], True)
-    return TopPixels(mask, values[:, count - 1] == values[:, count], flat.isnan().any(dim=1))
+    values, place = _descending(flat)
+    return _prepared(flat.isnan().any(dim=1), place < count, tied=values[:, count - 1] == values[:, count])
 
 
-def iou(top_a: TopPixels, top_b: TopPixels) -> Tensor:
-    """Intersection over union of two sets of top pixels.
+def _jaccard(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    """Intersection over union."""
+    return (a[0] & b[0]).sum(dim=1).double() / (a[0] | b[0]).sum(dim=1)
+
+
+def iou_curve(maps_a: Tensor, maps_b: Tensor, shares: Sequence[float]) -> Tensor:
+    """IoU at several shares of top pixels, from one sort of each map.
 
     Returns:
-        float64 ``(N,)`` in [0, 1]; NaN where a map has a NaN.
+        float64 ``(N, len(shares))``; NaN where a map has a NaN.
+
+    Raises:
+        UsageError: a share is outside (0, 1) or leaves no pixel.
     """
-    intersection = (top_a.mask & top_b.mask).sum(dim=1).double()
-    union = (top_a.mask | top_b.mask).sum(dim=1).double()
-    return (intersection / union).masked_fill(top_a.undefined | top_b.undefined, torch.nan)
+    a, b = maps_a.flatten(1), maps_b.flatten(1)
+    counts = torch.tensor([count_top(share, a.shape[1]) for share in shares])
+    # A pixel is in both sets once they reach the later of its two places.
+    later = torch.maximum(_descending(a)[1], _descending(b)[1])
+    joined = torch.zeros_like(later).scatter_add_(1, later, torch.ones_like(later)).cumsum(dim=1)
+    both = joined[:, counts - 1].double()
+    undefined = (a.isnan() | b.isnan()).any(dim=1, keepdim=True)
+    return (both / (2 * counts - both)).masked_fill(undefined, torch.nan)
+
+
+def _chance_iou(top: float, pixels: int) -> float:
+    """Exact mean, the intersection being hypergeometric; top / (2 - top) for many pixels."""
+    count = count_top(top, pixels)
+    both = torch.arange(max(0, 2 * count - pixels), count + 1, dtype=torch.float64)
+    ways = _log_binomial(count, both) + _log_binomial(pixels - count, count - both)
+    return float((ways.softmax(dim=0) * both / (2 * count - both)).sum())
+
+
+def _log_binomial(n: int, k: Tensor) -> Tensor:
+    return math.lgamma(n + 1) - (k + 1).lgamma() - (n - k + 1).lgamma()
+
+
+def _prepare_rbo(maps: Tensor, top: float) -> Prepared:
+    """The place of each pixel, ``count`` for all below the top, and what a pixel adds that both have reached by
+    a place.
+
+    With A_d the share of common pixels among the first d of both, RBO = (1 - p) sum_{d<=k} p^(d-1) A_d + p^k A_k.
+    A pixel whose later place is m counts in every A_d from d = m on.
+    """
+    flat = maps.flatten(1)
+    count = count_top(top, flat.shape[1])
+    values, place = _descending(flat)
+    p = 1 - 1 / count
+    depth = torch.arange(1, count + 1, dtype=torch.float64)
+    terms = (1 - p) * p ** (depth - 1) / depth
+    weights = terms.flip(0).cumsum(dim=0).flip(0) + p**count / count
+    weights = torch.cat([weights, weights.new_zeros(1)]).expand(len(flat), -1)
+    tied = (values[:, :count] == values[:, 1 : count + 1]).any(dim=1)
+    return _prepared(flat.isnan().any(dim=1), place.clamp_max(count), weights, tied=tied)
+
+
+def _rbo(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    return a[1].gather(1, torch.maximum(a[0], b[0])).sum(dim=1)
+
+
+def _chance_rbo(top: float, pixels: int) -> float:
+    """The mean of A_d is d / pixels, which the weights add up to (1 - p^k) / (1 - p) / pixels."""
+    count = count_top(top, pixels)
+    return count * (1 - (1 - 1 / count) ** count) / pixels
+
+
+# Where the mass lies, and which way it points.
+
+
+def _prepare_shares(maps: Tensor, top: float) -> Prepared:
+    """The positive part as shares that sum to 1, and their entropy."""
+    flat, infinite = _flat(maps)
+    positive = flat.clamp_min(0)
+    shares = positive / positive.sum(dim=1, keepdim=True)
+    return _prepared(infinite | (flat <= 0).all(dim=1), shares, torch.special.entr(shares).sum(dim=1))
+
+
+def _overlap(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    """Sum of the smaller of the two shares."""
+    return torch.minimum(a[0], b[0]).sum(dim=1)
+
+
+def _jensen_shannon(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    """sqrt(H((p + q) / 2) - (H(p) + H(q)) / 2) with the entropy H in bits."""
+    mixed = torch.special.entr((a[0] + b[0]) / 2).sum(dim=1)
+    return ((mixed - (a[1] + b[1]) / 2) / math.log(2)).clamp_min(0).sqrt()
+
+
+def _prepare_signs(maps: Tensor, top: float) -> Prepared:
+    flat = maps.flatten(1)
+    one_sided = ~((flat > 0).any(dim=1) & (flat < 0).any(dim=1))
+    return _prepared(one_sided | flat.isnan().any(dim=1), flat.nan_to_num().double().sign().to(torch.int8))
+
+
+def _same(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    """Share of equal signs; zero is a sign of its own."""
+    return (a[0] == b[0]).double().mean(dim=1)
+
+
+def _zero(top: float, pixels: int) -> float:
+    return 0.0
+
+
+def _unknown(top: float, pixels: int) -> None:
+    return None
+
+
+def _always(title: str) -> Callable[[float], str]:
+    return lambda top: title
+
+
+STATISTICS: dict[str, Statistic] = {
+    each.name: each
+    for each in (
+        Statistic(
+            "pearson",
+            title=_always("Pearson"),
+            low=-1,
+            high=1,
+            chance=_zero,
+            source="Pearson product-moment correlation, as scipy.stats.pearsonr",
+            prepare=_prepare_pearson,
+            formula=_dot,
+        ),
+        Statistic(
+            "spearman",
+            title=_always("Spearman"),
+            low=-1,
+            high=1,
+            chance=_zero,
+            source="Spearman rank correlation with mean ranks for ties, as scipy.stats.spearmanr",
+            prepare=_prepare_spearman,
+            formula=_dot,
+        ),
+        Statistic(
+            "kendall",
+            title=_always("Kendall τ-b"),
+            low=-1,
+            high=1,
+            chance=_zero,
+            source="Kendall rank correlation, tau-b (Kendall, 1945), by scipy.stats.kendalltau",
+            prepare=_prepare_kendall,
+            formula=_kendall,
+        ),
+        Statistic(
+            "cosine",
+            title=_always("Cosine"),
+            low=-1,
+            high=1,
+            chance=_unknown,
+            source="cosine of the angle between the maps as vectors",
+            prepare=_prepare_cosine,
+            formula=_dot,
+        ),
+        Statistic(
+            "ssim",
+            title=_always("SSIM"),
+            low=-1,
+            high=1,
+            chance=_unknown,
+            source="Wang et al. (2004), Gaussian window, sigma 1.5, over 11 x 11 pixels, as scikit-image has it; "
+            "maps scaled to [0, 1] each, NaN for those with a side under 11 pixels",
+            prepare=_prepare_ssim,
+            formula=_ssim,
+        ),
+        Statistic(
+            "iou",
+            title=lambda top: f"IoU@{100 * top:g}%",
+            low=0,
+            high=1,
+            chance=_chance_iou,
+            source="Jaccard index of the two sets of top pixels",
+            prepare=top_pixels,
+            formula=_jaccard,
+            uses_top=True,
+        ),
+        Statistic(
+            "rbo",
+            title=lambda top: f"RBO@{100 * top:g}%",
+            low=0,
+            high=1,
+            chance=_chance_rbo,
+            source="rank-biased overlap, extrapolated (Webber et al., 2010, eq. 23), of the k top pixels in order, "
+            "with p = 1 - 1/k: 86% of the weight is on them, as p = 0.9 has it for the first ten",
+            prepare=_prepare_rbo,
+            formula=_rbo,
+            uses_top=True,
+        ),
+        Statistic(
+            "mass-overlap",
+            title=_always("Mass overlap"),
+            low=0,
+            high=1,
+            chance=_unknown,
+            source="histogram intersection (Swain and Ballard, 1991) of the positive parts, each summing to 1",
+            prepare=_prepare_shares,
+            formula=_overlap,
+        ),
+        Statistic(
+            "jensen-shannon",
+            title=_always("JS distance"),
+            low=0,
+            high=1,
+            chance=_unknown,
+            source="Jensen-Shannon distance in base 2 (Endres and Schindelin, 2003) of the positive parts, each "
+            "summing to 1, as scipy.spatial.distance.jensenshannon",
+            prepare=_prepare_shares,
+            formula=_jensen_shannon,
+            higher=False,
+        ),
+        Statistic(
+            "sign",
+            title=_always("Same sign"),
+            low=0,
+            high=1,
+            chance=_unknown,
+            source="share of pixels with the same sign, zero being one; NaN for maps of one sign only",
+            prepare=_prepare_signs,
+            formula=_same,
+        ),
+    )
+}
+PEARSON, IOU = STATISTICS["pearson"], STATISTICS["iou"]
+
+
+def pearson(maps_a: Tensor, maps_b: Tensor) -> Tensor:
+    """Pearson correlation of each pair of maps ``(N, H, W)`` over their pixels, float64 ``(N,)``.
+
+    NaN where a map is constant or has a value that is not finite.
+    """
+    return agreement("pearson", maps_a, maps_b)
+
+
+def iou(top_a: Prepared, top_b: Prepared) -> Tensor:
+    """Intersection over union of two sets of ``top_pixels``, float64 ``(N,)``; NaN where a map has a NaN."""
+    return IOU.compare(top_a, top_b)
