@@ -1,0 +1,197 @@
+"""What agreement would be for no good reason: the floors that it must be above to mean anything.
+
+Pure functions of maps, labels and a seed: none asks the model again. Each takes a ``Statistic`` and gives, like
+it, float64 ``(N,)``, NaN where undefined.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from xaicmp.core.agreement import Prepared, Statistic, take
+from xaicmp.core.summary import PairedTest, Summary
+
+LEVEL = 0.05
+"""A p-value below this is taken for a finding."""
+
+
+def other_images(groups: np.ndarray, draws: int = 5, seed: int = 0) -> Tensor:
+    """For each image, others of its group, drawn without replacement and each with the same probability.
+
+    A group is put into a random circle, and draw d goes the same random number of places on from every image: so
+    each draw is a permutation without a fixed point, and no two draws give an image the same partner.
+
+    Args:
+        groups: ``(N,)``: all equal for any other image, the labels for another of the same class.
+        draws: how many partners an image gets; fewer in groups of as many images or less.
+        seed: of the draws.
+
+    Returns:
+        int64 ``(draws, N)``, -1 where there is no partner left.
+    """
+    rng = np.random.default_rng(seed)
+    partners = np.full((draws, len(groups)), -1)
+    for group in np.unique(groups):
+        circle = rng.permutation(np.flatnonzero(groups == group))
+        for row, places in zip(partners, 1 + rng.permutation(len(circle) - 1), strict=False):
+            row[circle] = np.roll(circle, places)
+    return torch.from_numpy(partners)
+
+
+def other_image(
+    statistic: Statistic,
+    prepared_a: Prepared,
+    prepared_b: Prepared,
+    partners: Tensor,
+    *,
+    balanced: bool = False,
+) -> Tensor:
+    """The statistic of A's map of an image with B's map of another, the mean over its partners.
+
+    Args:
+        statistic: what to compare by.
+        prepared_a, prepared_b: what ``statistic.prepare`` made of the maps ``(N, H, W)``.
+        partners: ``(draws, N)``, from ``other_images``.
+        balanced: whether B's own level is in an image's value as A's is: the mean of its row, plus that of its
+            column, less that of all. The mean stays the same; a paired test against the observed values is
+            then as sharp as it says, where every image has a partner in every draw.
+
+    Returns:
+        float64 ``(N,)``, NaN for an image without a partner or undefined with all of them.
+    """
+    values = torch.stack(
+        [
+            statistic.compare(prepared_a, take(prepared_b, row.clamp_min(0))).masked_fill(row < 0, torch.nan)
+            for row in partners
+        ]
+    )
+    found = values.nanmean(dim=0)
+    if not balanced or (partners < 0).any():
+        return found
+    columns = torch.full_like(values, torch.nan).scatter_(1, partners, values).nanmean(dim=0)
+    return found + columns - values.nanmean()
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """The statistic after B's maps were rolled.
+
+    Attributes:
+        mean: float64 ``(N,)``, over the draws.
+        p: float64 ``(N,)``, (1 + number of draws that agree as well as observed or better) / (1 + draws): exact if
+            every place of B's map is as likely as any other.
+    """
+
+    mean: Tensor
+    p: Tensor
+
+    @property
+    def above(self) -> Tensor:
+        """Bool ``(N,)``: whether the observed value is in the top 5% of its own null distribution."""
+        return self.p <= LEVEL
+
+
+def shifts(maps: Tensor, ids: Sequence[int] | np.ndarray, draws: int = 19, seed: int = 0) -> Iterator[Tensor]:
+    """The maps rolled over their edges by random offsets, never (0, 0) and never twice by the same.
+
+    Args:
+        maps: ``(N, H, W)``.
+        ids: ``(N,)``: an image's offsets depend on its id and the seed, not on the other images.
+        draws: 19 is the fewest for which p can be 0.05; H * W - 1 at most.
+        seed: of the draws.
+
+    Yields:
+        ``(N, H, W)``, once a draw.
+    """
+    height, width = maps.shape[1:]
+    pixels = height * width
+    offsets = np.empty((min(draws, pixels - 1), len(maps)), dtype=np.int64)
+    for column, each in enumerate(ids):
+        rng = np.random.default_rng([seed, int(each)])
+        offsets[:, column] = 1 + rng.choice(pixels - 1, len(offsets), replace=False)
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    for offset in torch.from_numpy(offsets)[..., None, None]:
+        index = (rows - offset // width) % height * width + (columns - offset % width) % width
+        yield maps.flatten(1).gather(1, index.flatten(1).to(maps.device)).view_as(maps)
+
+
+def shifted(
+    statistic: Statistic, observed: Tensor, prepared_a: Prepared, prepared_rolled: Sequence[Prepared]
+) -> Shifted:
+    """The statistic of A's maps with B's at the wrong place: what smoothness alone explains.
+
+    Args:
+        statistic: what to compare by.
+        observed: ``(N,)``, its values at the right place.
+        prepared_a: what ``statistic.prepare`` made of A's maps.
+        prepared_rolled: what it made of B's after each of the ``shifts``; good for every A.
+    """
+    null = torch.stack([statistic.compare(prepared_a, rolled) for rolled in prepared_rolled])
+    # Where a map repeats itself, a draw may equal the observed value but for rounding.
+    as_good = null >= observed - 1e-12 if statistic.higher else null <= observed + 1e-12
+    p = (1.0 + as_good.sum(dim=0).double()) / (1 + len(null))
+    return Shifted(null.nanmean(dim=0), p.masked_fill(observed.isnan(), torch.nan))
+
+
+def pool(maps: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Means over the blocks of ``grid``, float64 ``(N, *grid)``: what a method as coarse as that can say at all.
+
+    A grid that does not divide the map has blocks that overlap by a pixel.
+    """
+    return adaptive_avg_pool2d(maps.double(), grid)
+
+
+def corrected(observed: float, chance: float) -> float:
+    """(observed - chance) / (1 - chance): 0 at chance, 1 for the same maps (Cohen, 1960)."""
+    return (observed - chance) / (1 - chance)
+
+
+def verdict(
+    summary: Summary,
+    chance: float | None,
+    floor: float | None,
+    above: PairedTest | None,
+    higher: bool = True,
+) -> str:
+    """What an agreement is worth, in plain words: the first row that holds.
+
+    =======================================================  =====================================
+    its mean or interval undefined                           too few images to say
+    the interval wholly below chance                         less than chance
+    the interval not wholly above chance                     no more than chance
+    no floor, or the test against it undefined               more than chance, if that is known
+    mean above the floor, p < 0.05                           agrees about this image
+    mean below the floor, interval of the difference not 0   less than with another image's map
+    else                                                     no more than with another image's map
+    =======================================================  =====================================
+
+    Args:
+        summary: of the observed values.
+        chance: the expected value for unrelated maps; None skips the rows about it.
+        floor: the mean with another image's map; None for none.
+        above: the paired test of whether the observed values show more agreement than the floor's.
+        higher: whether higher values are more agreement; if not, above and below change places.
+    """
+    sign = 1 if higher else -1
+    low, high = sorted((sign * summary.low, sign * summary.high))
+    if not (math.isfinite(summary.mean) and math.isfinite(low) and math.isfinite(high)):
+        return "too few images to say"
+    if chance is not None and high < sign * chance:
+        return "less than chance"
+    if chance is not None and low <= sign * chance:
+        return "no more than chance"
+    if floor is None or above is None or not math.isfinite(above.p):
+        return "no floor to measure it by" if chance is None else "more than chance"
+    more = sign * (summary.mean - floor) > 0
+    if more and above.p < LEVEL:
+        return "agrees about this image"
+    if not more and (above.low > 0 or above.high < 0):
+        return "less than with another image's map"
+    return "no more than with another image's map"
