@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from xaicmp.core.attribution import METHODS, get_methods, method
-from xaicmp.core.images import CLASSES, MEAN, STD, ImageSet
+from xaicmp.core.comparison import Comparison, Explanations
+from xaicmp.core.images import CLASSES, MEAN, STD, ImageSet, Selection
 from xaicmp.core.models import Checkpoint
-from xaicmp.core.pipeline import Comparison, Engine, Explanations, Selection, choose, compare
+from xaicmp.core.pipeline import Engine, choose, compare
 
 CPU = torch.device("cpu")
 
@@ -74,7 +75,7 @@ def compared(
 @contextmanager
 def registered(name: str, function: Callable[..., Tensor], title: str = "") -> Iterator[None]:
     """``function`` as the method ``name``, for a while."""
-    method(name, title=title or name.title(), family="test", reduction="", cost="", paper="")(function)
+    method(name, title=title or name.title(), family="test", reduction="sum", cost="", paper="")(function)
     try:
         yield
     finally:

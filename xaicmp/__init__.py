@@ -10,13 +10,15 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xaicmp.core.agreement import iou, pearson, top_pixels
+    from xaicmp.core.agreement import agreement, get_statistics, iou, pearson, top_pixels
     from xaicmp.core.attribution import METHODS, get_methods
+    from xaicmp.core.comparison import Comparison, Measures
     from xaicmp.core.devices import find_device
     from xaicmp.core.errors import XaicmpError
     from xaicmp.core.images import ImageSet, Selection, load_cifar10, load_sample
+    from xaicmp.core.maps import compare_maps
     from xaicmp.core.models import load_checkpoint, resnet18_cifar, save_checkpoint
-    from xaicmp.core.pipeline import Comparison, Engine, choose, compare, explain, find_images
+    from xaicmp.core.pipeline import Engine, choose, compare, explain, find_images
     from xaicmp.core.training import RECIPES, Recipe, Run, train
 
 __version__ = version("xaicmp")
@@ -27,16 +29,20 @@ __all__ = [
     "Comparison",
     "Engine",
     "ImageSet",
+    "Measures",
     "Recipe",
     "Run",
     "Selection",
     "XaicmpError",
+    "agreement",
     "choose",
     "compare",
+    "compare_maps",
     "explain",
     "find_device",
     "find_images",
     "get_methods",
+    "get_statistics",
     "iou",
     "load_checkpoint",
     "load_cifar10",
@@ -49,13 +55,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "agreement": ("iou", "pearson", "top_pixels"),
+    "agreement": ("agreement", "get_statistics", "iou", "pearson", "top_pixels"),
     "attribution": ("METHODS", "get_methods"),
     "devices": ("find_device",),
     "errors": ("XaicmpError",),
     "images": ("ImageSet", "Selection", "load_cifar10", "load_sample"),
     "models": ("load_checkpoint", "resnet18_cifar", "save_checkpoint"),
-    "pipeline": ("Comparison", "Engine", "choose", "compare", "explain", "find_images"),
+    "comparison": ("Comparison", "Measures"),
+    "maps": ("compare_maps",),
+    "pipeline": ("Engine", "choose", "compare", "explain", "find_images"),
     "training": ("RECIPES", "Recipe", "Run", "train"),
 }
 

@@ -15,19 +15,13 @@ import torch
 from small import CPU, SmallNet, compared, registered, small_checkpoint, small_engine
 from torch import Tensor, nn
 
+from xaicmp.core import pipeline
 from xaicmp.core.attribution import PUBLISHED, get_methods
+from xaicmp.core.comparison import Comparison, Explanations, Measures
 from xaicmp.core.errors import UsageError, XaicmpError
 from xaicmp.core.images import MEAN, STD, ImageSet, Selection
 from xaicmp.core.models import Checkpoint, load_checkpoint, shipped_checkpoint
-from xaicmp.core.pipeline import (
-    Comparison,
-    Engine,
-    Explanations,
-    choose,
-    compare,
-    explain,
-    find_images,
-)
+from xaicmp.core.pipeline import Engine, choose, compare, explain, find_images
 
 IMAGES = int(os.environ.get("XAICMP_TEST_IMAGES", "8"))
 PAIRS = [("grad-cam", "saliency"), ("grad-cam", "integrated-gradients"), ("saliency", "integrated-gradients")]
@@ -253,8 +247,11 @@ def live_map_bytes() -> int:
     return sum(each.untyped_storage().nbytes() for each in tensors)
 
 
-def test_memory_does_not_grow_with_the_number_of_images(sample: ImageSet) -> None:
-    """No batch of maps outlives the next, and all live tensors together stay as many."""
+def test_memory_does_not_grow_with_the_number_of_images(
+    sample: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No block of maps outlives the next, and all live tensors together stay as many."""
+    monkeypatch.setattr(pipeline, "BLOCK", 8)
 
     def peak(n: int) -> int:
         engine, sizes, maps = small_engine(batch_size=8), [], []
@@ -300,7 +297,7 @@ def test_a_wrong_share_is_refused_before_the_work(top: float, sample: ImageSet) 
     engine = small_engine()
     chosen = choose(engine, sample, Selection(n=1))
     with registered("bomb", lambda *_: pytest.fail("it was run")), pytest.raises(UsageError, match="--top"):
-        compare(engine, sample, chosen, get_methods(["bomb", "saliency"]), top=top)
+        compare(engine, sample, chosen, get_methods(["bomb", "saliency"]), Measures(top=top))
 
 
 def test_no_image_at_all_is_refused(sample: ImageSet) -> None:

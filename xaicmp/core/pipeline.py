@@ -6,19 +6,23 @@ images --> model --> maps --> scores --> summary
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from xaicmp.core.agreement import IOU, PEARSON, STATISTICS, check_top, count_top, iou, pearson, top_pixels
+from xaicmp.core.agreement import check_top, count_top
 from xaicmp.core.attribution import Method
+from xaicmp.core.attribution.context import Context, Forward
 from xaicmp.core.attribution.guard import unchanged
+from xaicmp.core.attribution.layers import find_layer
+from xaicmp.core.comparison import Chosen, Comparison, Explanations, Measures, Scores, Source
 from xaicmp.core.devices import Precision, autocast
 from xaicmp.core.errors import UsageError, XaicmpError
+from xaicmp.core.fusion import fuse
 from xaicmp.core.images import (
     SAMPLE_SIZE,
     ImageSet,
@@ -29,9 +33,9 @@ from xaicmp.core.images import (
     no_progress,
 )
 from xaicmp.core.models import Checkpoint
-from xaicmp.core.summary import Summary, summarise
+from xaicmp.core.scoring import BLOCK, score
 
-Pair = tuple[str, str]
+DEFAULT = Measures()
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Engine:
         precision: what it computes in.
         batch_size: the most images in one pass through the model.
         seed: of every random draw.
+        layer: the name of the layer whose maps the CAMs weigh; None for the last with more than a pixel.
+        fast: whether the methods were asked to be quick rather than exact, which the caption then says.
     """
 
     checkpoint: Checkpoint
@@ -51,9 +57,16 @@ class Engine:
     precision: Precision = "float32"
     batch_size: int = 64
     seed: int = 0
+    layer: str | None = None
+    fast: bool = False
 
     def __post_init__(self) -> None:
         self.checkpoint.model.to(self.device)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The checkpoint's model with its batch normalisations merged: what is run, a tenth faster."""
+        return fuse(self.checkpoint.model, self.inputs(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)))
 
     def inputs(self, pixels: Tensor) -> Tensor:
         """uint8 ``(N, 3, H, W)`` to the model's normalised input on its device."""
@@ -61,124 +74,36 @@ class Engine:
         return normalised.contiguous(memory_format=torch.channels_last)
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """The selected images and what the model says of them.
-
-    Attributes:
-        ids: int64 ``(N,)``, rows of the image set.
-        labels: int64 ``(N,)``.
-        predicted: int64 ``(N,)``, the class with the highest logit.
-        confidence: float64 ``(N,)``, the softmax probability of that class.
-    """
-
-    ids: np.ndarray
-    labels: np.ndarray
-    predicted: np.ndarray
-    confidence: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def wrong(self) -> np.ndarray:
-        """Bool ``(N,)``: which were taken for something else."""
-        return self.predicted != self.labels
-
-    def rows(self, rows: slice) -> Chosen:
-        """A part of them."""
-        return Chosen(self.ids[rows], self.labels[rows], self.predicted[rows], self.confidence[rows])
-
-
-@dataclass(frozen=True)
-class Explanations:
-    """A batch of images with their maps.
-
-    Attributes:
-        chosen: which images, and what the model says of them.
-        pixels: uint8 ``(N, 3, H, W)``.
-        methods: the names of the M methods.
-        maps: float32 ``(M, N, H, W)``, on the CPU.
-    """
-
-    chosen: Chosen
-    pixels: Tensor
-    methods: tuple[str, ...]
-    maps: Tensor
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The statistics of every pair of methods, image by image.
-
-    Attributes:
-        values: by statistic and pair, float64 ``(N,)``, NaN where undefined.
-        tied: by pair, bool ``(N,)``: whether the top pixels of one of the maps had to be chosen among equals.
-    """
-
-    values: dict[str, dict[Pair, np.ndarray]]
-    tied: dict[Pair, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The outcome: which images, how their explanations agree, and where it all comes from."""
-
-    engine: Engine
-    images: ImageSet
-    methods: tuple[Method, ...]
-    top: float
-    chosen: Chosen
-    scores: Scores
-
-    @property
-    def pairs(self) -> tuple[Pair, ...]:
-        """Every two methods, in the order of ``methods``."""
-        return tuple(combinations((method.name for method in self.methods), 2))
-
-    def summary(self, statistic: str, pair: Pair) -> Summary:
-        """One statistic of one pair over the images."""
-        tied = self.scores.tied[pair] if statistic == IOU.name else None
-        return summarise(self.scores.values[statistic][pair], tied)
-
-
 def choose(
-    engine: Engine, images: ImageSet, selection: Selection, progress: Progress = no_progress
+    engine: Engine,
+    images: ImageSet,
+    selection: Selection,
+    progress: Progress = no_progress,
+    *,
+    target: str = "predicted",
 ) -> Chosen:
     """The images that ``selection`` means, in its order.
 
-    With ``n``, images are classified in data-set order only until there are enough; there may be fewer.
+    ``target`` is the class that is explained: ``"predicted"``, ``"label"``, or the name of a class. With ``n``, images are classified in data-set order only until there are enough; there may be fewer.
 
     Raises:
-        UsageError: an id beyond the data set.
+        UsageError: an id beyond the data set, or an unknown target.
         XaicmpError: the model tells other classes apart than the images have.
     """
-    if engine.checkpoint.classes != images.classes:
-        raise XaicmpError(
-            f"checkpoint {engine.checkpoint.path} tells other classes apart than {images.name} has; "
-            "use one trained on these"
-        )
+    _check(engine, images, selection, target)
     if selection.ids is not None:
-        if max(selection.ids) >= len(images):
-            raise UsageError(
-                f"--ids {max(selection.ids)}: {images.name}'s {images.split} set ends at {len(images) - 1}"
-            )
-        return _classify(engine, images, np.array(selection.ids), progress)
+        return _classify(engine, images, np.array(selection.ids), target, progress)
     found: list[Chosen] = []
     count, wanted = 0, selection.n or 0
     for start in range(0, len(images), engine.batch_size):
-        batch = _classify(engine, images, np.arange(start, min(start + engine.batch_size, len(images))))
-        right = batch.predicted == batch.labels
-        keep = np.flatnonzero({"correct": right, "wrong": ~right, "all": right | ~right}[selection.only])
-        keep = keep[: wanted - count]
-        found.append(
-            Chosen(batch.ids[keep], batch.labels[keep], batch.predicted[keep], batch.confidence[keep])
-        )
-        count += len(keep)
+        rows = np.arange(start, min(start + engine.batch_size, len(images)))
+        batch = _classify(engine, images, rows, target)
+        found.append(batch.rows(_admitted(batch, selection)[: wanted - count]))
+        count += len(found[-1])
         progress("choosing images", count, wanted)
         if count == wanted:
             break
-    return _join(found)
+    return Chosen.join(found)
 
 
 def explain(
@@ -188,33 +113,147 @@ def explain(
     methods: Sequence[Method],
     progress: Progress = no_progress,
 ) -> Iterator[Explanations]:
-    """Explain the predicted class of each chosen image; one batch is in memory at a time."""
-    names = tuple(method.name for method in methods)
+    """Explain the target of each chosen image; one batch is in memory at a time."""
+    layer = engine.layer
     for start in range(0, len(chosen), engine.batch_size):
         part = chosen.rows(slice(start, start + engine.batch_size))
         pixels = images.pixels[torch.from_numpy(part.ids)]
         inputs = engine.inputs(pixels)
-        targets = torch.from_numpy(part.predicted).to(engine.device)
-        maps = []
-        for index, method in enumerate(methods):
-            with autocast(engine.device, engine.precision):
-                maps.append(method.explain(engine.checkpoint.model, inputs, targets).cpu())
-            done = start + len(part) * (index + 1) // len(methods)
-            progress("explaining", done, len(chosen))
-        yield Explanations(part, pixels, names, torch.stack(maps))
+        layer = layer or cam_layer(engine, inputs, methods)
+        context = context_of(engine, inputs, part, layer)
+        tell = partial(_report, progress, start, len(part) / len(methods), len(chosen))
+        yield _explained(engine, context, part, pixels, methods, tell)
 
 
-def score(explanations: Explanations, top: float) -> Scores:
-    """Compare the maps of every two methods."""
-    tops = [top_pixels(maps, top) for maps in explanations.maps]
-    values: dict[str, dict[Pair, np.ndarray]] = {statistic.name: {} for statistic in STATISTICS}
-    tied = {}
-    for a, b in combinations(range(len(tops)), 2):
-        pair = (explanations.methods[a], explanations.methods[b])
-        values[PEARSON.name][pair] = pearson(explanations.maps[a], explanations.maps[b]).numpy()
-        values[IOU.name][pair] = iou(tops[a], tops[b]).numpy()
-        tied[pair] = (tops[a].tied | tops[b].tied).numpy()
-    return Scores(values, tied)
+def explain_selection(
+    engine: Engine,
+    selection: Selection,
+    methods: Sequence[Method],
+    *,
+    data: Path | None = None,
+    target: str = "predicted",
+    progress: Progress = no_progress,
+) -> Iterator[tuple[ImageSet, Explanations]]:
+    """Choose and explain in one: the pass that says which images are meant is the one that explains them.
+
+    Yields:
+        the image set (the sample in the package, until it ends) and a batch of explanations.
+
+    Raises:
+        UsageError: an id beyond the data set, or an unknown target.
+        XaicmpError: no such image at all, or more are needed than are at hand.
+    """
+    layer, count = engine.layer, 0
+    wanted = len(selection.ids) if selection.ids is not None else selection.n or 0
+    for images, ids in _candidates(engine, selection, data, target, progress):
+        pixels = images.pixels[torch.from_numpy(ids)]
+        inputs = engine.inputs(pixels)
+        layer = layer or cam_layer(engine, inputs, methods)
+        with autocast(engine.device, engine.precision):
+            forward = Forward(engine.model, inputs, layer)
+        every = _judged(images, ids, forward.logits, target)
+        rows = np.arange(len(ids)) if selection.ids is not None else _admitted(every, selection)
+        rows = rows[: wanted - count]
+        if len(rows):
+            part, at = every.rows(rows), torch.from_numpy(rows).to(engine.device)
+            context = context_of(engine, inputs[at], part, layer, forward=forward, rows=at)
+            tell = partial(_report, progress, count, len(part) / len(methods), wanted)
+            yield images, _explained(engine, context, part, pixels[torch.from_numpy(rows)], methods, tell)
+        count += len(rows)
+        if count == wanted:
+            return
+    if count == 0:
+        raise XaicmpError(f"{images.name}'s {images.split} set has no image for --only {selection.only}")
+
+
+def _candidates(
+    engine: Engine, selection: Selection, data: Path | None, target: str, progress: Progress
+) -> Iterator[tuple[ImageSet, np.ndarray]]:
+    """Batches of rows among which the selection's images are: of the sample first, if that may do."""
+    start = 0
+    if data is None and selection.fits(SAMPLE_SIZE):
+        sample = load_sample()
+        _check(engine, sample, selection, target)
+        yield from ((sample, ids) for ids in _batches(engine, sample, selection, 0))
+        if selection.ids is not None:
+            return
+        start = len(sample)
+    images = _load(data, progress)
+    _check(engine, images, selection, target)
+    yield from ((images, ids) for ids in _batches(engine, images, selection, start))
+
+
+def _batches(engine: Engine, images: ImageSet, selection: Selection, start: int) -> list[np.ndarray]:
+    """The rows from ``start`` that may be meant, in batches no larger than it takes if most are right."""
+    rows, size = np.array(selection.ids), engine.batch_size
+    if selection.ids is None:
+        rows = np.arange(start, len(images))
+        if selection.n is not None and selection.only != "wrong":
+            size = min(size, selection.n + selection.n // 8 + 1)
+    return [rows[first : first + size] for first in range(0, len(rows), size)]
+
+
+def cam_layer(engine: Engine, inputs: Tensor, methods: Sequence[Method]) -> str | None:
+    """The CAMs' layer, if there is one among the methods."""
+    return find_layer(engine.model, inputs[:2]) if any(each.family == "cam" for each in methods) else None
+
+
+def _explained(
+    engine: Engine,
+    context: Context,
+    part: Chosen,
+    pixels: Tensor,
+    methods: Sequence[Method],
+    tell: Callable[[int, int, int], None],
+) -> Explanations:
+    """The maps of one batch by every method."""
+    maps, gaps, grids = [], {}, {}
+    for index, method in enumerate(methods):
+        context.report = partial(tell, index)
+        with autocast(engine.device, engine.precision):
+            explanation = method.explain_in(context)
+        maps.append(explanation.maps.cpu())
+        if explanation.completeness is not None:
+            gaps[method.name] = explanation.completeness.cpu().numpy()
+        if method.family == "cam" and explanation.single and context.at_layer.activations is not None:
+            height, width = context.at_layer.activations.shape[2:]
+            grids[method.name] = (int(height), int(width))
+        tell(index, 1, 1)
+    return Explanations(part, pixels, tuple(each.name for each in methods), torch.stack(maps), gaps, grids)
+
+
+def _report(
+    progress: Progress, before: int, share: float, whole: int, index: int, done: int, total: int
+) -> None:
+    """Tell ``progress`` that ``done`` of ``total`` are done of the method ``index``, each worth ``share`` images."""
+    progress("explaining", int(before + share * (index + done / total) + 1e-9), whole)
+
+
+def context_of(
+    engine: Engine,
+    inputs: Tensor,
+    part: Chosen,
+    layer: str | None,
+    *,
+    forward: Forward | None = None,
+    rows: Tensor | None = None,
+) -> Context:
+    """A batch of the chosen images at the model, ready to be explained."""
+    checkpoint = engine.checkpoint
+    return Context(
+        engine.model,
+        inputs,
+        torch.from_numpy(part.targets).to(engine.device),
+        ids=part.ids,
+        seed=engine.seed,
+        layer=layer,
+        batch_size=engine.batch_size,
+        mean=checkpoint.mean,
+        std=checkpoint.std,
+        original=checkpoint.model,
+        forward=forward,
+        rows=rows,
+    )
 
 
 def compare(
@@ -222,8 +261,8 @@ def compare(
     images: ImageSet,
     chosen: Chosen,
     methods: Sequence[Method],
+    measures: Measures = DEFAULT,
     *,
-    top: float = 0.2,
     keep: Callable[[Explanations], None] | None = None,
     progress: Progress = no_progress,
 ) -> Comparison:
@@ -234,24 +273,124 @@ def compare(
         images: what ``chosen`` was chosen from.
         chosen: which images, from ``choose`` or ``find_images``.
         methods: two or more.
-        top: the share of pixels that IoU compares.
+        measures: what is measured.
         keep: called with each batch of explanations, which are otherwise forgotten.
         progress: told how far it is.
 
     Raises:
-        UsageError: fewer than two methods, or ``top`` outside (0, 1) or less than a pixel.
+        UsageError: fewer than two methods, or a share of top pixels outside (0, 1) or less than a pixel.
         XaicmpError: no image was chosen, or a method cannot explain this model.
     """
-    check_comparable(methods, top)
-    count_top(top, images.pixels[0, 0].numel())
+    check_comparable(methods, measures.top)
+    count_top(measures.top, images.pixels[0, 0].numel())
     if len(chosen) == 0:
         raise XaicmpError("no image was chosen, so there is nothing to compare; choose others")
-    scores = []
-    for explanations in explain(engine, images, chosen, methods, progress):
-        scores.append(score(explanations, top))
+    stream = ((images, each) for each in explain(engine, images, chosen, methods, progress))
+    return _compared(engine, stream, methods, measures, keep)[1]
+
+
+def compare_selection(
+    engine: Engine,
+    selection: Selection,
+    methods: Sequence[Method],
+    measures: Measures = DEFAULT,
+    *,
+    data: Path | None = None,
+    target: str = "predicted",
+    keep: Callable[[Explanations], None] | None = None,
+    progress: Progress = no_progress,
+) -> tuple[ImageSet, Comparison]:
+    """Choose, explain and compare in one, see ``explain_selection`` and ``compare``; the image set comes along."""
+    check_comparable(methods, measures.top)
+    stream = explain_selection(engine, selection, methods, data=data, target=target, progress=progress)
+    return _compared(engine, stream, methods, measures, keep)
+
+
+def _compared(
+    engine: Engine,
+    stream: Iterator[tuple[ImageSet, Explanations]],
+    methods: Sequence[Method],
+    measures: Measures,
+    keep: Callable[[Explanations], None] | None,
+) -> tuple[ImageSet, Comparison]:
+    scores: list[Scores] = []
+    parts: list[Chosen] = []
+    block: list[Explanations] = []
+    for images, explanations in stream:
+        pixels = images.pixels[0, 0].numel()
+        if not parts:
+            count_top(measures.top, pixels)
         if keep is not None:
             keep(explanations)
-    return Comparison(engine, images, tuple(methods), top, chosen, _concatenate(scores))
+        parts.append(explanations.chosen)
+        explanations = replace(explanations, pixels=explanations.pixels.new_empty(0))
+        while len(explanations.chosen):  # so that a block does not depend on the batch size
+            room = BLOCK - sum(len(each.chosen) for each in block)
+            block.append(explanations.rows(slice(0, room)))
+            explanations = explanations.rows(slice(room, None))
+            if len(block[-1].chosen) == room:
+                scores.append(score(_merged(block), measures))
+                block = []
+    if block:
+        scores.append(score(_merged(block), measures))
+    chosen = Chosen.join(parts)
+    return images, Comparison(
+        _source(engine, images, chosen, methods),
+        {method.name: method.title for method in methods},
+        frozenset(method.name for method in methods if method.family == "floor"),
+        measures,
+        pixels,
+        chosen,
+        Scores.join(scores),
+    )
+
+
+def _merged(parts: Sequence[Explanations]) -> Explanations:
+    gaps = parts[0].completeness
+    return replace(
+        parts[0],
+        chosen=Chosen.join([part.chosen for part in parts]),
+        maps=torch.cat([part.maps for part in parts], dim=1),
+        completeness={name: np.concatenate([part.completeness[name] for part in parts]) for name in gaps},
+    )
+
+
+def _source(engine: Engine, images: ImageSet, chosen: Chosen, methods: Sequence[Method]) -> Source:
+    """Which checkpoint, how accurate, on which images, explained how."""
+    checkpoint = engine.checkpoint
+    accuracy = checkpoint.test_accuracy
+    known = "unknown test accuracy" if accuracy is None else f"test accuracy {100 * accuracy:.2f}%"
+    where = "sample in the package" if images.sample else f"{images.split} set"
+    verified = "" if images.verified else ", checksums not the official ones"
+    wrong = int(chosen.wrong.sum())
+    marked = f", {wrong} of them classified wrongly" if wrong else ""
+    name = f"{checkpoint.path.name}, shipped with xaicmp" if checkpoint.shipped else checkpoint.path
+    fast = " Approximate: --fast." if engine.fast else ""
+    return Source(
+        f"Checkpoint {name} ({known}); {images.name} {where}{verified}{marked}.{fast}",
+        {
+            "checkpoint": {
+                "path": str(checkpoint.path),
+                "sha256": checkpoint.sha256,
+                "architecture": checkpoint.architecture,
+                "test_accuracy": accuracy,
+            },
+            "data": {
+                "name": images.name,
+                "split": images.split,
+                "verified": images.verified,
+                "sample": images.sample,
+            },
+            "options": {method.name: {"reduce": method.reduction} | method.options for method in methods},
+            "layer": engine.layer,
+            "seed": engine.seed,
+            "device": str(engine.device),
+            "precision": engine.precision,
+            "fast": engine.fast,
+            "batch_size": engine.batch_size,
+        },
+        images.classes,
+    )
 
 
 def check_comparable(methods: Sequence[Method], top: float) -> None:
@@ -262,58 +401,87 @@ def check_comparable(methods: Sequence[Method], top: float) -> None:
 
 
 def find_images(
-    engine: Engine, selection: Selection, data: Path | None = None, progress: Progress = no_progress
+    engine: Engine,
+    selection: Selection,
+    data: Path | None = None,
+    progress: Progress = no_progress,
+    *,
+    target: str = "predicted",
 ) -> tuple[ImageSet, Chosen]:
     """The test images that ``selection`` means: from ``data``, else the sample if it suffices, else the cache.
 
     Raises:
-        UsageError: an id beyond the data set.
+        UsageError: an id beyond the data set, or an unknown target.
         XaicmpError: no such image at all, or more are needed than are at hand.
     """
     if data is None and selection.fits(SAMPLE_SIZE):
         sample = load_sample()
-        chosen = choose(engine, sample, selection, progress)
+        chosen = choose(engine, sample, selection, progress, target=target)
         if selection.ids is not None or len(chosen) == selection.n:
             return sample, chosen
-    try:
-        images = load_cifar10("test", data, download=data is not None, progress=progress)
-    except XaicmpError as error:
-        if data is not None:
-            raise
-        raise XaicmpError(f"this needs more than the {SAMPLE_SIZE:,} images that ship: {error}") from error
-    chosen = choose(engine, images, selection, progress)
+    images = _load(data, progress)
+    chosen = choose(engine, images, selection, progress, target=target)
     if len(chosen) == 0:
         raise XaicmpError(f"{images.name}'s {images.split} set has no image for --only {selection.only}")
     return images, chosen
 
 
-def _classify(engine: Engine, images: ImageSet, ids: np.ndarray, progress: Progress = no_progress) -> Chosen:
-    predicted, confidence = [], []
+def _load(data: Path | None, progress: Progress) -> ImageSet:
+    """The whole test set, from ``data`` or the cache."""
+    try:
+        return load_cifar10("test", data, download=data is not None, progress=progress)
+    except XaicmpError as error:
+        if data is not None:
+            raise
+        raise XaicmpError(f"this needs more than the {SAMPLE_SIZE:,} images that ship: {error}") from error
+
+
+def _check(engine: Engine, images: ImageSet, selection: Selection, target: str) -> None:
+    """Raise XaicmpError or UsageError unless the images, the model and what is asked for go together."""
+    if engine.checkpoint.classes != images.classes:
+        raise XaicmpError(
+            f"checkpoint {engine.checkpoint.path} tells other classes apart than {images.name} has; "
+            "use one trained on these"
+        )
+    if target not in ("predicted", "label", *images.classes):
+        raise UsageError(
+            f"--target {target}: no such class; choose predicted, label, {', '.join(images.classes)}"
+        )
+    if selection.ids is not None and max(selection.ids) >= len(images):
+        raise UsageError(
+            f"--ids {max(selection.ids)}: {images.name}'s {images.split} set ends at {len(images) - 1}"
+        )
+
+
+def _admitted(batch: Chosen, selection: Selection) -> np.ndarray:
+    """The rows of a batch that ``selection`` admits, in order."""
+    wrong = batch.wrong
+    return np.flatnonzero({"correct": ~wrong, "wrong": wrong, "all": wrong | ~wrong}[selection.only])
+
+
+def _classify(
+    engine: Engine, images: ImageSet, ids: np.ndarray, target: str, progress: Progress = no_progress
+) -> Chosen:
+    parts = []
     for start in range(0, len(ids), engine.batch_size):
-        pixels = images.pixels[torch.from_numpy(ids[start : start + engine.batch_size])]
+        batch = ids[start : start + engine.batch_size]
+        pixels = images.pixels[torch.from_numpy(batch)]
         with (
-            unchanged(engine.checkpoint.model) as model,
+            unchanged(engine.model) as model,
             torch.inference_mode(),
             autocast(engine.device, engine.precision),
         ):
             logits = model(engine.inputs(pixels))
-        best = logits.cpu().double().softmax(dim=1).max(dim=1)
-        predicted.append(best.indices.numpy())
-        confidence.append(best.values.numpy())
+        parts.append(_judged(images, batch, logits, target))
         progress("choosing images", start + len(pixels), len(ids))
-    return Chosen(ids, images.labels.numpy()[ids], np.concatenate(predicted), np.concatenate(confidence))
+    return Chosen.join(parts)
 
 
-def _join(parts: Sequence[Chosen]) -> Chosen:
-    return Chosen(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in Chosen.__dataclass_fields__)
-    )
-
-
-def _concatenate(parts: Sequence[Scores]) -> Scores:
-    first = parts[0]
-    values = {
-        name: {pair: np.concatenate([part.values[name][pair] for part in parts]) for pair in pairs}
-        for name, pairs in first.values.items()
-    }
-    return Scores(values, {pair: np.concatenate([part.tied[pair] for part in parts]) for pair in first.tied})
+def _judged(images: ImageSet, ids: np.ndarray, logits: Tensor, target: str) -> Chosen:
+    """What the logits ``(N, classes)`` say of the images ``ids``."""
+    highest = logits.cpu().double().softmax(dim=1).max(dim=1)
+    labels, predicted = images.labels.numpy()[ids], highest.indices.numpy()
+    targets = {"predicted": predicted, "label": labels}.get(target)
+    if targets is None:
+        targets = np.full(len(ids), images.classes.index(target))
+    return Chosen(ids, labels, predicted, highest.values.numpy(), targets)

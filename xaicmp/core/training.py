@@ -144,6 +144,7 @@ def train(
     *,
     device: torch.device,
     store: torch.dtype = torch.float32,
+    keep_epochs: bool = False,
     resume: Checkpoint | None = None,
     processes: Processes = ALONE,
     on_step: Callable[[Step], None] = lambda step: None,
@@ -157,6 +158,7 @@ def train(
         path: the checkpoint, written by rank 0; until the last epoch it also holds what ``resume`` needs.
         device: where to train.
         store: type of the stored weights.
+        keep_epochs: whether each epoch's checkpoint is kept too, as ``PATH-epochN``, see ``epoch_path``.
         resume: a checkpoint of the same run to go on from; nothing is done if that is complete.
         processes: this process among those that train together.
         on_step, on_epoch: told of each step and epoch, of the epochs behind ``resume`` at once.
@@ -190,19 +192,21 @@ def train(
             history.append(
                 Epoch(number + 1, loss, accuracy, by_class.overall, seconds, len(images) / seconds)
             )
-            save = functools.partial(
-                save_checkpoint,
-                path,
-                kept,
-                plan | _results(history, by_class, device, processes.world),
-                dtype=store,
-                training=None if last else trainer.state(),
-            )
-            processes.share(save)
+            metadata = plan | _results(history, by_class, device, processes.world)
+            save = functools.partial(save_checkpoint, path, kept, metadata, dtype=store)
+            processes.share(functools.partial(save, training=None if last else trainer.state()))
+            if keep_epochs:
+                target = epoch_path(path, number + 1)
+                processes.share(functools.partial(save_checkpoint, target, kept, metadata, dtype=store))
             on_epoch(history[-1])
             if processes.any(interrupted.is_set(), device):
                 raise KeyboardInterrupt
     return processes.share(lambda: load_checkpoint(path))
+
+
+def epoch_path(path: Path, epoch: int) -> Path:
+    """Where the checkpoint of one epoch of the training to ``path`` is kept."""
+    return path.with_name(f"{path.stem}-epoch{epoch}{path.suffix}")
 
 
 class _Trainer:

@@ -1,0 +1,301 @@
+"""What a block of maps scores, against a loop over the images in numpy and scipy."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from small import small_engine
+from torch import Tensor
+
+from xaicmp.core import pipeline
+from xaicmp.core.agreement import get_statistics
+from xaicmp.core.attribution import get_methods
+from xaicmp.core.comparison import Chosen, Explanations, Measures, Scores
+from xaicmp.core.controls import other_images, shifts
+from xaicmp.core.errors import UsageError
+from xaicmp.core.images import ImageSet, Selection
+from xaicmp.core.pipeline import choose, compare
+from xaicmp.core.scoring import CONTROLS, DRAWS, get_controls, score
+
+SIDE = 8
+ALL = ("other_image", "other_image_same_class", "shifted", "pooled")
+
+
+def explanations_of(
+    maps: Tensor,
+    labels: list[int] | None = None,
+    grids: dict[str, tuple[int, int]] | None = None,
+    gaps: dict[str, np.ndarray] | None = None,
+) -> Explanations:
+    """Maps ``(M, N, H, W)`` as if methods called a, b, c had made them."""
+    count = maps.shape[1]
+    of_class = np.array(labels or [0] * count)
+    chosen = Chosen(3 + 2 * np.arange(count), of_class, of_class, np.full(count, 0.5), of_class)
+    pixels = torch.zeros(count, 3, 1, 1, dtype=torch.uint8)
+    return Explanations(chosen, pixels, tuple("abcdef"[: len(maps)]), maps, gaps or {}, grids or {})
+
+
+def random_maps(methods: int, images: int, seed: int = 0, side: int = SIDE) -> Tensor:
+    noise = torch.randn(methods, images, side, side, generator=torch.Generator().manual_seed(seed))
+    return noise + noise[:1]  # so that the methods have something in common
+
+
+def by_hand(name: str, a: np.ndarray, b: np.ndarray, top: float = 0.2) -> float:
+    if name == "pearson":
+        return float(scipy.stats.pearsonr(a.ravel(), b.ravel()).statistic)
+    sets = [set(np.argsort(-each.ravel(), kind="stable")[: int(top * a.size)]) for each in (a, b)]
+    return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
+
+
+def measures(*controls: str, **values: object) -> Measures:
+    return Measures(controls=controls, **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 30])
+def test_the_values_are_those_of_each_image_for_itself(count: int) -> None:
+    maps = random_maps(3, count)
+    scores = score(explanations_of(maps), measures())
+    assert set(scores.values["pearson"]) == set(combinations("abc", 2))
+    assert scores.controls == {}
+    for name in ("pearson", "iou"):
+        for (a, b), values in scores.values[name].items():
+            one, other = ("abc".index(each) for each in (a, b))
+            expected = [by_hand(name, maps[one, i].numpy(), maps[other, i].numpy()) for i in range(count)]
+            assert values.dtype == np.float64
+            np.testing.assert_allclose(values, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 9, 21, 30])
+@pytest.mark.parametrize("name", ["pearson", "iou"])
+def test_the_mean_with_other_images_is_that_of_a_loop_over_the_partners(count: int, name: str) -> None:
+    maps = random_maps(3, count)
+    scores = score(explanations_of(maps), measures("other_image", seed=5))
+    partners = other_images(np.zeros(count), DRAWS, 5).numpy()
+    for (a, b), values in scores.controls["other_image"][name].items():
+        one, other = (maps["abc".index(each)].numpy() for each in (a, b))
+        drawn = [(i, row[i]) for row in partners for i in range(count) if row[i] >= 0]
+        assert len(drawn) == count * min(DRAWS, count - 1)
+        expected = np.mean([by_hand(name, one[i], other[j]) for i, j in drawn])
+        assert values.shape == (count,)
+        assert values.mean() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["pearson", "iou"])
+def test_the_floor_of_its_class_is_the_mean_over_other_images_of_it(name: str) -> None:
+    labels = [0, 1, 0, 2, 1, 0, 0]
+    maps = random_maps(2, len(labels))
+    found = score(explanations_of(maps, labels), measures("other_image_same_class")).controls
+    for i, value in enumerate(found["other_image_same_class"][name]["a", "b"]):
+        others = [j for j in range(len(labels)) if labels[j] == labels[i] and j != i]
+        if not others:
+            assert np.isnan(value)
+            continue
+        expected = np.mean([by_hand(name, maps[0, i].numpy(), maps[1, j].numpy()) for j in others])
+        assert value == pytest.approx(expected, abs=1e-6)
+
+
+def test_without_another_image_there_is_no_floor_but_a_shift() -> None:
+    scores = score(explanations_of(random_maps(2, 1)), Measures())
+    for control in ("other_image", "other_image_same_class"):
+        assert np.isnan(scores.controls[control]["pearson"]["a", "b"]).all()
+    assert np.isfinite(scores.controls["shifted"]["pearson"]["a", "b"]).all()
+
+
+@pytest.mark.parametrize("name", ["pearson", "iou"])
+def test_the_shifted_floor_and_its_p_are_those_of_a_loop_over_the_shifts(name: str) -> None:
+    maps = random_maps(3, 5)
+    explanations = explanations_of(maps)
+    scores = score(explanations, measures("shifted", seed=2))
+    for a, b in combinations(range(3), 2):
+        pair = ("abc"[a], "abc"[b])
+        rolled = list(shifts(maps[b], explanations.chosen.ids, seed=2))
+        for i in range(5):
+            null = np.array([by_hand(name, maps[a, i].numpy(), each[i].numpy()) for each in rolled])
+            own = by_hand(name, maps[a, i].numpy(), maps[b, i].numpy())
+            p = (1 + (null >= own - 1e-9).sum()) / (1 + len(null))
+            assert scores.controls["shifted"][name][pair][i] == pytest.approx(null.mean(), abs=1e-6)
+            assert scores.shifted_p[name][pair][i] == pytest.approx(p)
+
+
+@pytest.mark.parametrize("name", ["pearson", "iou"])
+def test_both_maps_are_pooled_to_the_coarser_of_their_grids(name: str) -> None:
+    maps = random_maps(3, 4)
+    scores = score(explanations_of(maps, grids={"b": (4, 4), "c": (2, 4)}), measures("pooled", top=0.3))
+    for pair, (height, width) in {("a", "b"): (4, 4), ("a", "c"): (2, 4), ("b", "c"): (2, 4)}.items():
+        for i in range(4):
+            coarse = []
+            for each in pair:
+                blocks = maps["abc".index(each), i].double().numpy()
+                blocks = blocks.reshape(height, SIDE // height, width, SIDE // width)
+                coarse.append(blocks.mean(axis=(1, 3)))
+            expected = by_hand(name, coarse[0], coarse[1], top=0.3)
+            assert scores.controls["pooled"][name][pair][i] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_grid_too_coarse_for_the_top_pixels_has_no_overlap_rather_than_no_result() -> None:
+    explanations = explanations_of(random_maps(3, 4), grids={"b": (2, 2), "c": (1, 1)})
+    found = score(explanations, measures("pooled", top=0.1)).controls["pooled"]
+    assert np.isnan(found["iou"]["a", "b"]).all()
+    assert np.isfinite(found["pearson"]["a", "b"]).all()
+    assert np.isnan(found["pearson"]["a", "c"]).all()
+
+
+def test_two_maps_of_the_full_grid_are_pooled_to_themselves() -> None:
+    scores = score(explanations_of(random_maps(2, 4)), measures("pooled"))
+    for name in ("pearson", "iou"):
+        np.testing.assert_allclose(
+            scores.controls["pooled"][name]["a", "b"], scores.values[name]["a", "b"], atol=1e-12
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        (lambda maps: maps.clone(), True),
+        (lambda maps: 1e-20 * maps, True),
+        (lambda maps: 3e20 * maps, True),
+        (lambda maps: maps * (1 + 5e-6 * torch.rand_like(maps)), True),
+        (lambda maps: maps + 2e-4 * maps.abs().amax() * torch.rand_like(maps), False),
+        (lambda maps: -maps, False),
+        (lambda maps: maps + 1, False),
+        (lambda maps: maps.abs(), False),
+        (torch.zeros_like, False),
+        (lambda maps: torch.full_like(maps, torch.nan), False),
+    ],
+)
+def test_maps_are_the_same_if_one_is_the_other_times_a_positive_number(change: object, same: bool) -> None:
+    torch.manual_seed(0)
+    maps = random_maps(1, 6)[0]
+    scores = score(explanations_of(torch.stack([maps, change(maps)])), measures())  # type: ignore[operator]
+    assert scores.identical["a", "b"].tolist() == [same] * 6
+
+
+def test_which_images_have_the_same_map_is_said_one_by_one() -> None:
+    maps = random_maps(1, 5).repeat(2, 1, 1, 1)
+    maps[1, 1] = maps[1, 1].flip(0)
+    maps[:, 2] = 0  # nothing is the same as nothing
+    maps[:, 3] = torch.tensor([1.0, 7.0])[:, None, None]
+    maps[1, 4, 0, 0] = torch.nan
+    scores = score(explanations_of(maps), measures())
+    assert scores.identical["a", "b"].tolist() == [True, False, True, True, False]
+    assert np.isnan(scores.values["pearson"]["a", "b"]).tolist() == [False, False, True, True, True]
+
+
+def test_ties_of_either_map_are_marked() -> None:
+    maps = random_maps(3, 3)
+    maps[0, 1], maps[2, 2] = 0, 1
+    tied = score(explanations_of(maps), measures()).tied
+    assert {pair: each.tolist() for pair, each in tied.items()} == {
+        ("a", "b"): [False, True, False],
+        ("a", "c"): [False, True, True],
+        ("b", "c"): [False, False, True],
+    }
+
+
+def arrays_of(scores: Scores) -> dict[tuple[object, ...], np.ndarray]:
+    found: dict[tuple[object, ...], np.ndarray] = {}
+
+    def walk(value: object, path: tuple[object, ...]) -> None:
+        if isinstance(value, dict):
+            for key, each in value.items():
+                walk(each, (*path, key))
+        else:
+            assert isinstance(value, np.ndarray)
+            found[path] = value
+
+    for name in Scores.__dataclass_fields__:
+        walk(getattr(scores, name), (name,))
+    return found
+
+
+def test_rows_and_join_undo_each_other() -> None:
+    gaps = {"a": np.arange(9.0)}
+    whole = score(explanations_of(random_maps(3, 9), [0, 1] * 4 + [0], gaps=gaps), measures(*ALL))
+    joined = Scores.join([whole.rows(np.arange(9) < 4), whole.rows(np.arange(4, 9))])
+    before, after = arrays_of(whole), arrays_of(joined)
+    assert {path[0] for path in before} == set(Scores.__dataclass_fields__)
+    assert list(before) == list(after)
+    for path, values in before.items():
+        np.testing.assert_array_equal(values, after[path])
+    assert whole.rows(np.array([7, 2])).completeness["a"].tolist() == [7, 2]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_the_blocks_do_not_depend_on_the_batch_size(
+    batch_size: int, sample: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "BLOCK", 4)
+    sizes: list[list[int]] = []
+    monkeypatch.setattr(
+        pipeline,
+        "score",
+        lambda explanations, how: (sizes.append(explanations.chosen.ids.tolist()), score(explanations, how))[
+            1
+        ],
+    )
+    engine = small_engine(batch_size=batch_size)
+    chosen = choose(engine, sample, Selection(n=10, only="all"))
+    compare(engine, sample, chosen, get_methods(["saliency", "edge"]))
+    assert sizes == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_small_blocks_change_nothing_but_who_an_image_is_compared_with(
+    sample: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = get_methods(["saliency", "edge", "grad-cam"])
+    engine = small_engine(batch_size=5)
+    chosen = choose(engine, sample, Selection(n=11, only="all"))
+    every = Measures(controls=ALL)
+    kept: list[Explanations] = []
+    whole = arrays_of(compare(engine, sample, chosen, methods, every, keep=kept.append).scores)
+    monkeypatch.setattr(pipeline, "BLOCK", 4)
+    blocks = compare(engine, sample, chosen, methods, every).scores
+    for path, values in arrays_of(blocks).items():
+        assert len(values) == 11
+        if "other_image" not in path and "other_image_same_class" not in path:
+            np.testing.assert_array_equal(values, whole[path])
+    saliency, edge = (torch.cat([each.maps[index] for each in kept]).numpy() for index in (0, 1))
+    floor = blocks.controls["other_image"]["pearson"]["saliency", "edge"]
+    for block in (range(4), range(4, 8), range(8, 11)):
+        for i in block:
+            expected = np.mean([by_hand("pearson", saliency[i], edge[j]) for j in block if j != i])
+            assert floor[i] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_tops_of_a_share_are_those_asked_for() -> None:
+    maps = random_maps(2, 4)
+    for top in (0.05, 0.5):
+        how = measures(top=top, statistics=get_statistics(["iou"]))
+        found = score(explanations_of(maps), how).values["iou"]["a", "b"]
+        expected = [by_hand("iou", maps[0, i].numpy(), maps[1, i].numpy(), top) for i in range(4)]
+        np.testing.assert_allclose(found, expected)
+
+
+def test_controls_are_asked_for_by_name() -> None:
+    assert get_controls([]) == Measures().controls
+    assert get_controls(["none"]) == ()
+    assert get_controls(["resolution", "other-image", "resolution"]) == (
+        "pooled",
+        "other_image",
+        "other_image_same_class",
+    )
+    assert set(get_controls([each for each in CONTROLS if each != "none"])) == set(ALL)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["other_image"], "unknown control 'other_image'; choose from other-image, shift, resolution, none"),
+        (["shift", "none"], "--controls none goes alone; leave it or the others out"),
+        ([""], "unknown control ''; choose from"),
+    ],
+)
+def test_wrong_controls_are_named(names: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        get_controls(names)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,166 @@
+"""Maps that were kept in an ``.npz`` file, by ``xaicmp explain`` or by anyone, compared without model or images."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from xaicmp.core.agreement import count_top
+from xaicmp.core.attribution import METHODS
+from xaicmp.core.attribution.registry import REDUCTIONS
+from xaicmp.core.comparison import UNKNOWN, Chosen, Comparison, Explanations, Measures, Scores, Source
+from xaicmp.core.errors import UsageError, XaicmpError
+from xaicmp.core.scoring import BLOCK, score
+
+KINDS = {"numbers": "fiu", "whole numbers": "iu", "names": "USiu"}
+ARRAYS = {
+    "maps": ("numbers", ("M", "N", "H", "W")),
+    "methods": ("names", ("M",)),
+    "ids": ("whole numbers", ("N",)),
+    "labels": ("names", ("N",)),
+    "predicted": ("names", ("N",)),
+    "targets": ("names", ("N",)),
+    "confidence": ("numbers", ("N",)),
+    "grids": ("whole numbers", ("M", "2")),
+    "completeness": ("numbers", ("M", "N")),
+}
+"""What is read: of which kind, and how much for M methods and N images. Only the first two must be there."""
+
+
+def compare_maps(path: Path, measures: Measures) -> Comparison:
+    """Compare the maps in ``path`` pairwise.
+
+    Args:
+        path: an ``.npz`` file with ``methods`` strings ``(M,)`` and ``maps`` ``(M, N, H, W)``; and, if known,
+            ``ids`` ``(N,)``, ``labels``, ``predicted`` and ``targets`` (strings), ``confidence``, ``grids``
+            ``(M, 2)``, ``completeness`` ``(M, N)``. What else it holds is not read.
+        measures: what is measured.
+
+    Raises:
+        UsageError: fewer than two methods, or a share of top pixels of less than a pixel.
+        XaicmpError: the file cannot be read, or does not hold that.
+    """
+    arrays, digest = _read(path)
+    # float64 where float32 would round: pixels must not become equal.
+    kind = np.float32 if np.can_cast(arrays["maps"].dtype, np.float32) else np.float64
+    maps, names = torch.from_numpy(arrays["maps"].astype(kind)), arrays["methods"].astype(str).tolist()
+    if len(names) < 2:
+        raise UsageError(f"{path} holds the maps of one method; two or more are needed to compare")
+    pixels = maps[0, 0].numel()
+    count_top(measures.top, pixels)
+    chosen, classes = _chosen(arrays, maps.shape[1])
+    gaps = dict(zip(names, arrays.get("completeness", np.empty((0, 0))).astype(np.float64), strict=False))
+    gaps = {name: gap for name, gap in gaps.items() if not np.isnan(gap).all()}
+    grids = dict(zip(names, map(tuple, arrays.get("grids", np.empty((0, 2))).tolist()), strict=False))
+    grids = {name: grid for name, grid in grids.items() if grid != maps.shape[2:]}
+    none = torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+    whole = Explanations(chosen, none, tuple(names), maps, gaps, grids)
+    starts = range(0, len(chosen), BLOCK)
+    scores = Scores.join([score(whole.rows(slice(start, start + BLOCK)), measures) for start in starts])
+    return Comparison(
+        Source(
+            f"Maps from {path}.",
+            {
+                "maps": {"path": str(path), "sha256": digest},
+                "checkpoint": {},
+                "data": {"name": str(arrays.get("data", "")), "split": "", "verified": None, "sample": None},
+                "seed": measures.seed,
+            },
+            classes,
+        ),
+        {name: _title(name) for name in names},
+        frozenset(name for name in names if _is_floor(name)),
+        measures,
+        pixels,
+        chosen,
+        scores,
+    )
+
+
+def _title(name: str) -> str:
+    """As the method called ``name`` is shown, if it is one of ours."""
+    base, colon, reduction = name.partition(":")
+    if base not in METHODS or (colon and reduction not in REDUCTIONS):
+        return name
+    return f"{METHODS[base].title} ({reduction})" if colon else METHODS[base].title
+
+
+def _is_floor(name: str) -> bool:
+    method = METHODS.get(name.partition(":")[0])
+    return method is not None and method.family == "floor"
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    """The arrays in the file, of the right kinds and shapes, and its SHA-256."""
+    try:
+        content = path.read_bytes()
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = {name: np.asarray(archive[name]) for name in (*ARRAYS, "data") if name in archive}
+        arrays |= {name: each.astype(str) for name, each in arrays.items() if each.dtype.kind == "S"}
+    except OSError as error:
+        raise XaicmpError(
+            f"cannot read {path}: {error.strerror or error}; `xaicmp explain --output` writes one"
+        ) from error
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise XaicmpError(
+            f"{path} is no .npz file of plain arrays; `xaicmp explain --output` writes one"
+        ) from error
+    _check(path, arrays)
+    return arrays, hashlib.sha256(content).hexdigest()
+
+
+def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Raise XaicmpError unless the arrays are what ``ARRAYS`` says."""
+    sizes = {"2": 2}
+    for name, (kind, axes) in ARRAYS.items():
+        if name not in arrays:
+            if name in ("maps", "methods"):
+                raise XaicmpError(f"{path} holds no {name!r}; it needs methods (M,) and maps (M, N, H, W)")
+            continue
+        array, wanted = arrays[name], ", ".join(str(sizes.get(axis, axis)) for axis in axes)
+        fits = array.ndim == len(axes) and array.dtype.kind in KINDS[kind] and 0 not in array.shape
+        if not fits or any(
+            sizes.setdefault(axis, size) != size for axis, size in zip(axes, array.shape, strict=True)
+        ):
+            raise XaicmpError(
+                f"{path} holds {name} of shape {array.shape} and type {array.dtype}; it needs {kind} ({wanted})"
+            )
+    if sizes["H"] * sizes["W"] == 1:
+        raise XaicmpError(f"{path} holds maps of one pixel, which cannot be compared; write larger ones")
+    if len(set(arrays["methods"].tolist())) < sizes["M"]:
+        raise XaicmpError(f"{path} names a method twice; name each once")
+    if "ids" in arrays and arrays["ids"].astype(np.int64).min() < 0:
+        raise XaicmpError(f"{path} holds an id below 0; ids count from 0")
+    grids, size = arrays.get("grids", np.ones((1, 2))), (sizes["H"], sizes["W"])
+    if (grids < 1).any() or (grids > size).any():
+        raise XaicmpError(
+            f"{path} holds a grid that is not between 1 x 1 and the maps' {size[0]} x {size[1]}"
+        )
+
+
+def _chosen(arrays: dict[str, Any], count: int) -> tuple[Chosen, tuple[str, ...]]:
+    """The images as far as the file knows them, and the names of their classes."""
+    labels, predicted = (
+        arrays.get(name, np.full(count, UNKNOWN)).astype(str) for name in ("labels", "predicted")
+    )
+    targets = arrays.get("targets", predicted).astype(str)
+    classes, numbers = np.unique(np.concatenate([labels, predicted, targets]), return_inverse=True)
+    by_label, by_prediction, by_target = numbers.reshape(3, count)
+    ids = arrays.get("ids", np.arange(count)).astype(np.int64)
+    confidence = arrays.get("confidence", np.full(count, np.nan)).astype(np.float64)
+    return Chosen(ids, by_label, by_prediction, confidence, by_target), tuple(str(name) for name in classes)
