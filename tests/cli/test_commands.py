@@ -119,8 +119,9 @@ def test_csv_holds_the_numbers_of_the_json(xaicmp: Xaicmp) -> None:
     assert [(row["a"], row["b"], int(row["n"])) for row in pairs] == [(*pair, 3) for pair in PAIRS]
     for row, pair in zip(pairs, found["pairs"], strict=True):
         for statistic in ("pearson", "iou"):
-            for key, value in pair[statistic].items():
-                assert float(row[f"{statistic}_{key}"]) == pytest.approx(value, rel=1e-5)
+            for key in ("mean", "std", "chance", "corrected", "other_image", "shifted"):
+                assert float(row[f"{statistic}_{key}"]) == pytest.approx(pair[statistic][key], rel=1e-5)
+            assert float(row[f"{statistic}_ci_low"]) == pytest.approx(pair[statistic]["ci"][0], rel=1e-5)
         assert row["checkpoint_sha256"] == found["checkpoint"]["sha256"]
         assert row["verified"] == "true"
     images = list(csv.DictReader(io.StringIO(done(xaicmp("explain", *line, "csv")).out)))
@@ -149,8 +150,8 @@ def test_markdown_and_table_hold_the_numbers_of_the_json(xaicmp: Xaicmp) -> None
         for pair in found["pairs"]
     ]
     header, *rows = markdown_rows(done(xaicmp("metrics", *line, "--format", "markdown")).out)
-    assert header == ["Pair", "Pearson", "IoU@20%"]
-    assert rows == [
+    places = [header.index(name) for name in ("Pair", "Pearson", "IoU@20%")]
+    assert [[row[place] for place in places] for row in rows] == [
         [name, *cells]
         for name, cells in zip(
             ["Grad-CAM vs Saliency", "Grad-CAM vs IG", "Saliency vs IG"], spreads, strict=True

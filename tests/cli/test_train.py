@@ -372,3 +372,30 @@ def test_torchrun_trains_in_two_processes(binary_folder, tmp_path):
 def test_the_names_written_in_the_help_are_those_that_work(xaicmp):
     assert models.DEFAULT.as_posix() == "checkpoints/resnet18.pt"
     assert "checkpoints/resnet18.pt" in " ".join(xaicmp("train", "--help").out.split())
+
+
+def test_each_epoch_is_kept_under_its_number_and_can_be_loaded(train):
+    epochs = ("--epochs", "3", "--seed", "1")
+    outcome = train(*epochs, "--checkpoint", "kept.pt", "--keep-epochs")
+    assert outcome.status == 0, outcome.err
+    assert [name for name in listing(".") if name.startswith("kept")] == [
+        "kept-epoch1.pt",
+        "kept-epoch2.pt",
+        "kept-epoch3.pt",
+        "kept.pt",
+    ]
+    last = load_checkpoint(Path("kept.pt"))
+    for number in (1, 2, 3):
+        kept = load_checkpoint(Path(f"kept-epoch{number}.pt"))
+        assert kept.training is None
+        history = kept.metadata["history"]
+        assert history == last.metadata["history"][:number]
+        assert kept.test_accuracy == history[-1]["test_accuracy"]
+    weights = [load_checkpoint(Path(f"kept-epoch{number}.pt")).model.state_dict() for number in (1, 2, 3)]
+    assert not torch.equal(weights[0]["0.weight"], weights[1]["0.weight"])
+    assert all(torch.equal(value, weights[2][key]) for key, value in last.model.state_dict().items())
+
+
+def test_epochs_are_not_kept_unless_asked(train):
+    assert train("--epochs", "2", "--checkpoint", "plain.pt").status == 0
+    assert [name for name in listing(".") if name.startswith("plain")] == ["plain.pt"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from PIL import Image
 from small import SmallNet, compared, registered, small_engine
 
 from xaicmp.core.attribution import PUBLISHED
+from xaicmp.core.comparison import Comparison, Explanations
 from xaicmp.core.errors import UsageError, XaicmpError
 from xaicmp.core.images import ImageSet
-from xaicmp.core.pipeline import Comparison, Explanations
-from xaicmp.views.figures import CELL, MARGIN, SUFFIXES, check_name, images_figure, save
+from xaicmp.core.randomisation import Randomisation
+from xaicmp.views.figures import CELL, MARGIN, SUFFIXES, check_name, images_figure, randomisation_figure, save
 
 Compared = tuple[Comparison, list[Explanations]]
 
@@ -127,7 +129,7 @@ def test_titles_numbers_and_agreement_are_there_once_a_row(two_rows: Compared) -
 def test_the_label_is_given_where_the_prediction_is_wrong(sample: ImageSet) -> None:
     comparison, batches = compared(sample, PUBLISHED, tuple(range(30)))
     written = texts(images_figure(comparison, batches, "map"))
-    classes, chosen = comparison.images.classes, comparison.chosen
+    classes, chosen = comparison.source.classes, comparison.chosen
     expected = []
     for predicted, label, confidence in zip(chosen.predicted, chosen.labels, chosen.confidence, strict=True):
         says = f"{classes[predicted]} {100 * confidence:.0f}%"
@@ -221,3 +223,34 @@ def test_a_picture_says_where_it_comes_from(tmp_path: Path, suffix: str) -> None
         assert Image.open(path).info["Description"] == "Checkpoint of the test; CIFAR-10"
     else:
         assert b"Checkpoint of the test; CIFAR-10" in path.read_bytes()
+
+
+@pytest.mark.parametrize("count", [2, 11, 24])
+def test_the_legend_of_a_study_names_every_method_once_and_stays_on_the_page(
+    count: int, sample: ImageSet
+) -> None:
+    def another(model: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return images.mean(dim=1)
+
+    names = [f"method-{index}" for index in range(count)]
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(registered(name, another))
+        comparison, _ = compared(sample, tuple(names), (0, 1))
+    values = np.random.default_rng(0).random((count, 3, 2))
+    found = Randomisation(
+        "cascading",
+        ("fc", "layer4.0+layer4.1", "conv1"),
+        np.array([1.0, 0.5, 0.0, 0.0]),
+        dict.fromkeys(("spearman", "ssim", "pearson"), values),
+        dict.fromkeys(("spearman", "ssim", "pearson"), values[:, 0]),
+    )
+    figure = randomisation_figure(found, comparison)
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(comparison.titles.values())
+    box, page = legend.get_window_extent(), figure.bbox
+    assert page.y0 <= box.y0 < box.y1 <= page.y1
+    assert page.x0 <= box.x0 < box.x1 <= page.x1
+    looks = {(line.get_color(), line.get_marker()) for line in legend.get_lines()}
+    assert len(looks) == count

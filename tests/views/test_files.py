@@ -13,9 +13,10 @@ import torch
 from small import SmallNet, compared, registered, small_engine
 
 from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
+from xaicmp.core.comparison import Comparison, Explanations
 from xaicmp.core.errors import UsageError, XaicmpError
 from xaicmp.core.images import ImageSet, Selection
-from xaicmp.core.pipeline import Comparison, Explanations, choose, compare
+from xaicmp.core.pipeline import choose, compare
 from xaicmp.views.files import (
     WRITERS,
     document,
@@ -56,7 +57,7 @@ def test_the_document_has_the_promised_keys_and_the_scores(comparison: Compariso
     assert found["methods"] == ["grad-cam", "saliency", "integrated-gradients"]
     assert (found["n"], found["top"], found["device"]) == (3, 0.2, "cpu")
     assert [(pair["a"], pair["b"]) for pair in found["pairs"]] == list(comparison.pairs)
-    classes, chosen = comparison.images.classes, comparison.chosen
+    classes, chosen = comparison.source.classes, comparison.chosen
     for row, image in enumerate(found["images"]):
         assert type(image["id"]) is int
         assert image["id"] == (7, 3, 120)[row]
@@ -99,8 +100,14 @@ def test_csv_holds_the_documents_values(comparison: Comparison) -> None:
     for row, pair in zip(rows_of(pairs_csv(comparison)), found["pairs"], strict=True):
         assert (row["a"], row["b"], row["n"], row["verified"]) == (pair["a"], pair["b"], "3", "true")
         for name in ("pearson", "iou"):
-            for key, value in pair[name].items():
-                assert float(row[f"{name}_{key}"]) == value
+            flat = dict(pair[name])
+            flat["ci_low"], flat["ci_high"] = flat.pop("ci")
+            above = flat.pop("above_other_image")
+            above["ci_low"], above["ci_high"] = above.pop("ci")
+            flat |= {f"above_other_image_{key}": value for key, value in above.items()}
+            assert {key for key in row if key.startswith(f"{name}_")} == {f"{name}_{key}" for key in flat}
+            for key, value in flat.items():
+                assert row[f"{name}_{key}"] == ("" if value is None else str(value))
     for row, image in zip(rows_of(images_csv(comparison)), found["images"], strict=True):
         assert (row["id"], row["label"], row["predicted"]) == (
             str(image["id"]),
@@ -116,7 +123,7 @@ def test_csv_holds_the_documents_values(comparison: Comparison) -> None:
 def test_what_is_undefined_is_empty_in_csv_and_a_dash_in_markdown(undefined: Comparison) -> None:
     assert rows_of(pairs_csv(undefined))[0]["pearson_mean"] == ""
     assert rows_of(images_csv(undefined))[0]["pearson grad-cam|saliency"] == ""
-    assert "| Grad-CAM vs Saliency | - ± - |" in pairs_markdown(undefined)
+    assert "| Grad-CAM vs Saliency | - ± - | - to - |" in pairs_markdown(undefined)
     assert "| - / 0." in images_markdown(undefined)
     for writers in WRITERS.values():
         for writer in writers:
@@ -126,11 +133,21 @@ def test_what_is_undefined_is_empty_in_csv_and_a_dash_in_markdown(undefined: Com
 def test_markdown_is_a_table_with_the_documents_values(comparison: Comparison) -> None:
     found = document(comparison)
     lines = pairs_markdown(comparison).splitlines()
-    assert lines[:2] == ["| Pair | Pearson | IoU@20% |", "| --- | --- | --- |"]
+    floors = "another image's map | another of its class | shifted map"
+    worth = f"95% interval | {floors}"
+    assert lines[0] == f"| Pair | Pearson | {worth} | IoU@20% | {worth} | Verdict |"
+    assert lines[1].count("---") == 12
     for line, pair in zip(lines[2:5], found["pairs"], strict=True):
-        values = [f"{pair[name]['mean']:.3f} ± {pair[name]['std']:.3f}" for name in ("pearson", "iou")]
-        titles = " vs ".join(METHODS[pair[side]].title for side in "ab")
-        assert line == f"| {titles} | {values[0]} | {values[1]} |"
+        cells = [" vs ".join(METHODS[pair[side]].title for side in "ab")]
+        for name in ("pearson", "iou"):
+            each = pair[name]
+            cells += [
+                f"{each['mean']:.3f} ± {each['std']:.3f}",
+                f"{each['ci'][0]:.3f} to {each['ci'][1]:.3f}",
+            ]
+            controls = ("other_image", "other_image_same_class", "shifted")
+            cells += ["-" if each[key] is None else f"{each[key]:.3f}" for key in controls]
+        assert line == f"| {' | '.join([*cells, pair['verdict']])} |"
     lines = images_markdown(comparison).splitlines()
     assert {line.count("|") for line in lines[:5]} == {8}
     for line, image in zip(lines[2:5], found["images"], strict=True):
@@ -190,10 +207,11 @@ def kept(sample: ImageSet, path: Path, n: int, batch_size: int) -> list[Explanat
     engine = small_engine(batch_size=batch_size)
     chosen = choose(engine, sample, Selection(n=n, only="all"))
     seen: list[Explanations] = []
-    with maps_file(path, sample, chosen, list(PUBLISHED)) as keep:
+    with maps_file(path, PUBLISHED) as growing:
+        growing.images = sample
 
         def both(explanations: Explanations) -> None:
-            keep(explanations)
+            growing.keep(explanations)
             seen.append(explanations)
 
         compare(engine, sample, chosen, get_methods(PUBLISHED, steps=2), keep=both)
@@ -218,7 +236,12 @@ def test_maps_come_back_as_they_went_in(batch_size: int, sample: ImageSet, tmp_p
         sample.classes[each] for batch in seen for each in batch.chosen.predicted
     ]
     assert found["confidence"].tolist() == [each for batch in seen for each in batch.chosen.confidence]
+    assert found["targets"].tolist() == found["predicted"].tolist()
     assert found["methods"].tolist() == list(PUBLISHED)
+    assert found["grids"].tolist() == [[8, 8], [32, 32], [32, 32]]
+    gaps = np.concatenate([each.completeness["integrated-gradients"] for each in seen])
+    np.testing.assert_array_equal(found["completeness"][2], gaps)
+    assert np.isnan(found["completeness"][:2]).all()
     assert [each.name for each in tmp_path.iterdir()] == ["maps.npz"]
 
 
@@ -226,10 +249,11 @@ def test_maps_are_on_the_disk_before_the_next_batch_comes(sample: ImageSet, tmp_
     engine = small_engine(batch_size=8)
     chosen = choose(engine, sample, Selection(n=64, only="all"))
     sizes = []
-    with maps_file(tmp_path / "maps.npz", sample, chosen, ["a"]) as keep:
+    with maps_file(tmp_path / "maps.npz", ["a"]) as growing:
+        growing.images = sample
         for start in range(0, 64, 8):
             rows = chosen.rows(slice(start, start + 8))
-            keep(Explanations(rows, sample.pixels[:8], ("a",), torch.rand(1, 8, 32, 32)))
+            growing.keep(Explanations(rows, sample.pixels[:8], ("a",), torch.rand(1, 8, 32, 32)))
             sizes.append(sum(each.stat().st_size for each in tmp_path.rglob("*") if each.is_file()))
     assert all(later > sooner for sooner, later in itertools.pairwise(sizes))
 
@@ -257,9 +281,9 @@ def test_a_failure_half_way_leaves_the_old_file_and_nothing_else(
     with (
         registered("fails", fails_later),
         pytest.raises(error, match="half way"),
-        maps_file(path, sample, chosen, ["saliency", "fails"]) as keep,
+        maps_file(path, ["saliency", "fails"]) as growing,
     ):
-        compare(engine, sample, chosen, get_methods(["saliency", "fails"]), keep=keep)
+        compare(engine, sample, chosen, get_methods(["saliency", "fails"]), keep=growing.keep)
     assert path.read_bytes() == b"old"
     assert [each.name for each in tmp_path.iterdir()] == ["maps.npz"]
 

@@ -9,8 +9,8 @@ from small import SmallNet, compared, registered, small_engine
 from torch import Tensor, nn
 
 from xaicmp.core.attribution import METHODS, PUBLISHED
+from xaicmp.core.comparison import Comparison
 from xaicmp.core.images import CLASSES, ImageSet
-from xaicmp.core.pipeline import Comparison
 from xaicmp.core.training import Epoch
 from xaicmp.views.files import decimals, document
 from xaicmp.views.tables import epochs_table, images_table, pairs_table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,12 @@ from xaicmp.cli.options import Comparing, Format
 from xaicmp.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from xaicmp.core.comparison import Comparison, Explanations, Measures
     from xaicmp.core.images import ImageSet, Selection
-    from xaicmp.core.pipeline import Chosen, Comparison, Engine, Explanations
+    from xaicmp.core.pipeline import Engine
+    from xaicmp.views.studies import Study
 
+FAST_REPLACES = (Comparing.ig_steps, Comparing.ig_rule, Comparing.precision)
 Keep = Callable[["Explanations"], None]
 
 
@@ -35,6 +38,28 @@ def selection_of(options: Comparing, default: int) -> Selection:
     if options.only is not None:
         raise UsageError("--only goes with --n; --ids takes every image it names")
     return Selection(ids=parse_ids(options.ids), only="all")
+
+
+def measures_of(options: Comparing) -> Measures:
+    """What --statistics, --top, --controls, --ci and --seed say."""
+    from xaicmp.core.agreement import DEFAULT_STATISTICS, get_statistics
+    from xaicmp.core.comparison import Measures
+    from xaicmp.core.scoring import get_controls
+
+    if not 0 < options.ci < 1:
+        raise UsageError(f"--ci {options.ci:g} is no level of an interval; give one between 0 and 1, as 0.95")
+    return Measures(
+        get_statistics(_words(options.statistics) or DEFAULT_STATISTICS),
+        options.top,
+        get_controls(_words(options.controls)),
+        options.ci,
+        options.seed,
+    )
+
+
+def _words(values: list[str] | None) -> list[str]:
+    """``["a,b", "c"]`` to ``["a", "b", "c"]``."""
+    return ",".join(values).split(",") if values else []
 
 
 def remark(options: Any, message: str) -> None:
@@ -69,58 +94,84 @@ class Session:
 
     def __init__(self, options: Comparing, default: int) -> None:
         from xaicmp.core.attribution import PUBLISHED, get_methods
-        from xaicmp.core.devices import find_device
+        from xaicmp.core.devices import find_device, has_bf16
         from xaicmp.core.models import load_checkpoint
         from xaicmp.core.pipeline import Engine, check_comparable
 
+        if options.fast and (options.ig_steps, options.ig_rule, options.precision) != FAST_REPLACES:
+            raise UsageError("--fast sets --ig-steps, --ig-rule and --precision; leave it or them out")
         self.options = options
         self.selection = selection_of(options, default)
-        names = ",".join(options.methods or PUBLISHED).split(",")
-        self.methods = get_methods(names, steps=options.ig_steps, batch_size=options.batch_size)
+        self.measures = measures_of(options)
+        self.methods = get_methods(
+            _words(options.methods) or PUBLISHED,
+            reduce=options.reduce.value if options.reduce else None,
+            steps=16 if options.fast else options.ig_steps,
+            rule="middle" if options.fast else options.ig_rule.value,
+            baseline=options.ig_baseline.value,
+            tolerance=options.ig_tolerance,
+            samples=options.samples,
+            stdev=options.noise,
+        )
         check_comparable(self.methods, options.top)
+        device = find_device(options.device)
         self.engine: Engine = Engine(
             load_checkpoint(options.checkpoint),
-            find_device(options.device),
-            options.precision.value,
+            device,
+            "bf16" if options.fast and has_bf16(device) else options.precision.value,
             options.batch_size,
             options.seed,
+            options.layer,
+            options.fast,
         )
 
-    def choose(self) -> tuple[ImageSet, Chosen]:
-        """Find the images, and say so if there are fewer than asked for or they are not verified."""
-        from xaicmp.core.pipeline import find_images
+    @property
+    def count(self) -> int:
+        """How many images are asked for."""
+        return len(self.selection.ids) if self.selection.ids is not None else self.selection.n or 0
 
-        with progress_bar(self.options.quiet) as show:
-            images, chosen = find_images(self.engine, self.selection, self.options.data, show)
+    def compare(self, keep: Keep | None = None) -> tuple[ImageSet, Comparison]:
+        """Choose, explain and compare, with progress on stderr.
+
+        Says so if there are fewer images than asked for or they are not verified.
+        """
+        from xaicmp.core.pipeline import compare_selection
+
+        options = self.options
+        with progress_bar(options.quiet) as show:
+            images, comparison = compare_selection(
+                self.engine,
+                self.selection,
+                self.methods,
+                self.measures,
+                data=options.data,
+                target=options.target,
+                keep=keep,
+                progress=show,
+            )
         if not images.verified:
-            remark(self.options, f"{images.name}: the files' checksums are not the official ones")
-        if self.selection.n is not None and len(chosen) < self.selection.n:
-            remark(
-                self.options,
-                f"there are {len(chosen)} such images, not {self.selection.n}; going on with those",
-            )
-        return images, chosen
-
-    def compare(self, images: ImageSet, chosen: Chosen, keep: Keep | None = None) -> Comparison:
-        """Explain and compare, with progress on stderr."""
-        from xaicmp.core.pipeline import compare
-
-        with progress_bar(self.options.quiet) as show:
-            return compare(
-                self.engine, images, chosen, self.methods, top=self.options.top, keep=keep, progress=show
-            )
+            remark(options, f"{images.name}: the files' checksums are not the official ones")
+        found = len(comparison.chosen)
+        if self.selection.n is not None and found < self.selection.n:
+            remark(options, f"there are {found} such images, not {self.selection.n}; going on with those")
+        return images, comparison
 
 
-def show_comparison(comparison: Comparison, form: Format, *, by_image: bool) -> None:
-    """Print a comparison on stdout, a row a pair or a row an image."""
-    if form is Format.table:
+def show_comparison(
+    comparison: Comparison, format: Format, *, by_image: bool, studies: Sequence[Study] = ()
+) -> None:
+    """Print a comparison on stdout, a row a pair or a row an image, and the studies after it."""
+    if format is Format.table:
         from xaicmp.views.tables import images_table, pairs_table
 
-        Console().print((images_table if by_image else pairs_table)(comparison))
+        console = Console()
+        console.print((images_table if by_image else pairs_table)(comparison))
+        for study in studies:
+            console.print(study.table())
         return
     from xaicmp.views.files import WRITERS
 
-    typer.echo(WRITERS[form.value][by_image](comparison), nl=False)
+    typer.echo(WRITERS[format.value][by_image](comparison, studies), nl=False)
 
 
 def check_output(path: Path | None) -> None:

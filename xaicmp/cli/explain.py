@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import typer
+from rich.console import Console
+
 from xaicmp.cli.comparing import Session, check_output, remark, show_comparison
-from xaicmp.cli.options import OUTPUT, Comparing, Format, FormatOption, option, with_options
+from xaicmp.cli.options import METHODS, OUTPUT, Comparing, Format, FormatOption, option, with_options
 from xaicmp.core.storage import check_suffix
 
 
@@ -15,23 +18,41 @@ def command(
     options: Comparing,
     format: FormatOption = Format.table,
     output: Annotated[Path | None, option(OUTPUT, "Keep the maps here, as arrays: .npz.", "FILE")] = None,
+    list_methods: Annotated[
+        bool,
+        option(
+            METHODS, "Show every method and what it needs and costs; explain nothing.", None, "--list-methods"
+        ),
+    ] = False,
 ) -> None:
     """Explain images, and show for each how far the methods agree on it. Default: --n 100."""
     from xaicmp.views.files import maps_file
 
+    if list_methods:
+        show_methods(format)
+        return
     if output:
         check_suffix(output, [".npz"])
     check_output(output)
     session = Session(options, default=100)
-    images, chosen = session.choose()
     if output:
-        with maps_file(output, images, chosen, [method.name for method in session.methods]) as keep:
-            comparison = session.compare(images, chosen, keep)
+        with maps_file(output, [method.name for method in session.methods]) as maps:
+            maps.images, comparison = session.compare(maps.keep)
     else:
-        comparison = session.compare(images, chosen)
+        _, comparison = session.compare()
     show_comparison(comparison, format, by_image=True)
     if not output:
         remark(options, "the maps were not kept; add --output maps.npz to keep them")
+
+
+def show_methods(format: Format) -> None:
+    """Print the registry."""
+    from xaicmp.views.methods import WRITERS, methods_table
+
+    if format is Format.table:
+        Console().print(methods_table())
+    else:
+        typer.echo(WRITERS[format.value](), nl=False)
 
 
 command.__name__ = "explain"

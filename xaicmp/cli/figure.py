@@ -10,7 +10,7 @@ from xaicmp.cli.comparing import Session, check_output, remark, show_comparison
 from xaicmp.cli.options import OUTPUT, Comparing, Format, FormatOption, option, with_options
 
 if TYPE_CHECKING:
-    from xaicmp.core.pipeline import Explanations
+    from xaicmp.core.comparison import Explanations
 
 
 class Style(str, Enum):
@@ -29,17 +29,17 @@ def command(
     dpi: Annotated[int, option(OUTPUT, "Pixels an inch.", "N", min=20, max=1200)] = 150,
 ) -> None:
     """Draw images with their explanations, a row an image. Default: --n 6."""
+    import numpy as np
+
     from xaicmp.views.figures import check_name, check_size, images_figure, images_size, save
-    from xaicmp.views.files import provenance
 
     check_name(output)
     check_output(output)
     session = Session(options, default=6)
     batches: list[Explanations] = []
-    images, chosen = session.choose()
-    check_size(output, images_size(chosen, len(session.methods)), dpi)
-    comparison = session.compare(images, chosen, batches.append)
-    save(images_figure(comparison, batches, style.value), output, dpi, provenance(comparison))
+    check_size(output, images_size(np.zeros(session.count, dtype=bool), len(session.methods)), dpi)
+    _, comparison = session.compare(batches.append)
+    save(images_figure(comparison, batches, style.value), output, dpi, comparison.source.about)
     show_comparison(comparison, format, by_image=True)
     remark(options, f"wrote {output}")
 

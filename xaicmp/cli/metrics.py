@@ -1,42 +1,152 @@
-"""``xaicmp metrics``: how far the methods agree, over many images."""
+"""``xaicmp metrics``: how far the methods agree, over many images, and what that is worth."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
 
-from xaicmp.cli.comparing import Session, check_output, show_comparison
+from xaicmp.cli.comparing import Session, check_output, measures_of, show_comparison
 from xaicmp.cli.options import OUTPUT, Comparing, Format, FormatOption, option, with_options
+from xaicmp.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from xaicmp.core.comparison import Explanations
+
+STUDIES = "Studies"
+OF_MAPS = {"maps", "compare_pairs", "by", "statistics", "top", "controls", "ci", "seed", "quiet", "plot"}
+"""Options that need no model."""
 
 
-@with_options(Comparing)
+class By(str, Enum):
+    """What the images are grouped by."""
+
+    class_ = "class"
+    correct = "correct"
+    confidence = "confidence"
+    method = "method"
+
+
+class Randomise(str, Enum):
+    """How the layers of the model are re-initialised."""
+
+    cascading = "cascading"
+    independent = "independent"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measuring(Comparing):
+    """The options of ``metrics``."""
+
+    maps: Annotated[
+        Path | None,
+        option(STUDIES, "Compare the maps in this .npz file, without model or images.", "FILE", "--from"),
+    ] = None
+    compare_pairs: Annotated[
+        bool, option(STUDIES, "Also test whether the pairs differ.", None, "--compare-pairs")
+    ] = False
+    by: Annotated[
+        list[By] | None,
+        option(STUDIES, "Also show agreement by class, correct, confidence or method.", "NAME..."),
+    ] = None
+    rerun: Annotated[
+        bool, option(STUDIES, "Also compare each method with itself under another seed.", None, "--rerun")
+    ] = False
+    against: Annotated[
+        Path | None, option(STUDIES, "Also compare each method with itself on this checkpoint.", "PATH")
+    ] = None
+    randomise: Annotated[
+        Randomise | None,
+        option(
+            STUDIES, "Also compare each method's maps with those of a model whose weights are drawn anew."
+        ),
+    ] = None
+    faithfulness: Annotated[
+        bool,
+        option(
+            STUDIES,
+            "Also measure whether the maps point at what the model uses.",
+            None,
+            "--faithfulness",
+        ),
+    ] = False
+    cost: Annotated[bool, option(STUDIES, "Also show what each method costs.", None, "--cost")] = False
+    plot: Annotated[
+        Path | None, option(OUTPUT, "Draw --randomise or --faithfulness: .png, .pdf or .svg.", "FILE")
+    ] = None
+
+
+@with_options(Measuring)
 def command(
-    options: Comparing,
+    options: Measuring,
     format: FormatOption = Format.table,
     output: Annotated[
-        Path | None, option(OUTPUT, "Also write the result here: .json, .csv or .md.", "FILE")
+        Path | None,
+        option(OUTPUT, "Also write the result here: .json, .csv (the pairs alone) or .md.", "FILE"),
     ] = None,
     verbose: Annotated[
         bool, option(OUTPUT, "Also show how the checkpoint was trained.", None, "--verbose", "-v")
     ] = False,
 ) -> None:
     """Compare the methods over many images: mean ± std of Pearson and IoU for each pair. Default: --n 100."""
+    from xaicmp.cli.studies import load_other, of_maps, of_model
     from xaicmp.views.files import WRITERS, format_of, write
 
     form = format_of(output) if output else None
     check_output(output)
-    session = Session(options, default=100)
-    comparison = session.compare(*session.choose())
+    check_plot(options)
+    session = None
+    if options.maps is not None:
+        from xaicmp.core.maps import compare_maps
+
+        check_alone(options, verbose)
+        comparison = compare_maps(options.maps, measures_of(options))
+        found = of_maps(options, comparison)
+    else:
+        session = Session(options, default=100)
+        other = load_other(options, session)
+        batches: list[Explanations] = []
+        keep = batches.append if options.faithfulness else None
+        images, comparison = session.compare(keep)
+        found = of_maps(options, comparison) + of_model(options, session, images, comparison, batches, other)
     if output and form:
-        write(output, WRITERS[form][0](comparison))
-    show_comparison(comparison, format, by_image=False)
-    if verbose:
+        write(output, WRITERS[form][0](comparison, found))
+    drawn = [study.draw for study in found if study.draw]
+    if options.plot and drawn:
+        from xaicmp.views.figures import save
+
+        save(drawn[0](), options.plot, 150, comparison.source.about)
+    show_comparison(comparison, format, by_image=False, studies=found)
+    if verbose and session:
         from xaicmp.views.tables import checkpoint_table
 
         # Where stdout is a document, it stays one.
         Console(stderr=format is not Format.table).print(checkpoint_table(session.engine.checkpoint))
+
+
+def check_alone(options: Measuring, verbose: bool) -> None:
+    """Raise UsageError if something is asked for that maps in a file cannot answer."""
+    untouched = Measuring()
+    names = [field.name for field in fields(Measuring) if field.name not in OF_MAPS]
+    given = [name for name in names if getattr(options, name) != getattr(untouched, name)]
+    if given or verbose:
+        name = given[0] if given else "verbose"
+        raise UsageError(f"--{name.replace('_', '-')} needs the model; leave it or --from out")
+
+
+def check_plot(options: Measuring) -> None:
+    """Fail before the work rather than after it."""
+    if options.plot is None:
+        return
+    from xaicmp.views.figures import check_name
+
+    if (options.randomise is None) == (not options.faithfulness):
+        raise UsageError("--plot draws --randomise or --faithfulness; give one of them")
+    check_name(options.plot, "--plot")
+    check_output(options.plot)
 
 
 command.__name__ = "metrics"

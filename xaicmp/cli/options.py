@@ -12,7 +12,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-MODEL, IMAGES, COMPARISON, RUNNING, OUTPUT = "Model", "Images", "Comparison", "Running", "Output"
+MODEL, IMAGES, METHODS = "Model", "Images", "Methods"
+COMPARISON, RUNNING, OUTPUT = "Comparison", "Running", "Output"
 
 
 class Only(str, Enum):
@@ -21,6 +22,35 @@ class Only(str, Enum):
     correct = "correct"
     wrong = "wrong"
     all = "all"
+
+
+class Reduction(str, Enum):
+    """How channels and signs become one value a pixel."""
+
+    max_abs = "max-abs"
+    sum = "sum"
+    sum_abs = "sum-abs"
+    l2 = "l2"
+    positive = "positive"
+
+
+class Rule(str, Enum):
+    """Where Integrated Gradients looks on its way from the baseline."""
+
+    left = "left"
+    right = "right"
+    middle = "middle"
+    trapezoid = "trapezoid"
+    gauss_legendre = "gauss-legendre"
+
+
+class Baseline(str, Enum):
+    """Where Integrated Gradients starts from."""
+
+    zero = "zero"
+    black = "black"
+    blur = "blur"
+    random = "random"
 
 
 class Precision(str, Enum):
@@ -82,19 +112,79 @@ class Comparing:
     n: Annotated[int | None, option(IMAGES, "The first N images that --only admits.", "N", min=1)] = None
     ids: Ids = None
     only: OnlyOption = None
+    target: Annotated[
+        str, option(METHODS, "The class to explain: predicted, label, or the name of one.", "CLASS")
+    ] = "predicted"
     methods: Annotated[
         list[str] | None,
         option(
+            METHODS,
+            "What to compare: names (grad-cam), groups (published, gradient, cam, perturbation, floor, all), "
+            "a name with a reduction (saliency:sum), your own (package.module:function). Default: published. "
+            "See explain --list-methods.",
+            "NAME...",
+        ),
+    ] = None
+    reduce: Annotated[
+        Reduction | None,
+        option(METHODS, "How channels and signs become one value a pixel. Default: each method's own."),
+    ] = None
+    layer: Annotated[
+        str | None,
+        option(METHODS, "Layer of the CAMs. Default: the last whose maps have more than a pixel.", "NAME"),
+    ] = None
+    ig_steps: Annotated[int, option(METHODS, "Steps of Integrated Gradients.", "N", min=2)] = 32
+    ig_rule: Annotated[Rule, option(METHODS, "Quadrature of Integrated Gradients.")] = Rule.right
+    ig_baseline: Annotated[Baseline, option(METHODS, "Baseline of Integrated Gradients.")] = Baseline.zero
+    ig_tolerance: Annotated[
+        float,
+        option(
+            METHODS,
+            "Double --ig-steps until the completeness gap is below this share of the score's change.",
+            "SHARE",
+            min=0,
+        ),
+    ] = 0.0
+    samples: Annotated[
+        int | None,
+        option(METHODS, "Draws of the methods that draw. Default: each method's own.", "N", min=1),
+    ] = None
+    noise: Annotated[
+        float | None,
+        option(METHODS, "Noise of SmoothGrad and its kin, as a share of the image's range.", "SHARE", min=0),
+    ] = None
+    statistics: Annotated[
+        list[str] | None,
+        option(
             COMPARISON,
-            "Methods to compare: two or more of grad-cam, saliency, integrated-gradients. Default: all three.",
+            "What to measure: pearson, spearman, kendall, cosine, ssim, iou, rbo, mass-overlap, "
+            "jensen-shannon, sign. Default: pearson iou.",
             "NAME...",
         ),
     ] = None
     top: Annotated[float, option(COMPARISON, "Share of top pixels that IoU compares.", "SHARE")] = 0.2
-    ig_steps: Annotated[int, option(COMPARISON, "Steps of Integrated Gradients.", "N", min=2)] = 32
+    controls: Annotated[
+        list[str] | None,
+        option(
+            COMPARISON,
+            "What agreement is held against: other-image, shift, resolution, or none. "
+            "Default: other-image shift.",
+            "NAME...",
+        ),
+    ] = None
+    ci: Annotated[float, option(COMPARISON, "Level of the confidence intervals.", "SHARE")] = 0.95
     batch_size: Annotated[int, option(RUNNING, "Most images in one pass through the model.", "N", min=1)] = 64
     device: Device = "auto"
     precision: Annotated[Precision, option(RUNNING, "What the model computes in.")] = Precision.float32
+    fast: Annotated[
+        bool,
+        option(
+            RUNNING,
+            "Approximate: bf16 where the hardware has it, and 16 midpoint steps of IG.",
+            None,
+            "--fast",
+        ),
+    ] = False
     seed: Seed = 0
     quiet: Quiet = False
 

@@ -96,6 +96,12 @@ class Training:
     resume: Annotated[
         bool, option(TRAINING, "Go on after the last epoch in the checkpoint.", None, "--resume")
     ] = False
+    keep_epochs: Annotated[
+        bool,
+        option(
+            TRAINING, "Also keep every epoch's checkpoint, as PATH-epoch1 and so on.", None, "--keep-epochs"
+        ),
+    ] = False
     limit: Annotated[
         int | None, option(TRAINING, "Only the first N images of each split: a quick try.", "N", min=2)
     ] = None
@@ -184,7 +190,7 @@ def command(
             _write(history, output, plot)
     if group.rank == 0 and options.n != 0:
         session = Session(options.comparing(path), default=100)
-        show_comparison(session.compare(*session.choose()), Format.table, by_image=options.ids is not None)
+        show_comparison(session.compare()[1], Format.table, by_image=options.ids is not None)
 
 
 command.__name__ = "train"
@@ -281,6 +287,7 @@ def _train(
                 path,
                 device=device,
                 store=getattr(torch, options.store.value),
+                keep_epochs=options.keep_epochs,
                 resume=resume,
                 processes=group,
                 on_step=display.step,

@@ -10,12 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from xaicmp.core.agreement import STATISTICS
+from xaicmp.core.comparison import Comparison, Explanations
 from xaicmp.core.errors import XaicmpError
-from xaicmp.core.pipeline import Chosen, Comparison, Explanations
+from xaicmp.core.faithfulness import Faithfulness
+from xaicmp.core.randomisation import Randomisation
 from xaicmp.core.storage import check_suffix, replacing
+from xaicmp.core.summary import summarise
 from xaicmp.core.training import Epoch
-from xaicmp.views.files import decimals, name_pair
+from xaicmp.views.files import decimals, known_pairs, name_pair
 
 # Perceptually uniform, and readable with any colour vision.
 COLOURS = "viridis"
@@ -25,6 +27,9 @@ CELL, GAP, TITLE, TITLE_WRONG, MARGIN, NOTES = 1.45, 0.06, 0.25, 0.36, 0.22, 1.3
 LINE = 1.35
 Extent = tuple[float, float, float, float]
 """Left, right, bottom and top, in inches."""
+MARKERS = "osD^v<>pXP*"
+LEGEND = 0.18
+"""Height of a line of a legend, in inches."""
 PIXELS = 2**16 - 1
 # Formats, and what each calls a description in its metadata.
 ABOUT = {".png": "Description", ".pdf": "Subject", ".svg": "Description"}
@@ -36,14 +41,14 @@ def check_name(path: Path, option: str = "--output") -> None:
     check_suffix(path, SUFFIXES, option)
 
 
-def images_size(chosen: Chosen, methods: int) -> tuple[float, float]:
-    """Width and height, in inches, of the figure that compares so many methods on these images."""
+def images_size(wrong: np.ndarray, methods: int) -> tuple[float, float]:
+    """Width and height, in inches, of the figure that compares so many methods; ``wrong`` has a bool an image."""
     width = MARGIN + (1 + methods) * (CELL + GAP) + NOTES
-    return width, float((_above(chosen) + CELL).sum()) + GAP
+    return width, float((_above(wrong) + CELL).sum()) + GAP
 
 
-def _above(chosen: Chosen) -> np.ndarray:
-    return np.where(chosen.wrong, TITLE_WRONG, TITLE)
+def _above(wrong: np.ndarray) -> np.ndarray:
+    return np.where(wrong, TITLE_WRONG, TITLE)
 
 
 def check_size(path: Path, inches: tuple[float, float], dpi: int) -> None:
@@ -60,7 +65,7 @@ def images_figure(comparison: Comparison, batches: Sequence[Explanations], style
         batches: the explanations of the same images, in order.
         style: ``"overlay"`` (the map over the image in grey) or ``"map"``.
     """
-    width, height = images_size(comparison.chosen, len(comparison.methods))
+    width, height = images_size(comparison.chosen.wrong, len(comparison.titles))
     figure = Figure(figsize=(width, height))
     figure.suppressComposite = True  # or .pdf and .svg would hold one large picture
     # One canvas, measured in inches: axes of their own take 20 times as long.
@@ -68,20 +73,20 @@ def images_figure(comparison: Comparison, batches: Sequence[Explanations], style
     canvas.axis("off")
     pixels = np.concatenate([batch.pixels.numpy() for batch in batches]).transpose(0, 2, 3, 1)
     maps = np.concatenate([batch.maps.numpy() for batch in batches], axis=1)
-    bottoms = height - np.cumsum(_above(comparison.chosen) + CELL)
+    bottoms = height - np.cumsum(_above(comparison.chosen.wrong) + CELL)
     for row, bottom in enumerate(bottoms):
         extents = [
             (left, left + CELL, bottom, bottom + CELL)
-            for left in MARGIN + (CELL + GAP) * np.arange(1 + len(comparison.methods))
+            for left in MARGIN + (CELL + GAP) * np.arange(1 + len(comparison.titles))
         ]
         canvas.imshow(pixels[row], extent=extents[0])
         for values, extent in zip(maps[:, row], extents[1:], strict=True):
             _draw(canvas, pixels[row], values, style, extent)
         _label(canvas, comparison, row, extents[0])
         _agreement(canvas, comparison, row, extents[-1])
-    for index, method in enumerate(comparison.methods, start=1):
+    for index, title in enumerate(comparison.titles.values(), start=1):
         middle = MARGIN + index * (CELL + GAP) + CELL / 2
-        canvas.text(middle, bottoms[0] + CELL + GAP / 2, method.title, fontsize=9, ha="center", va="bottom")
+        canvas.text(middle, bottoms[0] + CELL + GAP / 2, title, fontsize=9, ha="center", va="bottom")
     canvas.set(xlim=(0, width), ylim=(0, height), aspect="auto")
     return figure
 
@@ -100,7 +105,7 @@ def _draw(canvas: Axes, pixels: np.ndarray, values: np.ndarray, style: str, exte
 
 
 def _label(canvas: Axes, comparison: Comparison, row: int, extent: Extent) -> None:
-    chosen, classes = comparison.chosen, comparison.images.classes
+    chosen, classes = comparison.chosen, comparison.source.classes
     left, right, bottom, top = extent
     wrong = chosen.wrong[row]
     says = f"{classes[chosen.predicted[row]]} {100 * chosen.confidence[row]:.0f}%"
@@ -122,10 +127,10 @@ def _label(canvas: Axes, comparison: Comparison, row: int, extent: Extent) -> No
 
 
 def _agreement(canvas: Axes, comparison: Comparison, row: int, extent: Extent) -> None:
-    lines = [" / ".join(each.title(comparison.top) for each in STATISTICS), ""]
+    lines = [" / ".join(each.title(comparison.top) for each in comparison.statistics), ""]
     for pair in comparison.pairs:
-        values = [decimals(comparison.scores.values[each.name][pair][row]) for each in STATISTICS]
-        lines += [name_pair(pair), f"  {' / '.join(values)}"]
+        values = [decimals(comparison.scores.values[each.name][pair][row]) for each in comparison.statistics]
+        lines += [name_pair(comparison, pair), f"  {' / '.join(values)}"]
     size = min(7, 72 * CELL / (LINE * len(lines)))
     _, right, bottom, top = extent
     canvas.text(
@@ -151,6 +156,87 @@ def history_figure(history: Sequence[Epoch]) -> Figure:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def randomisation_figure(found: Randomisation, comparison: Comparison) -> Figure:
+    """Agreement with the trained model's map by stage, each method a curve, beside its bar of chance."""
+    figure = Figure(figsize=(9, max(3.2, LEGEND * (2 + len(comparison.titles)))), layout="constrained")
+    panels = figure.subplots(1, len(found.agreement), sharey=True)
+    at = np.arange(len(found.stages))
+    beyond = len(at) + np.linspace(-0.25, 0.75, len(comparison.titles) + 2)[1:-1]
+    for axes, (statistic, agreement) in zip(np.atleast_1d(panels), found.agreement.items(), strict=True):
+        axes.axvspan(len(at) - 0.5, len(at) + 1, color="0.94", linewidth=0)
+        axes.vlines(
+            beyond, *found.band(statistic).T, colors=[f"C{index % 10}" for index in range(len(beyond))]
+        )
+        for index, (title, values) in enumerate(zip(comparison.titles.values(), agreement, strict=True)):
+            known = np.isfinite(values).any(axis=1)
+            axes.plot(
+                at[known],
+                np.nanmean(values[known], axis=1),
+                marker=MARKERS[index % len(MARKERS)],
+                markersize=4,
+                color=f"C{index % 10}",
+                label=title,
+            )
+        ticks = [*at, len(at) + 0.25]
+        axes.set_xticks(ticks, [*found.stages, "chance"], rotation=60, ha="right", fontsize=8)
+        axes.margins(x=0.02)
+        axes.set_title(statistic, fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.supylabel("agreement with the trained model's map", fontsize=9)
+    figure.supxlabel(f"stage drawn anew ({found.kind})", fontsize=9)
+    handles, labels = np.atleast_1d(panels)[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
+    return figure
+
+
+def faithfulness_figure(found: Sequence[Faithfulness], comparison: Comparison) -> Figure:
+    """What deletion does to the probability, and agreement with the other methods against the gain."""
+    figure = Figure(figsize=(9, max(3.4, LEGEND * (3 + len(comparison.titles)))), layout="constrained")
+    curves, scatter = figure.subplots(1, 2)
+    first = found[0]
+    titles = [*comparison.titles.values(), "random order"]
+    deletion = first.curves["probability"][:, 0]
+    gains = first.gain("probability")
+    statistic = comparison.statistics[0]
+    for index, title in enumerate(titles):
+        known = np.isfinite(deletion[index]).all(axis=1)
+        if not known.any():
+            continue
+        style = (
+            {"color": "0.5", "linestyle": "--"}
+            if index == len(titles) - 1
+            else {"color": f"C{index % 10}", "marker": MARKERS[index % len(MARKERS)]}
+        )
+        curves.plot(
+            100 * first.removed,
+            deletion[index][known].mean(axis=0),
+            label=title,
+            markevery=4,
+            markersize=4,
+            **style,
+        )
+        if index == len(titles) - 1:
+            continue
+        name = list(comparison.titles)[index]
+        others = [comparison.summary(statistic.name, pair).mean for pair in known_pairs(comparison, name)]
+        gain = summarise(gains[index])
+        scatter.vlines(np.mean(others), gain.low, gain.high, color=style["color"])
+        scatter.plot(np.mean(others), gain.mean, **style, markersize=6)
+    curves.set(
+        xlabel=f"pixels removed, most relevant first (%), {first.baseline} baseline", ylabel="probability"
+    )
+    scatter.axhline(0, color="0.5", linestyle="--", linewidth=1)
+    scatter.set(
+        xlabel=f"mean {statistic.title(comparison.top)} with the other methods",
+        ylabel="gain (insertion less deletion)",
+    )
+    for axes in (curves, scatter):
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = curves.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
     return figure
 
 

@@ -6,65 +6,61 @@ import csv
 import io
 import json
 import math
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xaicmp import __version__
-from xaicmp.core.agreement import IOU, STATISTICS
-from xaicmp.core.attribution import METHODS
+from xaicmp.core.comparison import Chosen, Comparison, Explanations, Pair
 from xaicmp.core.images import ImageSet
-from xaicmp.core.pipeline import Chosen, Comparison, Explanations, Pair
 from xaicmp.core.storage import check_suffix, replacing
+from xaicmp.core.summary import Summary
 from xaicmp.core.training import Epoch
+
+if TYPE_CHECKING:
+    from xaicmp.views.studies import Study
+
+CONTROL_TITLES = {
+    "other_image": "another image's map",
+    "other_image_same_class": "another of its class",
+    "shifted": "shifted map",
+    "pooled": "at the coarser grid",
+}
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
     """The whole comparison as plain values; what is undefined is None."""
-    engine, images, chosen = comparison.engine, comparison.images, comparison.chosen
-    checkpoint = engine.checkpoint
+    source, chosen, scores = comparison.source, comparison.chosen, comparison.scores
     return {
         "xaicmp": __version__,
-        "checkpoint": {
-            "path": str(checkpoint.path),
-            "sha256": checkpoint.sha256,
-            "architecture": checkpoint.architecture,
-            "test_accuracy": checkpoint.test_accuracy,
-        },
-        "data": {
-            "name": images.name,
-            "split": images.split,
-            "verified": images.verified,
-            "sample": images.sample,
-        },
+        **source.details,
         "n": len(chosen),
-        "methods": [method.name for method in comparison.methods],
-        "options": {method.name: method.options for method in comparison.methods},
+        "methods": list(comparison.titles),
         "top": comparison.top,
-        "seed": engine.seed,
-        "device": str(engine.device),
-        "precision": engine.precision,
-        "batch_size": engine.batch_size,
+        "ci": comparison.measures.level,
         "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
         "images": [
             {
                 "id": int(chosen.ids[row]),
-                "label": images.classes[chosen.labels[row]],
-                "predicted": images.classes[chosen.predicted[row]],
-                "confidence": _number(chosen.confidence[row]),
+                "label": source.classes[chosen.labels[row]],
+                "predicted": source.classes[chosen.predicted[row]],
+                "target": source.classes[chosen.targets[row]],
+                "confidence": number(chosen.confidence[row]),
+                "completeness": {name: number(gaps[row]) for name, gaps in scores.completeness.items()},
             }
             | {
                 statistic.name: {
-                    "|".join(pair): _number(comparison.scores.values[statistic.name][pair][row])
+                    "|".join(pair): number(scores.values[statistic.name][pair][row])
                     for pair in comparison.pairs
                 }
-                for statistic in STATISTICS
+                for statistic in comparison.statistics
             }
             for row in range(len(chosen))
         ],
@@ -72,61 +68,99 @@ def document(comparison: Comparison) -> dict[str, Any]:
 
 
 def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
-    entry: dict[str, Any] = {"a": pair[0], "b": pair[1]}
-    for statistic in STATISTICS:
-        summary = comparison.summary(statistic.name, pair)
-        entry[statistic.name] = {
-            "mean": _number(summary.mean),
-            "std": _number(summary.std),
+    entry: dict[str, Any] = {
+        "a": pair[0],
+        "b": pair[1],
+        "identity": pair in comparison.identities,
+        "verdict": comparison.verdict(pair),
+    }
+    for statistic in comparison.statistics:
+        result = comparison.result(statistic, pair)
+        summary = result.summary
+        values: dict[str, Any] = {
+            "mean": number(summary.mean),
+            "std": number(summary.std),
+            "ci": [number(summary.low), number(summary.high)],
+            "n": summary.n,
             "undefined": summary.undefined,
-            "chance": statistic.chance(comparison.top),
+            "chance": result.chance,
+            "corrected": number(result.corrected),
         }
         if summary.tied is not None:
-            entry[statistic.name]["tied"] = summary.tied
+            values["tied"] = summary.tied
+        values |= {name: number(mean) for name, mean in result.controls.items()}
+        if result.above is not None:
+            values["above_other_image"] = {
+                "difference": number(result.above.difference),
+                "ci": [number(result.above.low), number(result.above.high)],
+                "p": number(result.above.p),
+            }
+        if result.above_shifted is not None:
+            values["above_shifted"] = number(result.above_shifted)
+        entry[statistic.name] = values
     return entry
 
 
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def number(value: float | None) -> float | None:
+    """The value, or None where it is undefined, which JSON has no word for."""
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
-def to_json(comparison: Comparison) -> str:
-    """The document, indented."""
-    return json.dumps(document(comparison), indent=2, allow_nan=False) + "\n"
+def to_json(comparison: Comparison, studies: Sequence[Study] = ()) -> str:
+    """The document and the studies' data, indented."""
+    whole = document(comparison) | {study.key: study.data for study in studies}
+    return json.dumps(whole, indent=2, allow_nan=False) + "\n"
 
 
-def pairs_csv(comparison: Comparison) -> str:
-    """A row a pair; empty where undefined."""
+def pairs_csv(comparison: Comparison, studies: Sequence[Study] = ()) -> str:
+    """A row a pair; empty where undefined. The studies are left out."""
     rows = []
     for pair in document(comparison)["pairs"]:
         row = {"a": pair["a"], "b": pair["b"], "n": len(comparison.chosen)}
-        for statistic in STATISTICS:
-            row |= {f"{statistic.name}_{key}": value for key, value in pair[statistic.name].items()}
+        for statistic in comparison.statistics:
+            row |= _flat(statistic.name, pair[statistic.name])
+        row |= {"identity": str(pair["identity"]).lower(), "verdict": pair["verdict"]}
         rows.append(row | {"top": comparison.top} | _source(comparison))
-    return _csv(rows)
+    return csv_table(rows)
 
 
-def images_csv(comparison: Comparison) -> str:
+def _flat(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Nested values as one row: ``ci`` becomes ``ci_low`` and ``ci_high``."""
+    row: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            row |= _flat(f"{prefix}_{key}", value)
+        elif isinstance(value, list):
+            row |= {f"{prefix}_{key}_low": value[0], f"{prefix}_{key}_high": value[1]}
+        else:
+            row[f"{prefix}_{key}"] = value
+    return row
+
+
+def images_csv(comparison: Comparison, studies: Sequence[Study] = ()) -> str:
     """A row an image; empty where undefined."""
     rows = []
     for image in document(comparison)["images"]:
         row = {key: image[key] for key in ("id", "label", "predicted", "confidence")}
-        for statistic in STATISTICS:
+        for statistic in comparison.statistics:
             row |= {f"{statistic.name} {pair}": value for pair, value in image[statistic.name].items()}
         rows.append(row | {"top": comparison.top} | _source(comparison))
-    return _csv(rows)
+    return csv_table(rows)
 
 
 def _source(comparison: Comparison) -> dict[str, Any]:
+    details = comparison.source.details
+    data = details["data"]
     return {
-        "checkpoint_sha256": comparison.engine.checkpoint.sha256,
-        "data": comparison.images.name,
-        "split": comparison.images.split,
-        "verified": str(comparison.images.verified).lower(),
+        "checkpoint_sha256": details["checkpoint"].get("sha256"),
+        "data": data["name"],
+        "split": data["split"],
+        "verified": str(data["verified"]).lower(),
     }
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
+def csv_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows, under the keys of the first."""
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()
@@ -134,19 +168,31 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def pairs_markdown(comparison: Comparison) -> str:
-    """The published table, with its caption."""
-    titles = [statistic.title(comparison.top) for statistic in STATISTICS]
-    rows = [
-        [name_pair(pair), *(spread(comparison, statistic.name, pair) for statistic in STATISTICS)]
-        for pair in comparison.pairs
-    ]
-    return _markdown(["Pair", *titles], rows) + f"\n{caption(comparison)}\n"
+def pairs_markdown(comparison: Comparison, studies: Sequence[Study] = ()) -> str:
+    """The published table with what it is worth, and its caption."""
+    header, rows = ["Pair"], [[name_pair(comparison, pair)] for pair in comparison.pairs]
+    for statistic in comparison.statistics:
+        header += [statistic.title(comparison.top), f"{100 * comparison.measures.level:g}% interval"]
+        for row, pair in zip(rows, comparison.pairs, strict=True):
+            result = comparison.result(statistic, pair)
+            row += [spread(result.summary), interval(result.summary)]
+            row += [decimals(mean) for mean in result.controls.values()]
+        header += [CONTROL_TITLES[name] for name in comparison.scores.controls]
+    for row, pair in zip(rows, comparison.pairs, strict=True):
+        row.append(comparison.verdict(pair))
+    table = markdown_table([*header, "Verdict"], rows) + f"\n{caption(comparison)}\n"
+    return table + "".join(study.markdown() for study in studies)
 
 
-def images_markdown(comparison: Comparison) -> str:
+def images_markdown(comparison: Comparison, studies: Sequence[Study] = ()) -> str:
     """A row an image, each pair's values one after another."""
-    header = ["id", "label", "predicted", "confidence", *(name_pair(pair) for pair in comparison.pairs)]
+    header = [
+        "id",
+        "label",
+        "predicted",
+        "confidence",
+        *(name_pair(comparison, pair) for pair in comparison.pairs),
+    ]
     rows = [
         [
             str(image["id"]),
@@ -154,29 +200,47 @@ def images_markdown(comparison: Comparison) -> str:
             image["predicted"],
             decimals(image["confidence"]),
             *(
-                " / ".join(decimals(image[statistic.name]["|".join(pair)]) for statistic in STATISTICS)
+                " / ".join(
+                    decimals(image[statistic.name]["|".join(pair)]) for statistic in comparison.statistics
+                )
                 for pair in comparison.pairs
             ),
         ]
         for image in document(comparison)["images"]
     ]
-    return _markdown(header, rows) + f"\n{caption(comparison)}\n"
+    return markdown_table(header, rows) + f"\n{caption(comparison)}\n"
 
 
-def _markdown(header: list[str], rows: list[list[str]]) -> str:
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def name_pair(pair: Pair) -> str:
+def name_pair(comparison: Comparison, pair: Pair) -> str:
     """``Grad-CAM vs Saliency``."""
-    return " vs ".join(METHODS[name].title for name in pair)
+    return " vs ".join(comparison.titles[name] for name in pair)
 
 
-def spread(comparison: Comparison, statistic: str, pair: Pair) -> str:
+def known_pairs(comparison: Comparison, method: str) -> list[Pair]:
+    """The pairs of a method with those that know the model; if there are none, with any."""
+    own = [pair for pair in comparison.pairs if method in pair]
+    return [pair for pair in own if not comparison.floors.intersection(set(pair) - {method})] or own
+
+
+def spread(summary: Summary) -> str:
     """``0.221 ± 0.192``."""
-    summary = comparison.summary(statistic, pair)
     return f"{decimals(summary.mean)} ± {decimals(summary.std)}"
+
+
+def interval(summary: Summary) -> str:
+    """``0.184 to 0.259``."""
+    return f"{decimals(summary.low)} to {decimals(summary.high)}"
+
+
+def estimate(summary: Summary) -> str:
+    """``0.221 ± 0.192 (0.184 to 0.259)``."""
+    return f"{spread(summary)} ({interval(summary)})"
 
 
 def decimals(value: float | None) -> str:
@@ -186,36 +250,22 @@ def decimals(value: float | None) -> str:
 
 def caption(comparison: Comparison) -> str:
     """Where the numbers come from and what they would be by chance, in a few sentences."""
-    counts = []
-    for statistic in STATISTICS:
-        summaries = [comparison.summary(statistic.name, pair) for pair in comparison.pairs]
-        counts.append(f"{statistic.title(comparison.top)} {sum(each.undefined for each in summaries)}")
-        if statistic is IOU:
-            tied = sum(each.tied or 0 for each in summaries)
-    chance = ", ".join(
-        f"{statistic.title(comparison.top)} {statistic.chance(comparison.top):.3f}"
-        for statistic in STATISTICS
-    )
+    counts, chances, tied = [], [], 0
+    for statistic in comparison.statistics:
+        results = [comparison.result(statistic, pair) for pair in comparison.pairs]
+        title = statistic.title(comparison.top)
+        counts.append(f"{title} {sum(each.summary.undefined for each in results)}")
+        tied += sum(each.summary.tied or 0 for each in results)
+        if (chance := results[0].chance) is not None:
+            chances.append(f"{title} {chance:.3f}")
     return (
-        f"Mean ± std over n = {len(comparison.chosen)} images. {provenance(comparison)} "
-        f"By chance: {chance}. Undefined: {', '.join(counts)}; tied: {tied} (over all pairs)."
+        f"Mean ± std over n = {len(comparison.chosen)} images. {comparison.source.about} "
+        f"By chance: {', '.join(chances)}. Undefined: {', '.join(counts)}; tied: {tied} (over all pairs)."
     )
 
 
-def provenance(comparison: Comparison) -> str:
-    """Which checkpoint, how accurate, on which images."""
-    checkpoint, images = comparison.engine.checkpoint, comparison.images
-    accuracy = checkpoint.test_accuracy
-    known = "unknown test accuracy" if accuracy is None else f"test accuracy {100 * accuracy:.2f}%"
-    where = "sample in the package" if images.sample else f"{images.split} set"
-    verified = "" if images.verified else ", checksums not the official ones"
-    wrong = int(comparison.chosen.wrong.sum())
-    marked = f", {wrong} of them classified wrongly" if wrong else ""
-    name = f"{checkpoint.path.name}, shipped with xaicmp" if checkpoint.shipped else checkpoint.path
-    return f"Checkpoint {name} ({known}); {images.name} {where}{verified}{marked}."
-
-
-WRITERS: dict[str, tuple[Callable[[Comparison], str], Callable[[Comparison], str]]] = {
+Writer = Callable[[Comparison, "Sequence[Study]"], str]
+WRITERS: dict[str, tuple[Writer, Writer]] = {
     "json": (to_json, to_json),
     "csv": (pairs_csv, images_csv),
     "markdown": (pairs_markdown, images_markdown),
@@ -242,59 +292,90 @@ def write(path: Path, text: str) -> None:
 def history_text(history: Sequence[Epoch], suffix: str) -> str:
     """A training's epochs as JSON (``".json"``) or CSV."""
     rows = [asdict(epoch) for epoch in history]
-    return json.dumps(rows, indent=2, allow_nan=False) + "\n" if suffix == ".json" else _csv(rows)
+    return json.dumps(rows, indent=2, allow_nan=False) + "\n" if suffix == ".json" else csv_table(rows)
+
+
+class MapsFile:
+    """What grows on disk while explanations come: the raw maps of each method, until it is known how many.
+
+    Attributes:
+        images: the set that the images are of; to be given before the file is complete.
+    """
+
+    def __init__(self, folder: Path, methods: Sequence[str]) -> None:
+        self.images: ImageSet | None = None
+        self.methods = tuple(methods)
+        # Written rather than mapped into memory, where a full disk kills the process.
+        self.raw = [(folder / str(index)).open("w+b") for index in range(len(methods))]
+        self.parts: list[Explanations] = []
+
+    def keep(self, explanations: Explanations) -> None:
+        """Take a batch of explanations."""
+        for file, part in zip(self.raw, explanations.maps.numpy().astype("<f4", copy=False), strict=True):
+            file.write(part.tobytes())
+        nothing = explanations.maps.new_empty(0)
+        self.size = explanations.maps.shape[2:]
+        self.parts.append(replace(explanations, maps=nothing, pixels=nothing))
+
+    def write(self, archive: zipfile.ZipFile) -> None:
+        """Put everything into the archive."""
+        images = self.images
+        assert images is not None
+        chosen = Chosen.join([part.chosen for part in self.parts])
+        shape = (len(self.methods), len(chosen), *self.size)
+        with archive.open("maps.npy", "w", force_zip64=True) as entry:
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(entry, header)
+            for file in self.raw:
+                file.seek(0)
+                shutil.copyfileobj(file, entry)
+        classes = np.array(images.classes)
+        none = [np.full(len(part.chosen), np.nan) for part in self.parts]
+        gaps = [
+            np.concatenate(
+                [part.completeness.get(name, gap) for part, gap in zip(self.parts, none, strict=True)]
+            )
+            for name in self.methods
+        ]
+        for name, array in {
+            "ids": chosen.ids,
+            "labels": classes[chosen.labels],
+            "predicted": classes[chosen.predicted],
+            "targets": classes[chosen.targets],
+            "confidence": chosen.confidence,
+            "images": images.pixels.numpy()[chosen.ids].transpose(0, 2, 3, 1),
+            "methods": np.array(self.methods),
+            "grids": np.array([self.parts[0].grids.get(name, self.size) for name in self.methods]),
+            "completeness": np.array(gaps),
+            "data": np.array(f"{images.name} {images.split}"),
+            "verified": np.array(images.verified),
+        }.items():
+            with archive.open(f"{name}.npy", "w") as entry:
+                np.lib.format.write_array(entry, np.asarray(array, order="C"), allow_pickle=False)
 
 
 @contextmanager
-def maps_file(
-    path: Path, images: ImageSet, chosen: Chosen, methods: Sequence[str]
-) -> Iterator[Callable[[Explanations], None]]:
+def maps_file(path: Path, methods: Sequence[str]) -> Iterator[MapsFile]:
     """An .npz file that grows on disk with each batch of explanations, and appears once it is complete.
 
-    It holds, readable with ``allow_pickle=False``: ``ids`` int64 (N,), ``labels`` and ``predicted``
+    It holds, readable with ``allow_pickle=False``: ``ids`` int64 (N,), ``labels``, ``predicted`` and ``targets``
     strings (N,), ``confidence`` float64 (N,), ``images`` uint8 (N, H, W, 3), ``methods`` strings (M,),
-    ``maps`` float32 (M, N, H, W), ``data`` string and ``verified`` bool.
+    ``maps`` float32 (M, N, H, W), ``grids`` int64 (M, 2) (height and width that the maps truly have),
+    ``completeness`` float64 (M, N) (NaN for methods that promise none), ``data`` string and ``verified`` bool.
 
     Args:
         path: the file.
-        images: what ``chosen`` was chosen from.
-        chosen: every image that will come, in order.
         methods: the names of the M methods.
 
     Raises:
         XaicmpError: the file cannot be written.
     """
-    count, (height, width) = len(chosen), images.pixels.shape[-2:]
-    classes = np.array(images.classes)
     with ExitStack() as stack:
         target = stack.enter_context(replacing(path))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=path.parent, prefix=".maps-")))
-        shape = (len(methods), count, height, width)
-        maps = stack.enter_context((folder / "maps.npy").open("wb"))
-        # Written rather than mapped into memory, where a full disk kills the process.
-        np.lib.format.write_array_header_1_0(maps, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        start, done = maps.tell(), 0
-
-        def keep(explanations: Explanations) -> None:
-            nonlocal done
-            for index, part in enumerate(explanations.maps.numpy().astype("<f4", copy=False)):
-                maps.seek(start + 4 * height * width * (index * count + done))
-                maps.write(part.tobytes())
-            done += len(explanations.chosen)
-
-        yield keep
-        maps.flush()
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=path.parent, prefix=".maps-"))
+        growing = MapsFile(Path(folder), methods)
+        for file in growing.raw:
+            stack.enter_context(file)
+        yield growing
         with zipfile.ZipFile(target, "w") as archive:
-            archive.write(folder / "maps.npy", "maps.npy")
-            for name, array in {
-                "ids": chosen.ids,
-                "labels": classes[chosen.labels],
-                "predicted": classes[chosen.predicted],
-                "confidence": chosen.confidence,
-                "images": images.pixels.numpy()[chosen.ids].transpose(0, 2, 3, 1),
-                "methods": np.array(list(methods)),
-                "data": np.array(f"{images.name} {images.split}"),
-                "verified": np.array(images.verified),
-            }.items():
-                with archive.open(f"{name}.npy", "w") as entry:
-                    np.lib.format.write_array(entry, np.asarray(array, order="C"), allow_pickle=False)
+            growing.write(archive)

@@ -1,0 +1,326 @@
+"""What ``metrics`` adds to the pairs on request, each as one table that every format can show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from xaicmp.core.comparison import Comparison, Measures
+from xaicmp.core.controls import LEVEL
+from xaicmp.core.cost import Cost
+from xaicmp.core.faithfulness import CURVES, OUTPUTS, RANDOM, Baseline, Faithfulness
+from xaicmp.core.randomisation import Randomisation
+from xaicmp.core.repetition import Repetition
+from xaicmp.core.summary import PairedTest, Summary, compare_pairs, letters, paired_test, summarise
+from xaicmp.views.figures import faithfulness_figure, randomisation_figure
+from xaicmp.views.files import decimals, estimate, interval, known_pairs, markdown_table, name_pair, number
+
+BASELINES: tuple[Baseline, ...] = ("zero", "blur", "road")
+"""What removed pixels are replaced by, in turn."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One table.
+
+    Attributes:
+        key: its name in documents.
+        title, columns, rows, note: as they are shown.
+        data: the same as plain values.
+        draw: makes its picture, if it has one.
+    """
+
+    key: str
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[str]]
+    note: str
+    data: Any
+    draw: Callable[[], Figure] | None = None
+
+    def table(self) -> RenderableType:
+        """For a terminal; the first column is text, the others are numbers."""
+        return Group(Text(self.title, style="bold"), _Wide(self), Text(self.note, style="dim"), "")
+
+    def markdown(self) -> str:
+        """A heading, the table and its note."""
+        rows = [list(row) for row in self.rows]
+        return f"\n### {self.title}\n\n{markdown_table(list(self.columns), rows)}\n{self.note}\n"
+
+
+@dataclass(frozen=True)
+class _Wide:
+    """A study's table; what is too wide goes on below, the first column repeated."""
+
+    study: Study
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        columns = list(range(1, len(self.study.columns)))
+        while columns:
+            fit = len(columns)
+            while fit > 1 and self._width(console, options, columns[:fit]) > options.max_width:
+                fit -= 1
+            yield self._part(columns[:fit])
+            columns = columns[fit:]
+
+    def _width(self, console: Console, options: ConsoleOptions, columns: Sequence[int]) -> int:
+        return Measurement.get(console, options.update(max_width=10_000), self._part(columns)).maximum
+
+    def _part(self, columns: Sequence[int]) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column(self.study.columns[0])
+        for index in columns:
+            table.add_column(self.study.columns[index], justify="right")
+        for row in self.study.rows:
+            table.add_row(row[0], *(row[index] for index in columns))
+        return table
+
+
+def differences(comparison: Comparison) -> Study:
+    """Whether the pairs differ: which share a letter, and the paired tests behind it."""
+    names = {pair: name_pair(comparison, pair) for pair in comparison.pairs}
+    rows: list[list[str]] = [[name] for name in names.values()]
+    data: dict[str, Any] = {}
+    for statistic in comparison.statistics:
+        values = comparison.scores.values[statistic.name]
+        tests = compare_pairs(values)
+        shared = letters(values, tests)
+        for row, pair in zip(rows, names, strict=True):
+            row.append(f"{decimals(comparison.summary(statistic.name, pair).mean)} {shared[pair]}")
+        data[statistic.name] = [
+            {
+                "a": "|".join(test.a),
+                "b": "|".join(test.b),
+                "difference": number(test.difference),
+                "p": number(test.p),
+                "adjusted": number(test.adjusted),
+            }
+            for test in tests
+        ]
+    return Study(
+        "compare_pairs",
+        "Do the pairs differ?",
+        ("Pair", *(each.title(comparison.top) for each in comparison.statistics)),
+        rows,
+        "Pairs that share a letter do not differ at 5% (paired over images, Holm-corrected).",
+        data,
+    )
+
+
+def groups(comparison: Comparison, by: str) -> Study:
+    """Agreement by class, right or wrong prediction, confidence, or method."""
+    if by == "method":
+        return _by_method(comparison)
+    rows: list[list[str]] = []
+    data = []
+    for name, part in comparison.groups(by):
+        rows.append([f"{name}, n = {len(part.chosen)}", *[""] * len(part.statistics)])
+        for pair in part.pairs:
+            summaries = [part.summary(each.name, pair) for each in part.statistics]
+            rows.append([f"  {name_pair(part, pair)}", *map(estimate, summaries)])
+            data.append(
+                {"group": name, "n": len(part.chosen), "a": pair[0], "b": pair[1]} | _plain(part, summaries)
+            )
+    columns = (by.capitalize(), *(each.title(comparison.top) for each in comparison.statistics))
+    note = f"Mean ± std (and {_level(comparison.measures)} interval) over the images of each group."
+    return Study(f"by_{by}", f"Agreement by {by}", columns, rows, note, data)
+
+
+def _by_method(comparison: Comparison) -> Study:
+    """How far each method agrees with the others that know the model, on average."""
+    rows, data = [], []
+    for name, title in comparison.titles.items():
+        pairs = known_pairs(comparison, name)
+        summaries = []
+        for statistic in comparison.statistics:
+            values = np.array([comparison.scores.values[statistic.name][pair] for pair in pairs])
+            summaries.append(_summarise(values.mean(axis=0), comparison.measures))
+        rows.append([title, *map(estimate, summaries)])
+        data.append({"method": name} | _plain(comparison, summaries))
+    columns = ("Method", *(each.title(comparison.top) for each in comparison.statistics))
+    note = (
+        f"Mean ± std (and {_level(comparison.measures)} interval) over images of each one's mean over the pairs "
+        "with the other methods; floors are left out."
+    )
+    return Study("by_method", "Agreement with the other methods", columns, rows, note, data)
+
+
+def repetition(found: Repetition, key: str, title: str, note: str) -> Study:
+    """How far each method agrees with itself."""
+    rows, data = [], []
+    for name, method in found.titles.items():
+        summaries = [
+            _summarise(found.values[each.name][name], found.measures) for each in found.measures.statistics
+        ]
+        rows.append([method, "yes" if found.same[name] else "no", *map(estimate, summaries)])
+        plain = {
+            statistic.name: _summary(summary)
+            for statistic, summary in zip(found.measures.statistics, summaries, strict=True)
+        }
+        data.append({"method": name, "same": found.same[name]} | plain)
+    columns = ("Method", "Same", *(each.title(found.measures.top) for each in found.measures.statistics))
+    about = f"Mean ± std (and {_level(found.measures)} interval). {note}"
+    return Study(key, title, columns, rows, about, data)
+
+
+def costs(found: Sequence[Cost]) -> Study:
+    """What each method takes."""
+    rows, data = [], []
+    for cost in found:
+        memory = "-" if cost.memory is None else f"{cost.memory / 2**20:.0f}"
+        rows.append([cost.title, f"{cost.seconds:.3f}", f"{cost.passes:.1f}", memory])
+        data.append(
+            {"title": cost.title, "seconds": cost.seconds, "passes": cost.passes, "memory": cost.memory}
+        )
+    return Study(
+        "cost",
+        f"Cost on {found[0].images} images",
+        ("Method", "Seconds", "Passes an image", "Memory (MiB)"),
+        rows,
+        "Passes forward and backward count one each. Memory is the peak over what was in use before. "
+        "All together, the methods share one pass.",
+        data,
+    )
+
+
+def randomisation(found: Randomisation, comparison: Comparison) -> Study:
+    """How far the maps of ever less trained models agree with the original's, by stage."""
+    titles = comparison.titles
+    rows: list[list[str]] = []
+    data: dict[str, Any] = {
+        "kind": found.kind,
+        "stages": list(found.stages),
+        "accuracy": list(found.accuracy),
+    }
+    for name, agreement in found.agreement.items():
+        means = np.array([[_mean(values) for values in by_stage] for by_stage in agreement])
+        for index, stage in enumerate(found.stages):
+            accuracy = f" ({100 * found.accuracy[1 + index]:.0f}%)"
+            rows.append([f"{name}: {stage}{accuracy}", *map(decimals, means[:, index])])
+        areas = [_summarise(values, comparison.measures) for values in found.area(name)]
+        tests = [
+            paired_test(values[-1], chance, two_sided=True)
+            for values, chance in zip(agreement, found.chance[name], strict=True)
+        ]
+        counts = [
+            int(np.isfinite(each[-1] - chance).sum())
+            for each, chance in zip(agreement, found.chance[name], strict=True)
+        ]
+        band = found.band(name)
+        rows.append([f"{name}: area", *(decimals(area.mean) for area in areas)])
+        rows.append([f"{name}: chance", *(decimals(_mean(values)) for values in found.chance[name])])
+        rows.append([f"{name}: last stage", *map(_place, tests, counts)])
+        data[name] = [
+            {
+                "method": method,
+                "stages": [number(value) for value in means[index]],
+                "defined": [int(np.isfinite(values).sum()) for values in agreement[index]],
+                "area": _summary(areas[index]),
+                "chance": number(_mean(found.chance[name][index])),
+                "chance_band": [number(edge) for edge in band[index]],
+                "last_above_chance": {
+                    "difference": number(tests[index].difference),
+                    "p": number(tests[index].p),
+                },
+            }
+            for index, method in enumerate(titles)
+        ]
+    return Study(
+        "randomisation",
+        f"Agreement with the trained model's map, {found.kind} randomisation",
+        ("Stage drawn anew", *titles.values()),
+        rows,
+        f"In brackets the accuracy that is left of {100 * found.accuracy[0]:.0f}%. Area: mean over the stages, "
+        "without the original. Chance: the original's map against its map of another image. A method that is "
+        "above chance at the last stage shows more than what the model has learned.",
+        data,
+        partial(randomisation_figure, found, comparison),
+    )
+
+
+def faithfulness(found: Sequence[Faithfulness], comparison: Comparison) -> Study:
+    """What becomes of the target's probability as pixels are taken away in each method's order."""
+    rows, data = [], []
+    for each in found:
+        areas = {f"{output} {curve}": each.auc(output, curve) for output in OUTPUTS for curve in CURVES} | {
+            f"{output} gain": each.gain(output) for output in OUTPUTS
+        }
+        rows.append([f"{each.baseline} baseline", *[""] * 4])
+        for index, name in enumerate([*comparison.titles, RANDOM]):
+            summaries = {key: _summarise(values[index], comparison.measures) for key, values in areas.items()}
+            known = index < len(each.infidelity) and not np.isnan(each.infidelity).all()
+            infidelity = _summarise(each.infidelity[index], comparison.measures) if known else None
+            gain = summaries["probability gain"]
+            rows.append(
+                [
+                    f"  {comparison.titles.get(name, 'random order')}",
+                    decimals(summaries["probability deletion"].mean),
+                    decimals(summaries["probability insertion"].mean),
+                    f"{decimals(gain.mean)} ({interval(gain)})",
+                    decimals(infidelity.mean if infidelity else None),
+                ]
+            )
+            values = {key.replace(" ", "_"): _summary(summary) for key, summary in summaries.items()}
+            if infidelity:
+                values["infidelity"] = _summary(infidelity)
+            data.append({"baseline": each.baseline, "method": name} | values)
+    return Study(
+        "faithfulness",
+        "Does the map point at what the model uses?",
+        ("Method", "Deletion", "Insertion", "Gain", "Infidelity"),
+        rows,
+        "Areas under the target's probability as pixels are removed, most relevant first (deletion, low is good) "
+        "or least (insertion, high is good); gain is their difference (and its "
+        f"{_level(comparison.measures)} interval), 0 for a random order.",
+        data,
+        partial(faithfulness_figure, found, comparison),
+    )
+
+
+def _summarise(values: np.ndarray, measures: Measures) -> Summary:
+    return summarise(values, level=measures.level, seed=measures.seed)
+
+
+def _level(measures: Measures) -> str:
+    return f"{100 * measures.level:g}%"
+
+
+def _place(test: PairedTest, images: int) -> str:
+    """Where the last stage is, in words; with so few images no test can tell."""
+    if 2 / 2**images >= LEVEL:
+        return "too few"
+    if not test.p < LEVEL:
+        return "as chance"
+    return "above chance" if test.difference > 0 else "below chance"
+
+
+def _mean(values: np.ndarray) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
+
+
+def _plain(comparison: Comparison, summaries: Sequence[Summary]) -> dict[str, Any]:
+    return {
+        statistic.name: _summary(summary)
+        for statistic, summary in zip(comparison.statistics, summaries, strict=True)
+    }
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    return {
+        "mean": number(summary.mean),
+        "std": number(summary.std),
+        "ci": [number(summary.low), number(summary.high)],
+        "n": summary.n,
+        "undefined": summary.undefined,
+    }
