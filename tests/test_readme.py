@@ -13,6 +13,7 @@ from rich.console import Console
 import xaicmp
 from xaicmp.cli import run
 from xaicmp.core.attribution import METHODS, gradient
+from xaicmp.core.attribution.registry import groups
 from xaicmp.core.models import shipped_checkpoint
 from xaicmp.core.training import Epoch
 from xaicmp.views.tables import epochs_table
@@ -105,21 +106,26 @@ def test_the_python_example_runs(capsys):
 
 
 def test_the_example_of_a_new_method_works():
-    from captum.attr import InputXGradient
-
     source = blocks("python")[1]
     assert len(source.splitlines()) < 15
     try:
-        exec(source, vars(gradient) | {"InputXGradient": InputXGradient})
-        added = METHODS["input-x-gradient"]
+        exec(source, dict(vars(gradient)))
+        added = METHODS["gradient-squared"]
         model = xaicmp.resnet18_cifar().eval()
         images, targets = torch.randn(2, 3, 32, 32), torch.tensor([3, 5])
         maps = added.explain(model, images, targets)
         weights = images.clone().requires_grad_()
         model(weights).gather(1, targets[:, None]).sum().backward()
-        torch.testing.assert_close(maps, (images * weights.grad).sum(1).clamp_min(0))
+        torch.testing.assert_close(maps, weights.grad.square().sum(1))
     finally:
-        METHODS.pop("input-x-gradient", None)
+        METHODS.pop("gradient-squared", None)
+
+
+def test_the_groups_shown_are_those_of_the_registry():
+    shown = dict(re.findall(r"^\| `(\w+)` \| ([^|:]+?)(?::[^|]*)? \|$", README, re.MULTILINE))
+    assert {name: tuple(members.split(", ")) for name, members in shown.items()} == {
+        name: members for name, members in groups().items() if name != "all"
+    }
 
 
 def test_pictures_are_there():
