@@ -78,6 +78,12 @@ class Measuring(Comparing):
         Path | None, option(OUTPUT, "Draw --randomise or --faithfulness: .png, .pdf or .svg.", "FILE")
     ] = None
 
+    @property
+    def studies(self) -> bool:
+        """Whether any is asked for."""
+        names = ("compare_pairs", "by", "rerun", "against", "randomise", "faithfulness", "cost")
+        return any(getattr(self, name) for name in names)
+
 
 @with_options(Measuring)
 def command(
@@ -92,26 +98,30 @@ def command(
     ] = False,
 ) -> None:
     """Compare the methods over many images: mean ± std of Pearson and IoU for each pair. Default: --n 100."""
-    from xaicmp.cli.studies import load_other, of_maps, of_model
     from xaicmp.views.files import WRITERS, format_of, write
 
     form = format_of(output) if output else None
     check_output(output)
     check_plot(options)
-    session = None
+    session, found = None, []
+    if options.studies:
+        # Only then, for they bring what draws pictures and what solves equations.
+        from xaicmp.cli.studies import load_other, of_maps, of_model
     if options.maps is not None:
         from xaicmp.core.maps import compare_maps
 
         check_alone(options, verbose)
         comparison = compare_maps(options.maps, measures_of(options))
-        found = of_maps(options, comparison)
     else:
         session = Session(options, default=100)
-        other = load_other(options, session)
+        other = load_other(options, session) if options.studies else None
         batches: list[Explanations] = []
         keep = batches.append if options.faithfulness else None
         images, comparison = session.compare(keep)
-        found = of_maps(options, comparison) + of_model(options, session, images, comparison, batches, other)
+    if options.studies:
+        found = of_maps(options, comparison)
+        if session:
+            found += of_model(options, session, images, comparison, batches, other)
     if output and form:
         write(output, WRITERS[form][0](comparison, found))
     drawn = [study.draw for study in found if study.draw]
