@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -25,6 +26,9 @@ def sample() -> ImageSet:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # The same examples at every run: a failure is the last change's.
+    hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+    hypothesis.settings.load_profile("repeatable")
     # A suite started in the background ignores Ctrl-C, and so would the processes that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: starts several processes that import torch; seconds each")

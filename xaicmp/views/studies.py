@@ -27,6 +27,8 @@ from xaicmp.views.files import decimals, estimate, interval, known_pairs, markdo
 
 BASELINES: tuple[Baseline, ...] = ("zero", "blur", "road")
 """What removed pixels are replaced by, in turn."""
+UNCHANGED = 0.999
+"""Agreement above which a map is called the same as before."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,7 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Study:
         band = found.band(name)
         rows.append([f"{name}: area", *(decimals(area.mean) for area in areas)])
         rows.append([f"{name}: chance", *(decimals(_mean(values)) for values in found.chance[name])])
-        rows.append([f"{name}: last stage", *map(_place, tests, counts)])
+        rows.append([f"{name}: last stage", *map(_place, means[:, -1], tests, counts)])
         data[name] = [
             {
                 "method": method,
@@ -242,7 +244,7 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Study:
         rows,
         f"In brackets the accuracy that is left of {100 * found.accuracy[0]:.0f}%. Area: mean over the stages, "
         "without the original. Chance: the original's map against its map of another image. A method that is "
-        "above chance at the last stage shows more than what the model has learned.",
+        "above chance or unchanged at the last stage shows more than what the model has learned.",
         data,
         partial(randomisation_figure, found, comparison),
     )
@@ -295,8 +297,10 @@ def _level(measures: Measures) -> str:
     return f"{100 * measures.level:g}%"
 
 
-def _place(test: PairedTest, images: int) -> str:
+def _place(mean: float, test: PairedTest, images: int) -> str:
     """Where the last stage is, in words; with so few images no test can tell."""
+    if mean > UNCHANGED:
+        return "unchanged"
     if 2 / 2**images >= LEVEL:
         return "too few"
     if not test.p < LEVEL:
