@@ -125,11 +125,6 @@ class Session:
             options.fast,
         )
 
-    @property
-    def count(self) -> int:
-        """How many images are asked for."""
-        return len(self.selection.ids) if self.selection.ids is not None else self.selection.n or 0
-
     def compare(self, keep: Keep | None = None) -> tuple[ImageSet, Comparison]:
         """Choose, explain and compare, with progress on stderr.
 

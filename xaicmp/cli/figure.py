@@ -37,7 +37,7 @@ def command(
     check_output(output)
     session = Session(options, default=6)
     batches: list[Explanations] = []
-    check_size(output, images_size(np.zeros(session.count, dtype=bool), len(session.methods)), dpi)
+    check_size(output, images_size(np.zeros(session.selection.count, dtype=bool), len(session.methods)), dpi)
     _, comparison = session.compare(batches.append)
     save(images_figure(comparison, batches, style.value), output, dpi, comparison.source.about)
     show_comparison(comparison, format, by_image=True)

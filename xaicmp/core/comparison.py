@@ -13,7 +13,7 @@ from torch import Tensor
 
 from xaicmp.core.agreement import DEFAULT_STATISTICS, IOU, Statistic, get_statistics
 from xaicmp.core.controls import LEVEL, corrected, verdict
-from xaicmp.core.summary import PairedTest, Summary, paired_test, summarise
+from xaicmp.core.summary import PairedTest, Summary, defined_mean, paired_test, summarise
 
 Pair = tuple[str, str]
 Values = dict[str, dict[Pair, np.ndarray]]
@@ -302,11 +302,7 @@ class Comparison:
             summary,
             chance,
             None if chance is None else corrected(summary.mean, chance),
-            {name: _mean(each) for name, each in controls.items()},
+            {name: defined_mean(each) for name, each in controls.items()},
             above,
-            None if places is None else _mean(np.where(np.isnan(places), np.nan, places <= LEVEL)),
+            None if places is None else defined_mean(np.where(np.isnan(places), np.nan, places <= LEVEL)),
         )
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")

@@ -123,6 +123,11 @@ class Selection:
             if min(self.ids) < 0:
                 raise UsageError(f"--ids {min(self.ids)}: ids count from 0")
 
+    @property
+    def count(self) -> int:
+        """How many images are asked for."""
+        return len(self.ids) if self.ids is not None else self.n or 0
+
     def fits(self, size: int) -> bool:
         """Whether the first ``size`` images may suffice (with ``n``, the model has the last word)."""
         return max(self.ids) < size if self.ids is not None else (self.n or 0) <= size

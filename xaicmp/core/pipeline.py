@@ -84,7 +84,8 @@ def choose(
 ) -> Chosen:
     """The images that ``selection`` means, in its order.
 
-    ``target`` is the class that is explained: ``"predicted"``, ``"label"``, or the name of a class. With ``n``, images are classified in data-set order only until there are enough; there may be fewer.
+    ``target`` is the class that is explained: ``"predicted"``, ``"label"``, or the name of a class. With ``n``,
+    images are classified in data-set order only until there are enough; there may be fewer.
 
     Raises:
         UsageError: an id beyond the data set, or an unknown target.
@@ -94,7 +95,7 @@ def choose(
     if selection.ids is not None:
         return _classify(engine, images, np.array(selection.ids), target, progress)
     found: list[Chosen] = []
-    count, wanted = 0, selection.n or 0
+    count, wanted = 0, selection.count
     for start in range(0, len(images), engine.batch_size):
         rows = np.arange(start, min(start + engine.batch_size, len(images)))
         batch = _classify(engine, images, rows, target)
@@ -143,8 +144,7 @@ def explain_selection(
         UsageError: an id beyond the data set, or an unknown target.
         XaicmpError: no such image at all, or more are needed than are at hand.
     """
-    layer, count = engine.layer, 0
-    wanted = len(selection.ids) if selection.ids is not None else selection.n or 0
+    layer, count, wanted = engine.layer, 0, selection.count
     for images, ids in _candidates(engine, selection, data, target, progress):
         pixels = images.pixels[torch.from_numpy(ids)]
         inputs = engine.inputs(pixels)
@@ -152,8 +152,7 @@ def explain_selection(
         with autocast(engine.device, engine.precision):
             forward = Forward(engine.model, inputs, layer)
         every = _judged(images, ids, forward.logits, target)
-        rows = np.arange(len(ids)) if selection.ids is not None else _admitted(every, selection)
-        rows = rows[: wanted - count]
+        rows = _admitted(every, selection)[: wanted - count]
         if len(rows):
             part, at = every.rows(rows), torch.from_numpy(rows).to(engine.device)
             context = context_of(engine, inputs[at], part, layer, forward=forward, rows=at)
@@ -454,7 +453,9 @@ def _check(engine: Engine, images: ImageSet, selection: Selection, target: str) 
 
 
 def _admitted(batch: Chosen, selection: Selection) -> np.ndarray:
-    """The rows of a batch that ``selection`` admits, in order."""
+    """The rows of a batch that ``selection`` admits, in order: all, where it names them."""
+    if selection.ids is not None:
+        return np.arange(len(batch))
     wrong = batch.wrong
     return np.flatnonzero({"correct": ~wrong, "wrong": wrong, "all": wrong | ~wrong}[selection.only])
 

@@ -92,10 +92,16 @@ def summarise(
         seed: of its resampling.
     """
     defined = values[~np.isnan(values)]
-    mean, std = (float(defined.mean()), float(defined.std())) if len(defined) else (float("nan"),) * 2
+    mean, std = defined_mean(values), float(defined.std()) if len(defined) else float("nan")
     low, high = interval(defined, level, seed)
     undefined = len(values) - len(defined)
     return Summary(mean, std, len(defined), undefined, None if tied is None else int(tied.sum()), low, high)
+
+
+def defined_mean(values: np.ndarray) -> float:
+    """The mean of what is not NaN; NaN if nothing is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
 
 
 def interval(
@@ -221,9 +227,7 @@ def compare_pairs(values: Mapping[Pair, np.ndarray], *, seed: int = 0) -> list[P
         return []
     differences = np.stack([values[a] - values[b] for a, b in compared])
     p = flip_signs(differences, two_sided=True, seed=seed)
-    means = [
-        float(row[~np.isnan(row)].mean()) if not np.isnan(row).all() else float("nan") for row in differences
-    ]
+    means = map(defined_mean, differences)
     return [
         PairTest(a, b, mean, float(raw), float(adjusted))
         for (a, b), mean, raw, adjusted in zip(compared, means, p, holm(p), strict=True)

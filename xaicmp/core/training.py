@@ -193,11 +193,10 @@ def train(
                 Epoch(number + 1, loss, accuracy, by_class.overall, seconds, len(images) / seconds)
             )
             metadata = plan | _results(history, by_class, device, processes.world)
-            save = functools.partial(save_checkpoint, path, kept, metadata, dtype=store)
-            processes.share(functools.partial(save, training=None if last else trainer.state()))
+            save = functools.partial(save_checkpoint, model=kept, metadata=metadata, dtype=store)
+            processes.share(functools.partial(save, path, training=None if last else trainer.state()))
             if keep_epochs:
-                target = epoch_path(path, number + 1)
-                processes.share(functools.partial(save_checkpoint, target, kept, metadata, dtype=store))
+                processes.share(functools.partial(save, epoch_path(path, number + 1)))
             on_epoch(history[-1])
             if processes.any(interrupted.is_set(), device):
                 raise KeyboardInterrupt

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xaicmp import __version__
-from xaicmp.core.comparison import Chosen, Comparison, Explanations, Pair
+from xaicmp.core.comparison import Chosen, Comparison, Explanations, Measures, Pair
 from xaicmp.core.images import ImageSet
 from xaicmp.core.storage import check_suffix, replacing
 from xaicmp.core.summary import Summary
@@ -172,7 +172,7 @@ def pairs_markdown(comparison: Comparison, studies: Sequence[Study] = ()) -> str
     """The published table with what it is worth, and its caption."""
     header, rows = ["Pair"], [[name_pair(comparison, pair)] for pair in comparison.pairs]
     for statistic in comparison.statistics:
-        header += [statistic.title(comparison.top), f"{100 * comparison.measures.level:g}% interval"]
+        header += [statistic.title(comparison.top), level_title(comparison.measures)]
         for row, pair in zip(rows, comparison.pairs, strict=True):
             result = comparison.result(statistic, pair)
             row += [spread(result.summary), interval(result.summary)]
@@ -231,6 +231,11 @@ def known_pairs(comparison: Comparison, method: str) -> list[Pair]:
 def spread(summary: Summary) -> str:
     """``0.221 ± 0.192``."""
     return f"{decimals(summary.mean)} ± {decimals(summary.std)}"
+
+
+def level_title(measures: Measures) -> str:
+    """``95% interval``."""
+    return f"{100 * measures.level:g}% interval"
 
 
 def interval(summary: Summary) -> str:

@@ -21,9 +21,26 @@ from xaicmp.core.cost import Cost
 from xaicmp.core.faithfulness import CURVES, OUTPUTS, RANDOM, Baseline, Faithfulness
 from xaicmp.core.randomisation import Randomisation
 from xaicmp.core.repetition import Repetition
-from xaicmp.core.summary import PairedTest, Summary, compare_pairs, letters, paired_test, summarise
+from xaicmp.core.summary import (
+    PairedTest,
+    Summary,
+    compare_pairs,
+    defined_mean,
+    letters,
+    paired_test,
+    summarise,
+)
 from xaicmp.views.figures import faithfulness_figure, randomisation_figure
-from xaicmp.views.files import decimals, estimate, interval, known_pairs, markdown_table, name_pair, number
+from xaicmp.views.files import (
+    decimals,
+    estimate,
+    interval,
+    known_pairs,
+    level_title,
+    markdown_table,
+    name_pair,
+    number,
+)
 
 BASELINES: tuple[Baseline, ...] = ("zero", "blur", "road")
 """What removed pixels are replaced by, in turn."""
@@ -134,7 +151,7 @@ def groups(comparison: Comparison, by: str) -> Study:
                 {"group": name, "n": len(part.chosen), "a": pair[0], "b": pair[1]} | _plain(part, summaries)
             )
     columns = (by.capitalize(), *(each.title(comparison.top) for each in comparison.statistics))
-    note = f"Mean ± std (and {_level(comparison.measures)} interval) over the images of each group."
+    note = f"Mean ± std (and {level_title(comparison.measures)}) over the images of each group."
     return Study(f"by_{by}", f"Agreement by {by}", columns, rows, note, data)
 
 
@@ -151,7 +168,7 @@ def _by_method(comparison: Comparison) -> Study:
         data.append({"method": name} | _plain(comparison, summaries))
     columns = ("Method", *(each.title(comparison.top) for each in comparison.statistics))
     note = (
-        f"Mean ± std (and {_level(comparison.measures)} interval) over images of each one's mean over the pairs "
+        f"Mean ± std (and {level_title(comparison.measures)}) over images of each one's mean over the pairs "
         "with the other methods; floors are left out."
     )
     return Study("by_method", "Agreement with the other methods", columns, rows, note, data)
@@ -171,7 +188,7 @@ def repetition(found: Repetition, key: str, title: str, note: str) -> Study:
         }
         data.append({"method": name, "same": found.same[name]} | plain)
     columns = ("Method", "Same", *(each.title(found.measures.top) for each in found.measures.statistics))
-    about = f"Mean ± std (and {_level(found.measures)} interval). {note}"
+    about = f"Mean ± std (and {level_title(found.measures)}). {note}"
     return Study(key, title, columns, rows, about, data)
 
 
@@ -205,7 +222,7 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Study:
         "accuracy": list(found.accuracy),
     }
     for name, agreement in found.agreement.items():
-        means = np.array([[_mean(values) for values in by_stage] for by_stage in agreement])
+        means = np.array([[defined_mean(values) for values in by_stage] for by_stage in agreement])
         for index, stage in enumerate(found.stages):
             accuracy = f" ({100 * found.accuracy[1 + index]:.0f}%)"
             rows.append([f"{name}: {stage}{accuracy}", *map(decimals, means[:, index])])
@@ -220,7 +237,7 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Study:
         ]
         band = found.band(name)
         rows.append([f"{name}: area", *(decimals(area.mean) for area in areas)])
-        rows.append([f"{name}: chance", *(decimals(_mean(values)) for values in found.chance[name])])
+        rows.append([f"{name}: chance", *(decimals(defined_mean(values)) for values in found.chance[name])])
         rows.append([f"{name}: last stage", *map(_place, means[:, -1], tests, counts)])
         data[name] = [
             {
@@ -228,7 +245,7 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Study:
                 "stages": [number(value) for value in means[index]],
                 "defined": [int(np.isfinite(values).sum()) for values in agreement[index]],
                 "area": _summary(areas[index]),
-                "chance": number(_mean(found.chance[name][index])),
+                "chance": number(defined_mean(found.chance[name][index])),
                 "chance_band": [number(edge) for edge in band[index]],
                 "last_above_chance": {
                     "difference": number(tests[index].difference),
@@ -283,7 +300,7 @@ def faithfulness(found: Sequence[Faithfulness], comparison: Comparison) -> Study
         rows,
         "Areas under the target's probability as pixels are removed, most relevant first (deletion, low is good) "
         "or least (insertion, high is good); gain is their difference (and its "
-        f"{_level(comparison.measures)} interval), 0 for a random order.",
+        f"{level_title(comparison.measures)}), 0 for a random order.",
         data,
         partial(faithfulness_figure, found, comparison),
     )
@@ -291,10 +308,6 @@ def faithfulness(found: Sequence[Faithfulness], comparison: Comparison) -> Study
 
 def _summarise(values: np.ndarray, measures: Measures) -> Summary:
     return summarise(values, level=measures.level, seed=measures.seed)
-
-
-def _level(measures: Measures) -> str:
-    return f"{100 * measures.level:g}%"
 
 
 def _place(mean: float, test: PairedTest, images: int) -> str:
@@ -306,11 +319,6 @@ def _place(mean: float, test: PairedTest, images: int) -> str:
     if not test.p < LEVEL:
         return "as chance"
     return "above chance" if test.difference > 0 else "below chance"
-
-
-def _mean(values: np.ndarray) -> float:
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else float("nan")
 
 
 def _plain(comparison: Comparison, summaries: Sequence[Summary]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from rich.text import Text
 from xaicmp.core.comparison import Comparison, Pair
 from xaicmp.core.models import Checkpoint
 from xaicmp.core.training import Epoch
-from xaicmp.views.files import CONTROL_TITLES, caption, decimals, interval, name_pair, spread
+from xaicmp.views.files import CONTROL_TITLES, caption, decimals, interval, level_title, name_pair, spread
 
 BESIDE = 2
 """Statistics that fit beside the names of two methods at 80 characters; more have rows of their own."""
@@ -50,9 +50,7 @@ def pairs_table(comparison: Comparison) -> RenderableType:
             table.add_row(FLOORS, style="dim", end_section=True)
         results = [comparison.result(statistic, pair) for statistic in beside]
         table.add_row(name_pair(comparison, pair), *(spread(result.summary) for result in results))
-        lines = {
-            f"{100 * comparison.measures.level:g}% interval": [interval(result.summary) for result in results]
-        }
+        lines = {level_title(comparison.measures): [interval(result.summary) for result in results]}
         for name in comparison.scores.controls:
             lines[CONTROL_TITLES[name]] = [decimals(result.controls[name]) for result in results]
         lines["chance"] = [decimals(result.chance) for result in results]
@@ -105,7 +103,7 @@ def _more(comparison: Comparison) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     controlled = "other_image" in comparison.scores.controls
     table.add_column("Pair")
-    level = f"{100 * comparison.measures.level:g}% interval"
+    level = level_title(comparison.measures)
     for title in ("Mean ± std", level, *(["Other image"] if controlled else [])):
         table.add_column(title, justify="right")
     for pair in comparison.pairs:

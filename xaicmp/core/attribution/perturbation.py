@@ -61,8 +61,7 @@ def occlusion(model: nn.Module, images: Tensor, targets: Tensor, *, context: Con
 )
 def feature_ablation(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
     """S_t(x) - S_t(x without the superpixel that the pixel is in)."""
-    labels = _segments(images, context)
-    count = int(labels.max()) + 1
+    labels, count = _segments(images, context)
     present = torch.cat([torch.ones(1, count), 1 - torch.eye(count)]).expand(len(images), -1, -1)
     scores = _segment_scores(model, images, targets, labels, present, context)
     return _paint(scores[:, :1] - scores[:, 1:], labels)
@@ -95,8 +94,7 @@ def lime(
         UsageError: fewer than 2 samples.
     """
     _check_samples("lime", samples)
-    labels = _segments(images, context)
-    count = int(labels.max()) + 1
+    labels, count = _segments(images, context)
     drawn = [torch.rand(samples, count, generator=each) < 0.5 for each in context.generators("lime")]
     present = torch.stack(drawn).double()
     present[:, 0] = 1
@@ -142,8 +140,7 @@ def kernel_shap(
         UsageError: fewer than 2 samples.
     """
     _check_samples("kernel-shap", samples)
-    labels = _segments(images, context)
-    count = int(labels.max()) + 1
+    labels, count = _segments(images, context)
     present, weights = _coalitions(count, samples, context)
     none_and_all = torch.tensor([0.0, 1.0]).view(1, 2, 1).expand(len(images), -1, count)
     scores = _segment_scores(
@@ -227,9 +224,10 @@ def _windows(side: int) -> Tensor:
     return ((torch.arange(side) >= starts) & (torch.arange(side) < starts + width)).float()
 
 
-def _segments(images: Tensor, context: Context) -> Tensor:
-    """The images' superpixels, int64 ``(N, H, W)``."""
-    return superpixels(images.detach() * context.std + context.mean)
+def _segments(images: Tensor, context: Context) -> tuple[Tensor, int]:
+    """The images' superpixels, int64 ``(N, H, W)``, and how many each has."""
+    labels = superpixels(images.detach() * context.std + context.mean)
+    return labels, int(labels.max()) + 1
 
 
 def _paint(values: Tensor, labels: Tensor) -> Tensor:
