@@ -100,7 +100,8 @@ def together(device: str) -> Iterator[Processes]:
             # Every process stops when one does; one of them says so.
             if group.rank == 0:
                 raise
-            raise typer.Exit(130 if isinstance(error, (KeyboardInterrupt, Interrupted)) else 1) from error
+            stopped, wrong = isinstance(error, KeyboardInterrupt | Interrupted), isinstance(error, UsageError)
+            raise typer.Exit(130 if stopped else 2 if wrong else 1) from error
 
 
 class Session:

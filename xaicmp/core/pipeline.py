@@ -137,7 +137,7 @@ def explain_selection(
     selection: Selection,
     methods: Sequence[Method],
     *,
-    data: Path | None = None,
+    data: Path | ImageSet | None = None,
     target: str = "predicted",
     journal: Journal | None = None,
     processes: Processes = ALONE,
@@ -145,6 +145,7 @@ def explain_selection(
 ) -> Iterator[tuple[ImageSet, Explanations]]:
     """Choose and explain in one: the pass that says which images are meant is the one that explains them.
 
+    ``data`` is where the images are, or an image set; without it, see ``find_images``.
     Several processes take batches of candidates in turn, and each gets the explanations of all, in order.
     ``journal``, which rank 0 alone has, is read as far as it goes and written from there on.
 
@@ -205,7 +206,11 @@ def _kept(
 
 
 def _candidates(
-    engine: Engine, selection: Selection, data: Path | None, target: str, progress: Progress
+    engine: Engine,
+    selection: Selection,
+    data: Path | ImageSet | None,
+    target: str,
+    progress: Progress,
 ) -> Iterator[tuple[ImageSet, np.ndarray]]:
     """Batches of rows among which the selection's images are: of the sample first, if that may do."""
     start = 0
@@ -333,7 +338,7 @@ def compare_selection(
     methods: Sequence[Method],
     measures: Measures = DEFAULT,
     *,
-    data: Path | None = None,
+    data: Path | ImageSet | None = None,
     target: str = "predicted",
     keep: Callable[[Explanations], None] | None = None,
     journal: Journal | None = None,
@@ -501,8 +506,10 @@ def find_images(
     return images, chosen
 
 
-def _load(data: Path | None, progress: Progress) -> ImageSet:
-    """The whole test set, from ``data`` or the cache."""
+def _load(data: Path | ImageSet | None, progress: Progress) -> ImageSet:
+    """The whole test set: ``data`` itself, or from there or the cache."""
+    if isinstance(data, ImageSet):
+        return data
     try:
         return load_cifar10("test", data, download=data is not None, progress=progress)
     except XaicmpError as error:
