@@ -118,7 +118,7 @@ class Session:
         from xaicmp.core.devices import find_device, has_bf16
         from xaicmp.core.distributed import ALONE
         from xaicmp.core.models import load_checkpoint
-        from xaicmp.core.pipeline import Engine, check_comparable
+        from xaicmp.core.pipeline import FAST, Engine, check_comparable
 
         if options.fast and (options.ig_steps, options.ig_rule, options.precision) != FAST_REPLACES:
             raise UsageError("--fast sets --ig-steps, --ig-rule and --precision; leave it or them out")
@@ -129,8 +129,7 @@ class Session:
         self.methods = get_methods(
             _words(options.methods) or PUBLISHED,
             reduce=options.reduce.value if options.reduce else None,
-            steps=16 if options.fast else options.ig_steps,
-            rule="middle" if options.fast else options.ig_rule.value,
+            **(FAST if options.fast else {"steps": options.ig_steps, "rule": options.ig_rule.value}),
             baseline=options.ig_baseline.value,
             tolerance=options.ig_tolerance,
             samples=options.samples,

@@ -184,7 +184,7 @@ class Comparing:
         bool,
         option(
             RUNNING,
-            "Approximate: bf16 where the hardware has it, and 16 midpoint steps of IG.",
+            "Approximate: 8 steps of IG, in bf16 where the hardware has it.",
             None,
             "--fast",
         ),
