@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import time
-from itertools import combinations
 
 import numpy as np
 import pytest
@@ -12,12 +11,15 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
-from xaicmp.core.agreement import IOU, PEARSON, STATISTICS, Statistic
+from xaicmp.core.agreement import IOU, PEARSON, STATISTICS, Prepared, Statistic
 from xaicmp.core.controls import (
+    Shifted,
     corrected,
     other_image,
     other_images,
     pool,
+    prepare_rolled,
+    roll,
     shifted,
     shifts,
     verdict,
@@ -50,6 +52,26 @@ def reference(statistic: Statistic, a: np.ndarray, b: np.ndarray) -> float:
     return float(jensenshannon(a.ravel(), b.ravel(), base=2))
 
 
+def prepared_of(statistic: Statistic, *methods: Tensor) -> Prepared:
+    """What a statistic makes of one or more methods' maps ``(N, H, W)``."""
+    return statistic.prepare(torch.stack(methods, dim=1), TOP)
+
+
+def shifted_pair(statistic: Statistic, a: Tensor, b: Tensor, seed: int = 0, draws: int = 19) -> Shifted:
+    """The shifted floor of two methods."""
+    maps = torch.stack([a, b], dim=1)
+    prepared = statistic.prepare(maps, TOP)
+    observed = statistic.compare_pairs(prepared, prepared, AB)
+    rolled = [
+        prepare_rolled(statistic, maps, prepared, shift, TOP)
+        for shift in shifts(a.shape[1:], range(len(a)), draws, seed)
+    ]
+    found = shifted(statistic, observed, prepared, rolled, AB)
+    assert found.mean.shape == found.p.shape == (len(a), 1)
+    return Shifted(found.mean[:, 0], found.p[:, 0])
+
+
+AA, AB = torch.tensor([[0], [0]]), torch.tensor([[0], [1]])
 MEASURED = [PEARSON, IOU, STATISTICS["jensen-shannon"]]
 
 
@@ -93,7 +115,8 @@ def test_partners_depend_on_the_seed_alone() -> None:
 def test_other_image_is_the_mean_of_a_loop_over_the_partners(statistic: Statistic, labels: list[int]) -> None:
     a, b = maps_of(9, 6, 5, seed=1), maps_of(9, 6, 5, seed=2)
     partners = other_images(np.array(labels), 4, seed=3)
-    values = other_image(statistic, statistic.prepare(a, TOP), statistic.prepare(b, TOP), partners)
+    both = prepared_of(statistic, a, b)
+    values = other_image(statistic, both, both, AB, partners)[:, 0]
     for image in range(9):
         found = [j for j in partners[:, image].tolist() if j >= 0]
         expected = [reference(statistic, a[image].numpy(), b[j].numpy()) for j in found]
@@ -104,16 +127,15 @@ def test_other_image_is_the_mean_of_a_loop_over_the_partners(statistic: Statisti
 
 
 def test_an_image_without_another_has_no_floor() -> None:
-    alone = PEARSON.prepare(maps_of(1, 4, 4), TOP)
-    assert other_image(PEARSON, alone, alone, other_images(np.zeros(1))).isnan().tolist() == [True]
+    alone = prepared_of(PEARSON, maps_of(1, 4, 4))
+    assert other_image(PEARSON, alone, alone, AA, other_images(np.zeros(1))).isnan().tolist() == [[True]]
 
 
 def test_a_partner_with_a_constant_map_does_not_enter_the_mean() -> None:
     a, b = maps_of(4, 4, 4, seed=1), maps_of(4, 4, 4, seed=2)
     b[2] = 0
-    values = other_image(
-        PEARSON, PEARSON.prepare(a, TOP), PEARSON.prepare(b, TOP), other_images(np.zeros(4), 3)
-    )
+    both = prepared_of(PEARSON, a, b)
+    values = other_image(PEARSON, both, both, AB, other_images(np.zeros(4), 3))[:, 0]
     for image in range(4):
         others = [j for j in range(4) if j not in (image, 2)]
         expected = np.mean([reference(PEARSON, a[image].numpy(), b[j].numpy()) for j in others])
@@ -125,8 +147,8 @@ def test_what_is_common_to_all_images_reaches_the_floor_and_what_is_not_does_not
     partners = other_images(np.zeros(60))
     floors = []
     for maps in (common + 0 * own, own):
-        prepared = PEARSON.prepare(maps, TOP)
-        floors.append(other_image(PEARSON, prepared, prepared, partners).mean().item())
+        prepared = prepared_of(PEARSON, maps)
+        floors.append(other_image(PEARSON, prepared, prepared, AA, partners).mean().item())
     assert floors[0] == pytest.approx(1)
     assert abs(floors[1]) < 0.05
 
@@ -134,7 +156,7 @@ def test_what_is_common_to_all_images_reaches_the_floor_and_what_is_not_does_not
 @pytest.mark.parametrize("shape", [(4, 4), (3, 5), (1, 7)])
 def test_shifts_roll_each_map_by_different_offsets_and_never_by_none(shape: tuple[int, int]) -> None:
     maps = torch.arange(3 * shape[0] * shape[1]).view(3, *shape).float()
-    rolled = list(shifts(maps, [4, 7, 9], draws=19, seed=1))
+    rolled = [roll(maps.flatten(1)[:, None], each).view_as(maps) for each in shifts(shape, [4, 7, 9], 19, 1)]
     assert len(rolled) == min(19, shape[0] * shape[1] - 1)
     every = [(y, x) for y in range(shape[0]) for x in range(shape[1])]
     offsets = []
@@ -149,11 +171,27 @@ def test_shifts_roll_each_map_by_different_offsets_and_never_by_none(shape: tupl
 
 
 def test_an_image_is_shifted_alone_as_among_many() -> None:
-    maps = maps_of(5, 6, 6)
-    among = torch.stack(list(shifts(maps, [3, 1, 4, 15, 9], seed=2)))
-    alone = torch.stack(list(shifts(maps[3:4], [15], seed=2)))
+    among = torch.stack(list(shifts((6, 6), [3, 1, 4, 15, 9], seed=2)))
+    alone = torch.stack(list(shifts((6, 6), [15], seed=2)))
     assert (among[:, 3:4] == alone).all()
-    assert (torch.stack(list(shifts(maps[3:4], [15], seed=3))) != alone).any()
+    assert (torch.stack(list(shifts((6, 6), [15], seed=3))) != alone).any()
+
+
+@pytest.mark.parametrize("statistic", STATISTICS.values(), ids=STATISTICS)
+def test_what_is_rolled_is_what_is_made_of_rolled_maps(statistic: Statistic) -> None:
+    maps = smooth_maps(24, 12, 1).view(8, 3, 12, 12) - 4.5
+    maps[:, 1] = maps[:, 1].clamp_min(0.3)  # most of it tied, within the top pixels and below
+    maps[2, 0], maps[3, 0, 1, 1], maps[4, 2] = 0, torch.nan, maps[4, 2].round()
+    prepared = statistic.prepare(maps, TOP)
+    for shift in shifts((12, 12), range(8), draws=5):
+        moved = roll(maps.flatten(2), shift).view_as(maps)
+        found = prepare_rolled(statistic, maps, prepared, shift, TOP)
+        expected = statistic.prepare(moved, TOP)
+        assert (found.undefined == expected.undefined).all()
+        assert (found.tied == expected.tied).all()
+        defined = ~found.undefined
+        for ours, theirs in zip(found.values, expected.values, strict=True):
+            torch.testing.assert_close(ours[defined], theirs[defined], rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("statistic", MEASURED, ids=lambda each: each.name)
@@ -161,10 +199,8 @@ def test_shifted_is_what_a_loop_over_the_shifts_gives(statistic: Statistic) -> N
     a = smooth_maps(6, 6, 1)
     b = a + 0.5 * maps_of(6, 6, 6, seed=2)
     b[5] = maps_of(6, 6, seed=3)
-    rolled = list(shifts(b, range(6), seed=1))
-    prepared = statistic.prepare(a, TOP)
-    observed = statistic.compare(prepared, statistic.prepare(b, TOP))
-    result = shifted(statistic, observed, prepared, [statistic.prepare(each, TOP) for each in rolled])
+    rolled = [roll(b.flatten(1)[:, None], each).view_as(b) for each in shifts((6, 6), range(6), seed=1)]
+    result = shifted_pair(statistic, a, b, seed=1)
     for image in range(6):
         null = [reference(statistic, a[image].numpy(), each[image].numpy()) for each in rolled]
         own = reference(statistic, a[image].numpy(), b[image].numpy())
@@ -176,11 +212,7 @@ def test_shifted_is_what_a_loop_over_the_shifts_gives(statistic: Statistic) -> N
 
 
 def test_p_of_the_shifts_is_uniform_where_two_maps_have_nothing_in_common() -> None:
-    a, b = smooth_maps(2000, 8, 1), smooth_maps(2000, 8, 2)
-    prepared = PEARSON.prepare(a, TOP)
-    observed = PEARSON.compare(prepared, PEARSON.prepare(b, TOP))
-    rolled = [PEARSON.prepare(each, TOP) for each in shifts(b, range(2000))]
-    result = shifted(PEARSON, observed, prepared, rolled)
+    result = shifted_pair(PEARSON, smooth_maps(2000, 8, 1), smooth_maps(2000, 8, 2))
     # p takes the values 1/20 to 1: spread evenly below each, it is continuous and the test of it exact.
     spread = result.p.numpy() - np.random.default_rng(0).uniform(size=2000) / 20
     assert scipy.stats.kstest(spread, "uniform").pvalue > 1e-2
@@ -190,9 +222,7 @@ def test_p_of_the_shifts_is_uniform_where_two_maps_have_nothing_in_common() -> N
 def test_p_of_the_shifts_is_lowest_where_two_maps_are_the_same_and_undefined_for_constant_ones() -> None:
     maps = maps_of(3, 8, 8)
     maps[2] = 1
-    prepared = PEARSON.prepare(maps, TOP)
-    rolled = [PEARSON.prepare(each, TOP) for each in shifts(maps, range(3))]
-    result = shifted(PEARSON, PEARSON.compare(prepared, prepared), prepared, rolled)
+    result = shifted_pair(PEARSON, maps, maps)
     assert result.p[:2].tolist() == [0.05, 0.05]
     assert result.above.tolist() == [True, True, False]
     assert result.p[2].isnan()
@@ -202,9 +232,7 @@ def test_p_of_the_shifts_is_lowest_where_two_maps_are_the_same_and_undefined_for
 def test_values_that_are_equal_but_for_rounding_count_as_equal() -> None:
     """Where A repeats itself every 3 pixels, so does the statistic: 8 of 80 offsets give the observed value."""
     a, b = maps_of(60, 3, 3).repeat(1, 3, 3), maps_of(60, 9, 9, seed=1)
-    prepared = PEARSON.prepare(a, TOP)
-    rolled = [PEARSON.prepare(each, TOP) for each in shifts(b, range(60), draws=80)]
-    result = shifted(PEARSON, PEARSON.compare(prepared, PEARSON.prepare(b, TOP)), prepared, rolled)
+    result = shifted_pair(PEARSON, a, b, draws=80)
     assert (result.p >= 9 / 81).all()
     assert (result.p * 81 / 9 % 1 < 1e-9).all()
 
@@ -300,15 +328,14 @@ def test_the_verdict_of_a_distance_is_the_other_way_round() -> None:
 def test_the_floors_of_three_methods_and_a_hundred_images_are_cheap() -> None:
     maps = maps_of(3, 100, 32, 32)
     labels = np.arange(100) % 10
+    pairs = torch.combinations(torch.arange(3)).T
 
     def floors() -> float:
         start = time.process_time()
         for statistic in (PEARSON, IOU):
-            prepared = [statistic.prepare(each, TOP) for each in maps]
+            prepared = prepared_of(statistic, *maps)
             for groups in (0 * labels, labels):
-                partners = other_images(groups)
-                for a, b in combinations(prepared, 2):
-                    other_image(statistic, a, b, partners)
+                other_image(statistic, prepared, prepared, pairs, other_images(groups))
         return time.process_time() - start
 
     threads = torch.get_num_threads()

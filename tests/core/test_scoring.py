@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import combinations
 
 import numpy as np
@@ -11,17 +13,31 @@ import torch
 from small import small_engine
 from torch import Tensor
 
-from xaicmp.core import pipeline
-from xaicmp.core.agreement import get_statistics
+from xaicmp.core import agreement, pipeline
+from xaicmp.core.agreement import STATISTICS, get_statistics
 from xaicmp.core.attribution import get_methods
 from xaicmp.core.comparison import Chosen, Explanations, Measures, Scores
-from xaicmp.core.controls import other_images, shifts
+from xaicmp.core.controls import other_images, roll, shifts
 from xaicmp.core.errors import UsageError
 from xaicmp.core.images import ImageSet, Selection
 from xaicmp.core.pipeline import choose, compare
 from xaicmp.core.scoring import CONTROLS, DRAWS, get_controls, score
 
 SIDE = 8
+SCORE = """
+import resource, sys
+import numpy as np
+import torch
+from xaicmp.core.comparison import Chosen, Explanations, Measures
+from xaicmp.core.scoring import score
+
+count = int(sys.argv[1])
+rows = np.arange(count)
+chosen = Chosen(rows, rows % 10, rows % 10, np.full(count, 0.5), rows % 10)
+maps = torch.rand(3, count, 32, 32).relu_()
+score(Explanations(chosen, torch.empty(0), ("a", "b", "c"), maps), Measures())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
 ALL = ("other_image", "other_image_same_class", "shifted", "pooled")
 
 
@@ -112,7 +128,10 @@ def test_the_shifted_floor_and_its_p_are_those_of_a_loop_over_the_shifts(name: s
     scores = score(explanations, measures("shifted", seed=2))
     for a, b in combinations(range(3), 2):
         pair = ("abc"[a], "abc"[b])
-        rolled = list(shifts(maps[b], explanations.chosen.ids, seed=2))
+        rolled = [
+            roll(maps[b].flatten(1)[:, None], shift).view_as(maps[b])
+            for shift in shifts((SIDE, SIDE), explanations.chosen.ids, seed=2)
+        ]
         for i in range(5):
             null = np.array([by_hand(name, maps[a, i].numpy(), each[i].numpy()) for each in rolled])
             own = by_hand(name, maps[a, i].numpy(), maps[b, i].numpy())
@@ -264,6 +283,34 @@ def test_small_blocks_change_nothing_but_who_an_image_is_compared_with(
         for i in block:
             expected = np.mean([by_hand("pearson", saliency[i], edge[j]) for j in block if j != i])
             assert floor[i] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (5, 9), (13, 11)])
+def test_however_many_images_are_worked_on_at_once_the_scores_are_the_same_to_the_bit(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = torch.randn(4, 23, *shape, generator=torch.Generator().manual_seed(3))
+    maps[1], maps[2, 4], maps[3, 7:9] = maps[1].relu(), 0, torch.nan
+    explanations = explanations_of(maps, [0, 1] * 11 + [2], grids={"b": (4, 4), "c": (2, 3)})
+    how = measures(*ALL, statistics=tuple(STATISTICS.values()))
+    whole = arrays_of(score(explanations, how))
+    for cells in (1, 5 * maps[:, 0].numel()):
+        monkeypatch.setattr(agreement, "CELLS", cells)
+        for path, values in arrays_of(score(explanations, how)).items():
+            np.testing.assert_array_equal(values, whole[path], err_msg=str(path))
+
+
+def test_memory_does_not_grow_with_the_images_beyond_what_is_held_of_their_maps() -> None:
+    """Of 1,000 images more, the maps and what one statistic makes of them are 3 methods x 4 and 8 KiB each."""
+    peaks = [
+        int(
+            subprocess.run(
+                [sys.executable, "-c", SCORE, str(count)], capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for count in (100, 1100)
+    ]
+    assert (peaks[1] - peaks[0]) * 1024 < 1.6 * 1000 * 3 * 1024 * (4 + 8)
 
 
 def test_the_tops_of_a_share_are_those_asked_for() -> None:

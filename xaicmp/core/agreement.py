@@ -1,7 +1,8 @@
 """How far two batches of maps agree, image by image.
 
 A statistic does what needs one map only once a method (``prepare``), and the rest once a pair (``compare``).
-Everything is float64 and batched over the images. A value that is not defined is NaN.
+Everything is float64 and batched over the images, and over the methods where there are several. A value that is
+not defined is NaN.
 """
 
 from __future__ import annotations
@@ -10,23 +11,27 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from xaicmp.core.errors import UsageError
 
 DEFAULT_STATISTICS = ("pearson", "iou")
+CELLS = 2**18
+"""Values that are worked on at once."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a statistic needs of one method's maps.
+    """What a statistic needs of one method's maps ``(N, H, W)``, or of several methods' ``(N, M, H, W)``.
 
     Attributes:
-        values: tensors ``(N, ...)``, of the statistic's own choice.
-        undefined: bool ``(N,)``, whether the map has no statistic with any other.
-        tied: bool ``(N,)``, whether pixels had to be chosen among equals; they go by the lower index.
+        values: tensors ``(N, ...)`` or ``(N, M, ...)``, of the statistic's own choice.
+        undefined: bool ``(N,)`` or ``(N, M)``, whether the map has no statistic with any other.
+        tied: bool likewise, whether pixels had to be chosen among equals; they go by the lower index.
     """
 
     values: tuple[Tensor, ...]
@@ -34,10 +39,16 @@ class Prepared:
     tied: Tensor
 
 
-def take(prepared: Prepared, rows: Tensor | slice) -> Prepared:
-    """The images ``rows``, in that order: as if only their maps had been prepared."""
+def take(prepared: Prepared, rows: Any) -> Prepared:
+    """The images ``rows`` (or what else indexes a tensor), in that order: as if only their maps had been prepared."""
     values = tuple(each[rows] for each in prepared.values)
     return Prepared(values, prepared.undefined[rows], prepared.tied[rows])
+
+
+def chunks(values: Tensor) -> list[slice]:
+    """Images ``(N, ...)`` in parts that the processor's cache holds; no value depends on how they fall."""
+    most = max(1, CELLS // max(1, values[:1].numel()))
+    return [slice(start, start + most) for start in range(0, len(values), most)]
 
 
 @dataclass(frozen=True)
@@ -51,10 +62,14 @@ class Statistic:
         chance: its expected value for two unrelated maps, every arrangement of whose pixels is equally likely,
             given the share of top pixels and the number of pixels; None where that depends on the maps.
         source: where it is defined.
-        prepare: ``(maps (N, H, W), top) -> Prepared``.
+        prepare: ``(maps (..., H, W), top) -> Prepared``.
         formula: ``(values_a, values_b) -> (N,)`` float64, where both are defined.
         higher: whether higher is more agreement.
         uses_top: whether it looks at the top pixels only, and so depends on their share.
+        products: whether ``formula`` takes ``(N, A, ...)`` and ``(N, B, ...)`` instead, and gives ``(N, A, B)``,
+            each of A with each of B by one matrix product.
+        moves: whether a map that is rolled, and not tied, has the same values as before, of which the first has
+            one a pixel and is rolled with it.
     """
 
     name: str
@@ -67,11 +82,34 @@ class Statistic:
     formula: Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], Tensor]
     higher: bool = True
     uses_top: bool = False
+    products: bool = False
+    moves: bool = True
 
     def compare(self, a: Prepared, b: Prepared) -> Tensor:
-        """The statistic of each image, float64 ``(N,)``; NaN where it is not defined."""
-        values = self.formula(a.values, b.values).clamp(self.low, self.high)  # rounding leaves the range
-        return values.masked_fill(a.undefined | b.undefined, torch.nan)
+        """The statistic of each image, of one method each, float64 ``(N,)``; NaN where it is not defined."""
+        a, b = (take(each, (slice(None), None)) for each in (a, b))
+        return self.compare_pairs(a, b, torch.zeros(2, 1, dtype=torch.int64))[:, 0]
+
+    def compare_pairs(self, a: Prepared, b: Prepared, pairs: Tensor) -> Tensor:
+        """The statistic of each image for several pairs of methods.
+
+        Args:
+            a, b: of several methods each.
+            pairs: int64 ``(2, K)``, one of A's and one of B's methods.
+
+        Returns:
+            float64 ``(N, K)``; NaN where it is not defined.
+        """
+        if self.products:
+            values = self.formula(a.values, b.values)[:, pairs[0], pairs[1]]
+        else:
+            found = [
+                self.formula(tuple(each[:, i] for each in a.values), tuple(each[:, j] for each in b.values))
+                for i, j in pairs.T.tolist()
+            ]
+            values = torch.stack(found, dim=1)
+        values = values.clamp(self.low, self.high)  # rounding leaves the range
+        return values.masked_fill(a.undefined[:, pairs[0]] | b.undefined[:, pairs[1]], torch.nan)
 
 
 def agreement(name: str, maps_a: Tensor, maps_b: Tensor, top: float = 0.2) -> Tensor:
@@ -90,6 +128,18 @@ def agreement(name: str, maps_a: Tensor, maps_b: Tensor, top: float = 0.2) -> Te
     """
     (statistic,) = get_statistics([name])
     return statistic.compare(statistic.prepare(maps_a, top), statistic.prepare(maps_b, top))
+
+
+def prepare_all(statistic: Statistic, maps: Tensor, top: float) -> Prepared:
+    """``statistic.prepare`` of maps ``(N, M, H, W)``, a few images at a time."""
+    whole: list[Tensor] = []
+    for rows in chunks(maps):
+        part = statistic.prepare(maps[rows].contiguous(), top)
+        tensors = (*part.values, part.undefined, part.tied)
+        whole = whole or [each.new_empty(len(maps), *each.shape[1:]) for each in tensors]
+        for each, values in zip(whole, tensors, strict=True):
+            each[rows] = values
+    return Prepared(tuple(whole[:-2]), whole[-2], whole[-1])
 
 
 def get_statistics(names: Sequence[str]) -> tuple[Statistic, ...]:
@@ -116,44 +166,50 @@ def _prepared(undefined: Tensor, *values: Tensor, tied: Tensor | None = None) ->
 
 
 def _flat(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Float64 ``(N, H * W)``, and which maps have a value that is not finite."""
-    flat = maps.flatten(1).double()
-    return flat, ~flat.isfinite().all(dim=1)
+    """Float64 ``(..., H * W)``, and which maps have a value that is not finite."""
+    flat = maps.flatten(-2).double()
+    return flat, ~flat.isfinite().all(dim=-1)
 
 
 def _constant(flat: Tensor) -> Tensor:
-    return (flat == flat[:, :1]).all(dim=1)
+    return (flat == flat[..., :1]).all(dim=-1)
 
 
 def _unit(flat: Tensor) -> Tensor:
     # Squares of very large or very small values would leave the range of float64.
-    scaled = flat / flat.abs().amax(dim=1, keepdim=True)
-    return scaled / scaled.norm(dim=1, keepdim=True)
+    scaled = flat / flat.abs().amax(dim=-1, keepdim=True)
+    return scaled / scaled.norm(dim=-1, keepdim=True)
+
+
+def _aligned(values: Tensor) -> Tensor:
+    """With zeros up to a whole number of cache lines a row, for rounding in products depends on where a row lies."""
+    missing = -values.shape[-1] % 8
+    return pad(values, (0, missing)) if missing else values
 
 
 def _dot(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
-    return torch.linalg.vecdot(a[0], b[0])
+    return _aligned(a[0]) @ _aligned(b[0]).mT
 
 
 def _prepare_pearson(maps: Tensor, top: float) -> Prepared:
     """Unit deviations from the mean, whose scalar product is the correlation."""
     flat, infinite = _flat(maps)
-    return _prepared(infinite | _constant(flat), _unit(flat - flat.mean(dim=1, keepdim=True)))
+    return _prepared(infinite | _constant(flat), _unit(flat - flat.mean(dim=-1, keepdim=True)))
 
 
 def _prepare_spearman(maps: Tensor, top: float) -> Prepared:
     """The same of the ranks, the mean rank where values are tied."""
-    flat = maps.flatten(1)
-    ordered = flat.sort(dim=1).values
+    flat = maps.flatten(-2)
+    ordered = flat.sort(dim=-1).values
     ranks = (torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True)).double()
-    undefined = flat.isnan().any(dim=1) | _constant(flat)
-    return _prepared(undefined, _unit(ranks - ranks.mean(dim=1, keepdim=True)))
+    undefined = flat.isnan().any(dim=-1) | _constant(flat)
+    return _prepared(undefined, _unit(ranks - ranks.mean(dim=-1, keepdim=True)))
 
 
 def _prepare_kendall(maps: Tensor, top: float) -> Prepared:
-    flat = maps.flatten(1)
-    ranks = torch.searchsorted(flat.sort(dim=1).values, flat, out_int32=True)
-    return _prepared(flat.isnan().any(dim=1) | _constant(flat), ranks)
+    flat = maps.flatten(-2)
+    ranks = torch.searchsorted(flat.sort(dim=-1).values, flat, out_int32=True)
+    return _prepared(flat.isnan().any(dim=-1) | _constant(flat), ranks)
 
 
 def _kendall(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
@@ -166,7 +222,7 @@ def _kendall(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
 
 def _prepare_cosine(maps: Tensor, top: float) -> Prepared:
     flat, infinite = _flat(maps)
-    return _prepared(infinite | (flat == 0).all(dim=1), _unit(flat))
+    return _prepared(infinite | (flat == 0).all(dim=-1), _unit(flat))
 
 
 # Structural similarity.
@@ -185,17 +241,21 @@ def _window(size: int) -> Tensor:
 
 
 def _blur(maps: Tensor) -> Tensor:
-    height, width = maps.shape[1:]
-    return _window(height) @ maps @ _window(width).T
+    # A product a map, for rounding in a product of all would depend on how many they are.
+    height, width = maps.shape[-2:]
+    rows, columns = (
+        each.expand(*maps.shape[:-2], -1, -1) for each in (_window(height), _aligned(_window(width)))
+    )
+    return rows @ _aligned(maps) @ columns.mT
 
 
 def _prepare_ssim(maps: Tensor, top: float) -> Prepared:
     """The maps scaled to [0, 1] each, and their local means and variances."""
     flat, infinite = _flat(maps)
-    low, high = flat.aminmax(dim=1, keepdim=True)
+    low, high = flat.aminmax(dim=-1, keepdim=True)
     scaled = ((flat - low) / (high - low)).view(maps.shape)
     mean = _blur(scaled)
-    undefined = infinite | _constant(flat) | (min(maps.shape[1:]) <= 2 * _RADIUS)
+    undefined = infinite | _constant(flat) | (min(maps.shape[-2:]) <= 2 * _RADIUS)
     return _prepared(undefined, scaled, mean, _blur(scaled**2) - mean**2)
 
 
@@ -233,30 +293,34 @@ def count_top(top: float, pixels: int) -> int:
 
 def _descending(flat: Tensor) -> tuple[Tensor, Tensor]:
     """The values from the highest down, ties by the lower index, and the place of each pixel among them."""
-    values, order = flat.sort(dim=1, descending=True, stable=True)
-    index = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
-    return values, torch.empty_like(order).scatter_(1, order, index)
+    values, order = flat.sort(dim=-1, descending=True, stable=True)
+    index = torch.arange(flat.shape[-1], device=flat.device).expand_as(order)
+    return values, torch.empty_like(order).scatter_(-1, order, index)
 
 
 def top_pixels(maps: Tensor, top: float = 0.2) -> Prepared:
-    """The top share ``top`` of the pixels of each map ``(N, H, W)``.
+    """The top share ``top`` of the pixels of each map ``(..., H, W)``.
 
     Returns:
-        one tensor, bool ``(N, H * W)``, exactly ``int(top * H * W)`` set in each row; ties go to the lower
+        one tensor, bool ``(..., H * W)``, exactly ``int(top * H * W)`` set in each row; ties go to the lower
         index, and ``tied`` says whether the lowest pixel inside equals the highest outside.
 
     Raises:
         UsageError: ``top`` is outside (0, 1) or leaves no pixel.
     """
-    flat = maps.flatten(1)
-    count = count_top(top, flat.shape[1])
+    flat = maps.flatten(-2)
+    count = count_top(top, flat.shape[-1])
     values, place = _descending(flat)
-    return _prepared(flat.isnan().any(dim=1), place < count, tied=values[:, count - 1] == values[:, count])
+    return _prepared(
+        flat.isnan().any(dim=-1), place < count, tied=values[..., count - 1] == values[..., count]
+    )
 
 
 def _jaccard(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
-    """Intersection over union."""
-    return (a[0] & b[0]).sum(dim=1).double() / (a[0] | b[0]).sum(dim=1)
+    """Intersection over union, of sets of one size."""
+    one, other = a[0].float(), b[0].float()  # in which a product counts exactly
+    both = (one @ other.mT).double()
+    return both / (one.sum(dim=-1)[..., None] + other.sum(dim=-1)[..., None, :] - both)
 
 
 def iou_curve(maps_a: Tensor, maps_b: Tensor, shares: Sequence[float]) -> Tensor:
@@ -297,16 +361,16 @@ def _prepare_rbo(maps: Tensor, top: float) -> Prepared:
     With A_d the share of common pixels among the first d of both, RBO = (1 - p) sum_{d<=k} p^(d-1) A_d + p^k A_k.
     A pixel whose later place is m counts in every A_d from d = m on.
     """
-    flat = maps.flatten(1)
-    count = count_top(top, flat.shape[1])
+    flat = maps.flatten(-2)
+    count = count_top(top, flat.shape[-1])
     values, place = _descending(flat)
     p = 1 - 1 / count
     depth = torch.arange(1, count + 1, dtype=torch.float64)
     terms = (1 - p) * p ** (depth - 1) / depth
     weights = terms.flip(0).cumsum(dim=0).flip(0) + p**count / count
-    weights = torch.cat([weights, weights.new_zeros(1)]).expand(len(flat), -1)
-    tied = (values[:, :count] == values[:, 1 : count + 1]).any(dim=1)
-    return _prepared(flat.isnan().any(dim=1), place.clamp_max(count), weights, tied=tied)
+    weights = torch.cat([weights, weights.new_zeros(1)]).expand(*flat.shape[:-1], -1)
+    tied = (values[..., :count] == values[..., 1 : count + 1]).any(dim=-1)
+    return _prepared(flat.isnan().any(dim=-1), place.clamp_max(count), weights, tied=tied)
 
 
 def _rbo(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
@@ -326,8 +390,8 @@ def _prepare_shares(maps: Tensor, top: float) -> Prepared:
     """The positive part as shares that sum to 1, and their entropy."""
     flat, infinite = _flat(maps)
     positive = flat.clamp_min(0)
-    shares = positive / positive.sum(dim=1, keepdim=True)
-    return _prepared(infinite | (flat <= 0).all(dim=1), shares, torch.special.entr(shares).sum(dim=1))
+    shares = positive / positive.sum(dim=-1, keepdim=True)
+    return _prepared(infinite | (flat <= 0).all(dim=-1), shares, torch.special.entr(shares).sum(dim=-1))
 
 
 def _overlap(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
@@ -342,9 +406,9 @@ def _jensen_shannon(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
 
 
 def _prepare_signs(maps: Tensor, top: float) -> Prepared:
-    flat = maps.flatten(1)
-    one_sided = ~((flat > 0).any(dim=1) & (flat < 0).any(dim=1))
-    return _prepared(one_sided | flat.isnan().any(dim=1), flat.nan_to_num().double().sign().to(torch.int8))
+    flat = maps.flatten(-2)
+    one_sided = ~((flat > 0).any(dim=-1) & (flat < 0).any(dim=-1))
+    return _prepared(one_sided | flat.isnan().any(dim=-1), flat.nan_to_num().double().sign().to(torch.int8))
 
 
 def _same(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
@@ -376,6 +440,7 @@ STATISTICS: dict[str, Statistic] = {
             source="Pearson product-moment correlation, as scipy.stats.pearsonr",
             prepare=_prepare_pearson,
             formula=_dot,
+            products=True,
         ),
         Statistic(
             "spearman",
@@ -386,6 +451,7 @@ STATISTICS: dict[str, Statistic] = {
             source="Spearman rank correlation with mean ranks for ties, as scipy.stats.spearmanr",
             prepare=_prepare_spearman,
             formula=_dot,
+            products=True,
         ),
         Statistic(
             "kendall",
@@ -406,6 +472,7 @@ STATISTICS: dict[str, Statistic] = {
             source="cosine of the angle between the maps as vectors",
             prepare=_prepare_cosine,
             formula=_dot,
+            products=True,
         ),
         Statistic(
             "ssim",
@@ -417,6 +484,7 @@ STATISTICS: dict[str, Statistic] = {
             "maps scaled to [0, 1] each, NaN for those with a side under 11 pixels",
             prepare=_prepare_ssim,
             formula=_ssim,
+            moves=False,
         ),
         Statistic(
             "iou",
@@ -428,6 +496,7 @@ STATISTICS: dict[str, Statistic] = {
             prepare=top_pixels,
             formula=_jaccard,
             uses_top=True,
+            products=True,
         ),
         Statistic(
             "rbo",

@@ -411,14 +411,17 @@ def _compared(
     )
 
 
-def _merged(parts: Sequence[Explanations]) -> Explanations:
+def _merged(parts: list[Explanations]) -> Explanations:
+    """All of ``parts`` in one; these are let go, so that their maps are not held twice."""
     gaps = parts[0].completeness
-    return replace(
+    whole = replace(
         parts[0],
         chosen=Chosen.join([part.chosen for part in parts]),
         maps=torch.cat([part.maps for part in parts], dim=1),
         completeness={name: np.concatenate([part.completeness[name] for part in parts]) for name in gaps},
     )
+    parts.clear()
+    return whole
 
 
 def _source(engine: Engine, images: ImageSet, chosen: Chosen, methods: Sequence[Method]) -> Source:

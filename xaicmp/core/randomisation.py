@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from xaicmp.core.agreement import Prepared, Statistic
+from xaicmp.core.agreement import Prepared, Statistic, prepare_all
 from xaicmp.core.attribution.guard import unchanged
 from xaicmp.core.controls import other_image, other_images
 from xaicmp.core.errors import XaicmpError
@@ -177,25 +177,27 @@ def randomisation_test(
             best = torch.cat([lent(part).argmax(dim=1) for part in images.split(batch_size)])
         return float((best == labels).double().mean())
 
-    def prepare(of: nn.Module) -> dict[str, list[Prepared]]:
-        maps = explain(of)
-        return {each.name: [each.prepare(method, top) for method in maps] for each in statistics}
+    def prepare(of: nn.Module) -> dict[str, Prepared]:
+        maps = explain(of).transpose(0, 1)
+        return {each.name: prepare_all(each, maps, top) for each in statistics}
 
     original = prepare(model)
+    with_itself = torch.arange(original[statistics[0].name].tied.shape[1]).expand(2, -1)
     partners = other_images(np.zeros(len(images)), seed=seed)
     chance = {
-        each.name: np.stack([other_image(each, maps, maps, partners).numpy() for maps in original[each.name]])
+        each.name: other_image(each, maps, maps, with_itself, partners).T.numpy()
         for each in statistics
+        for maps in [original[each.name]]
     }
     total = len(find_stages(model))
     stages: list[str] = []
     accuracies = [accuracy(model)]
-    agreement: dict[str, list[list[np.ndarray]]] = {each.name: [] for each in statistics}
+    agreement: dict[str, list[np.ndarray]] = {each.name: [] for each in statistics}
     for stage, copied in randomised(model, kind, seed):
         drawn = prepare(copied)
         for each in statistics:
-            pairs = zip(original[each.name], drawn[each.name], strict=True)
-            agreement[each.name].append([each.compare(a, b).numpy() for a, b in pairs])
+            found = each.compare_pairs(original[each.name], drawn[each.name], with_itself)
+            agreement[each.name].append(found.T.numpy())
         accuracies.append(accuracy(copied))
         stages.append(stage)
         progress(f"randomising {stage}", len(stages), total)

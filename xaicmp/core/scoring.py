@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement import Statistic, top_pixels
+from xaicmp.core.agreement import Statistic, chunks, prepare_all, take, top_pixels
 from xaicmp.core.comparison import Explanations, Measures, Pair, Scores, Values
-from xaicmp.core.controls import other_image, other_images, pool, shifted, shifts
+from xaicmp.core.controls import other_image, other_images, pool, prepare_rolled, shifted, shifts
 from xaicmp.core.errors import UsageError
 
 BLOCK = 2048
@@ -48,65 +49,90 @@ def get_controls(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def score(explanations: Explanations, measures: Measures) -> Scores:
-    """Compare the maps of every two methods, and each with what a control makes of the other."""
-    maps, names, ids = explanations.maps, explanations.methods, explanations.chosen.ids
-    size = (maps.shape[2], maps.shape[3])
-    pairs = list(combinations(range(len(names)), 2))
+    """Compare the maps of every two methods, and each with what a control makes of the other.
 
-    def named(found: dict[tuple[int, int], Tensor]) -> dict[Pair, np.ndarray]:
-        return {(names[a], names[b]): values.numpy() for (a, b), values in found.items()}
-
-    def pooled(statistic: Statistic, a: int, b: int) -> Tensor:
-        grids = [explanations.grids.get(names[each], size) for each in (a, b)]
-        grid = min(grids, key=lambda grid: grid[0] * grid[1])
-        if statistic.uses_top and int(measures.top * grid[0] * grid[1]) == 0:
-            return torch.full((len(ids),), torch.nan, dtype=torch.float64)
-        coarse = [statistic.prepare(pool(maps[each], grid), measures.top) for each in (a, b)]
-        return statistic.compare(coarse[0], coarse[1])
-
+    Only what the controls take from other images is held of all images; the rest is done a few images at a time.
+    """
+    names, chosen, top = explanations.methods, explanations.chosen, measures.top
+    maps = explanations.maps.transpose(0, 1)
+    pairs = torch.combinations(torch.arange(len(names))).T
     partners = {
-        "other_image": other_images(np.zeros(len(ids)), DRAWS, measures.seed),
-        "other_image_same_class": other_images(explanations.chosen.labels, DRAWS, measures.seed),
+        "other_image": other_images(np.zeros(len(chosen)), DRAWS, measures.seed),
+        "other_image_same_class": other_images(chosen.labels, DRAWS, measures.seed),
     }
+
+    def named(parts: Sequence[Tensor]) -> dict[Pair, np.ndarray]:
+        rows = torch.cat(list(parts)).T.contiguous().numpy()
+        return {(names[a], names[b]): row for (a, b), row in zip(pairs.T.tolist(), rows, strict=True)}
+
     values: Values = {}
     controls: dict[str, Values] = {name: {} for name in measures.controls}
     places: Values = {}
     for statistic in measures.statistics:
-        name = statistic.name
-        whole = [statistic.prepare(each, measures.top) for each in maps]
-        observed = {(a, b): statistic.compare(whole[a], whole[b]) for a, b in pairs}
-        values[name] = named(observed)
+        name, whole = statistic.name, prepare_all(statistic, maps, top)
+        found: dict[str, list[Tensor]] = defaultdict(list)
+        for rows in chunks(maps):
+            part, prepared = maps[rows].contiguous(), take(whole, rows)
+            observed = statistic.compare_pairs(prepared, prepared, pairs)
+            found["observed"].append(observed)
+            if "shifted" in controls:
+                offsets = shifts(part.shape[2:], chosen.ids[rows], seed=measures.seed)
+                rolled = (prepare_rolled(statistic, part, prepared, each, top) for each in offsets)
+                moved = shifted(statistic, observed, prepared, rolled, pairs)
+                found["shifted"].append(moved.mean)
+                found["place"].append(moved.p)
+            if "pooled" in controls:
+                found["pooled"].append(_pooled(statistic, part, _grids(explanations), pairs, top))
+        for control in controls.keys() & partners.keys():
+            balanced = control == "other_image"
+            found[control] = [
+                other_image(statistic, whole, whole, pairs, partners[control], balanced=balanced)
+            ]
+        values[name] = named(found["observed"])
         for control in controls:
-            if control in partners:
-                rows = partners[control]
-                balanced = control == "other_image"
-                floor = {
-                    (a, b): other_image(statistic, whole[a], whole[b], rows, balanced=balanced)
-                    for a, b in pairs
-                }
-            elif control == "shifted":
-                rolled = [
-                    [
-                        statistic.prepare(each, measures.top)
-                        for each in shifts(method, ids, seed=measures.seed)
-                    ]
-                    for method in maps
-                ]
-                moved = {(a, b): shifted(statistic, observed[a, b], whole[a], rolled[b]) for a, b in pairs}
-                floor = {pair: each.mean for pair, each in moved.items()}
-                places[name] = named({pair: each.p for pair, each in moved.items()})
-            else:
-                floor = {(a, b): pooled(statistic, a, b) for a, b in pairs}
-            controls[control][name] = named(floor)
-    tops = [top_pixels(each, measures.top).tied for each in maps]
-    scaled = maps.flatten(2).double()
-    largest = scaled.abs().amax(dim=2, keepdim=True)
-    scaled = scaled / largest.masked_fill(largest == 0, 1)  # two maps of nothing are the same
+            controls[control][name] = named(found[control])
+        if "shifted" in controls:
+            places[name] = named(found["place"])
     return Scores(
         values,
-        named({(a, b): tops[a] | tops[b] for a, b in pairs}),
-        named({(a, b): (scaled[a] - scaled[b]).abs().amax(dim=1) <= SAME for a, b in pairs}),
+        named([_tied(maps[rows], pairs, top) for rows in chunks(maps)]),
+        named([_identical(maps[rows], pairs) for rows in chunks(maps)]),
         controls,
         places,
         explanations.completeness,
     )
+
+
+def _grids(explanations: Explanations) -> list[tuple[int, int]]:
+    """The true height and width of each method's maps."""
+    height, width = explanations.maps.shape[2:]
+    return [explanations.grids.get(name, (height, width)) for name in explanations.methods]
+
+
+def _pooled(
+    statistic: Statistic, maps: Tensor, grids: Sequence[tuple[int, int]], pairs: Tensor, top: float
+) -> Tensor:
+    """The statistic of maps ``(N, M, H, W)``, both of a pair pooled to the coarser of their grids."""
+    coarser = [min(grids[a], grids[b], key=math.prod) for a, b in pairs.T.tolist()]
+    values = torch.full((len(maps), len(coarser)), torch.nan, dtype=torch.float64)
+    for grid in set(coarser):
+        if not statistic.uses_top or int(top * math.prod(grid)):
+            those = torch.tensor([each == grid for each in coarser])
+            prepared = statistic.prepare(pool(maps, grid), top)
+            values[:, those] = statistic.compare_pairs(prepared, prepared, pairs[:, those])
+    return values
+
+
+def _tied(maps: Tensor, pairs: Tensor, top: float) -> Tensor:
+    """Whether the top pixels of one of the maps had to be chosen among equals, bool ``(N, K)``."""
+    tied = top_pixels(maps, top).tied
+    return tied[:, pairs[0]] | tied[:, pairs[1]]
+
+
+def _identical(maps: Tensor, pairs: Tensor) -> Tensor:
+    """Whether the maps are the same up to scale, bool ``(N, K)``."""
+    scaled = maps.flatten(2).double()
+    largest = scaled.abs().amax(dim=2, keepdim=True)
+    scaled = scaled / largest.masked_fill(largest == 0, 1)  # two maps of nothing are the same
+    apart = [(scaled[:, a] - scaled[:, b]).abs().amax(dim=1) for a, b in pairs.T.tolist()]
+    return torch.stack(apart, dim=1) <= SAME
