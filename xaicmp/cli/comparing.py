@@ -40,20 +40,26 @@ def selection_of(options: Comparing, default: int) -> Selection:
     return Selection(ids=parse_ids(options.ids), only="all")
 
 
-def measures_of(options: Comparing) -> Measures:
-    """What --statistics, --top, --controls, --ci and --seed say."""
-    from xaicmp.core.agreement import DEFAULT_STATISTICS, get_statistics
+def measures_of(options: Comparing, *, curve: bool = False) -> Measures:
+    """What --statistics, --top, --controls, --ci and --seed say; ``curve``: for a picture of all shares."""
+    from xaicmp.core.agreement import DEFAULT_STATISTICS, check_top, get_statistics
     from xaicmp.core.comparison import Measures
     from xaicmp.core.scoring import get_controls
 
     if not 0 < options.ci < 1:
         raise UsageError(f"--ci {options.ci:g} is no level of an interval; give one between 0 and 1, as 0.95")
+    top, *more = tops = options.top or [0.2]
+    for each in tops:
+        check_top(each)
+    if len({f"{100 * each:g}" for each in tops}) < len(tops):
+        raise UsageError("--top names a share twice; name each once")
     return Measures(
-        get_statistics(_words(options.statistics) or DEFAULT_STATISTICS),
-        options.top,
+        get_statistics(_words(options.statistics) or DEFAULT_STATISTICS, more),
+        top,
         get_controls(_words(options.controls)),
         options.ci,
         options.seed,
+        curve,
     )
 
 
@@ -90,9 +96,10 @@ class Session:
     Args:
         options: as given.
         default: how many images are compared if the options do not say.
+        curve: whether IoU is measured at many shares.
     """
 
-    def __init__(self, options: Comparing, default: int) -> None:
+    def __init__(self, options: Comparing, default: int, *, curve: bool = False) -> None:
         from xaicmp.core.attribution import PUBLISHED, get_methods
         from xaicmp.core.devices import find_device, has_bf16
         from xaicmp.core.models import load_checkpoint
@@ -102,7 +109,7 @@ class Session:
             raise UsageError("--fast sets --ig-steps, --ig-rule and --precision; leave it or them out")
         self.options = options
         self.selection = selection_of(options, default)
-        self.measures = measures_of(options)
+        self.measures = measures_of(options, curve=curve)
         self.methods = get_methods(
             _words(options.methods) or PUBLISHED,
             reduce=options.reduce.value if options.reduce else None,
@@ -113,7 +120,7 @@ class Session:
             samples=options.samples,
             stdev=options.noise,
         )
-        check_comparable(self.methods, options.top)
+        check_comparable(self.methods, self.measures.top)
         device = find_device(options.device)
         self.engine: Engine = Engine(
             load_checkpoint(options.checkpoint),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,8 +76,18 @@ class Measuring(Comparing):
     ] = False
     cost: Annotated[bool, option(STUDIES, "Also show what each method costs.", None, "--cost")] = False
     plot: Annotated[
-        Path | None, option(OUTPUT, "Draw --randomise or --faithfulness: .png, .pdf or .svg.", "FILE")
+        Path | None,
+        option(
+            OUTPUT,
+            "Draw --randomise or --faithfulness, else IoU by share of top pixels: .png, .pdf or .svg.",
+            "FILE",
+        ),
     ] = None
+
+    @property
+    def curve(self) -> bool:
+        """Whether the picture is of no study."""
+        return self.plot is not None and self.randomise is None and not self.faithfulness
 
     @property
     def studies(self) -> bool:
@@ -111,9 +122,9 @@ def command(
         from xaicmp.core.maps import compare_maps
 
         check_alone(options, verbose)
-        comparison = compare_maps(options.maps, measures_of(options))
+        comparison = compare_maps(options.maps, measures_of(options, curve=options.curve))
     else:
-        session = Session(options, default=100)
+        session = Session(options, default=100, curve=options.curve)
         other = load_other(options, session) if options.studies else None
         batches: list[Explanations] = []
         keep = batches.append if options.faithfulness else None
@@ -124,11 +135,11 @@ def command(
             found += of_model(options, session, images, comparison, batches, other)
     if output and form:
         write(output, WRITERS[form][0](comparison, found))
-    drawn = [study.draw for study in found if study.draw]
-    if options.plot and drawn:
-        from xaicmp.views.figures import save
+    if options.plot:
+        from xaicmp.views.figures import curves_figure, save
 
-        save(drawn[0](), options.plot, 150, comparison.source.about)
+        draw = next((study.draw for study in found if study.draw), partial(curves_figure, comparison))
+        save(draw(), options.plot, 150, comparison.source.about)
     show_comparison(comparison, format, by_image=False, studies=found)
     if verbose and session:
         from xaicmp.views.tables import checkpoint_table
@@ -153,7 +164,7 @@ def check_plot(options: Measuring) -> None:
         return
     from xaicmp.views.figures import check_name
 
-    if (options.randomise is None) == (not options.faithfulness):
+    if options.randomise is not None and options.faithfulness:
         raise UsageError("--plot draws --randomise or --faithfulness; give one of them")
     check_name(options.plot, "--plot")
     check_output(options.plot)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -55,6 +55,7 @@ class Statistic:
         formula: ``(values_a, values_b) -> (N,)`` float64, where both are defined.
         higher: whether higher is more agreement.
         uses_top: whether it looks at the top pixels only, and so depends on their share.
+        top: a share of its own, whatever is asked for, see ``at``.
     """
 
     name: str
@@ -67,6 +68,18 @@ class Statistic:
     formula: Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], Tensor]
     higher: bool = True
     uses_top: bool = False
+    top: float | None = None
+
+    def at(self, top: float) -> Statistic:
+        """The same at a share of top pixels of its own: ``iou@10%``."""
+        return replace(
+            self,
+            name=f"{self.name}@{100 * top:g}%",
+            title=lambda _: self.title(top),
+            chance=lambda _, pixels: self.chance(top, pixels),
+            prepare=lambda maps, _: self.prepare(maps, top),
+            top=top,
+        )
 
     def compare(self, a: Prepared, b: Prepared) -> Tensor:
         """The statistic of each image, float64 ``(N,)``; NaN where it is not defined."""
@@ -92,8 +105,8 @@ def agreement(name: str, maps_a: Tensor, maps_b: Tensor, top: float = 0.2) -> Te
     return statistic.compare(statistic.prepare(maps_a, top), statistic.prepare(maps_b, top))
 
 
-def get_statistics(names: Sequence[str]) -> tuple[Statistic, ...]:
-    """The statistics called ``names``, in that order.
+def get_statistics(names: Sequence[str], tops: Sequence[float] = ()) -> tuple[Statistic, ...]:
+    """The statistics called ``names``, in that order; after each that looks at top pixels, it at each of ``tops``.
 
     Raises:
         UsageError: an unknown name, one named twice, or none.
@@ -105,7 +118,11 @@ def get_statistics(names: Sequence[str]) -> tuple[Statistic, ...]:
             raise UsageError(f"unknown statistic {name!r}; choose from {', '.join(STATISTICS)}")
         if name in names[:index]:
             raise UsageError(f"statistic {name!r} is named twice; name each once")
-    return tuple(STATISTICS[name] for name in names)
+    return tuple(
+        each
+        for statistic in (STATISTICS[name] for name in names)
+        for each in (statistic, *(statistic.at(top) for top in tops if statistic.uses_top))
+    )
 
 
 # What the values are: correlations of the maps themselves, or of their ranks.
@@ -257,25 +274,6 @@ def top_pixels(maps: Tensor, top: float = 0.2) -> Prepared:
 def _jaccard(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
     """Intersection over union."""
     return (a[0] & b[0]).sum(dim=1).double() / (a[0] | b[0]).sum(dim=1)
-
-
-def iou_curve(maps_a: Tensor, maps_b: Tensor, shares: Sequence[float]) -> Tensor:
-    """IoU at several shares of top pixels, from one sort of each map.
-
-    Returns:
-        float64 ``(N, len(shares))``; NaN where a map has a NaN.
-
-    Raises:
-        UsageError: a share is outside (0, 1) or leaves no pixel.
-    """
-    a, b = maps_a.flatten(1), maps_b.flatten(1)
-    counts = torch.tensor([count_top(share, a.shape[1]) for share in shares])
-    # A pixel is in both sets once they reach the later of its two places.
-    later = torch.maximum(_descending(a)[1], _descending(b)[1])
-    joined = torch.zeros_like(later).scatter_add_(1, later, torch.ones_like(later)).cumsum(dim=1)
-    both = joined[:, counts - 1].double()
-    undefined = (a.isnan() | b.isnan()).any(dim=1, keepdim=True)
-    return (both / (2 * counts - both)).masked_fill(undefined, torch.nan)
 
 
 def _chance_iou(top: float, pixels: int) -> float:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement import Statistic, top_pixels
+from xaicmp.core.agreement import Statistic
 from xaicmp.core.comparison import Explanations, Measures, Pair, Scores, Values
 from xaicmp.core.controls import other_image, other_images, pool, shifted, shifts
+from xaicmp.core.curve import iou_curves
 from xaicmp.core.errors import UsageError
 
 BLOCK = 2048
@@ -59,7 +60,7 @@ def score(explanations: Explanations, measures: Measures) -> Scores:
     def pooled(statistic: Statistic, a: int, b: int) -> Tensor:
         grids = [explanations.grids.get(names[each], size) for each in (a, b)]
         grid = min(grids, key=lambda grid: grid[0] * grid[1])
-        if statistic.uses_top and int(measures.top * grid[0] * grid[1]) == 0:
+        if statistic.uses_top and int((statistic.top or measures.top) * grid[0] * grid[1]) == 0:
             return torch.full((len(ids),), torch.nan, dtype=torch.float64)
         coarse = [statistic.prepare(pool(maps[each], grid), measures.top) for each in (a, b)]
         return statistic.compare(coarse[0], coarse[1])
@@ -69,6 +70,7 @@ def score(explanations: Explanations, measures: Measures) -> Scores:
         "other_image_same_class": other_images(explanations.chosen.labels, DRAWS, measures.seed),
     }
     values: Values = {}
+    tied: Values = {}
     controls: dict[str, Values] = {name: {} for name in measures.controls}
     places: Values = {}
     for statistic in measures.statistics:
@@ -76,6 +78,8 @@ def score(explanations: Explanations, measures: Measures) -> Scores:
         whole = [statistic.prepare(each, measures.top) for each in maps]
         observed = {(a, b): statistic.compare(whole[a], whole[b]) for a, b in pairs}
         values[name] = named(observed)
+        if statistic.uses_top:
+            tied[name] = named({(a, b): whole[a].tied | whole[b].tied for a, b in pairs})
         for control in controls:
             if control in partners:
                 rows = partners[control]
@@ -98,15 +102,17 @@ def score(explanations: Explanations, measures: Measures) -> Scores:
             else:
                 floor = {(a, b): pooled(statistic, a, b) for a, b in pairs}
             controls[control][name] = named(floor)
-    tops = [top_pixels(each, measures.top).tied for each in maps]
     scaled = maps.flatten(2).double()
     largest = scaled.abs().amax(dim=2, keepdim=True)
     scaled = scaled / largest.masked_fill(largest == 0, 1)  # two maps of nothing are the same
     return Scores(
         values,
-        named({(a, b): tops[a] | tops[b] for a, b in pairs}),
+        tied,
         named({(a, b): (scaled[a] - scaled[b]).abs().amax(dim=1) <= SAME for a, b in pairs}),
         controls,
         places,
         explanations.completeness,
+        iou_curves(maps, names, partners["other_image"] if "other_image" in controls else None)
+        if measures.curve
+        else {},
     )
