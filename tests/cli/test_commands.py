@@ -17,8 +17,10 @@ import torch
 
 from xaicmp.core import pipeline
 from xaicmp.core.agreement import iou, pearson, top_pixels
+from xaicmp.core.attribution import METHODS as REGISTRY
 from xaicmp.core.images import CLASSES, load_sample
 from xaicmp.core.models import DEFAULT, load_checkpoint, save_checkpoint, shipped_checkpoint
+from xaicmp.views.files import decimals
 
 Xaicmp = Callable[..., Any]
 METHODS = ["grad-cam", "saliency", "integrated-gradients"]
@@ -168,6 +170,28 @@ def test_markdown_and_table_hold_the_numbers_of_the_json(xaicmp: Xaicmp) -> None
         spreads, ("Grad-CAM vs Saliency", "Grad-CAM vs IG", "Saliency vs IG"), strict=True
     ):
         assert re.search(rf"{pair} +{re.escape(a)} +{re.escape(b)}", table)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_many_statistics_of_an_image_are_printed_whole(
+    xaicmp: Xaicmp, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    line = ("explain", "--ids", 9, 3, *QUICK, "--statistics", "pearson", "iou", "rbo", "ssim", "sign")
+    tops = ("--top", 0.2, 0.1, 0.05)
+    found = document(xaicmp(*line, *tops, "--format", "json"))
+    out = done(xaicmp(*line, *tops)).out
+    assert "…" not in out
+    assert max(map(len, out.splitlines())) <= columns
+    names = ("pearson", "iou", "iou@10%", "iou@5%", "rbo", "rbo@10%", "rbo@5%", "ssim", "sign")
+    for title in ("Pearson", "IoU@20%", "IoU@10%", "IoU@5%", "RBO@20%", "RBO@10%", "RBO@5%", "SSIM"):
+        assert len(re.findall(rf"(?<!\S){title}(?!\S)", out)) == 1
+    parts = re.split(r"(?m)^id .*$", out)[1:]
+    for row, image in enumerate(found["images"]):
+        for pair, (a, b) in zip(image["pearson"], PAIRS, strict=True):
+            name = f"{REGISTRY[a].title} vs {REGISTRY[b].title}"
+            cells = " ".join(re.findall(rf"(?m)^  {name} +(.*)$", part)[row] for part in parts).split()
+            assert cells == [decimals(image[each][pair]) for each in names]
 
 
 @pytest.mark.parametrize("columns", [80, 120])

@@ -295,6 +295,7 @@ def test_the_level_of_intervals_is_that_of_every_study(metrics: Xaicmp) -> None:
         lambda found: found["pairs"][0]["pearson"],
         lambda found: found["faithfulness"][0]["probability_gain"],
         lambda found: found["randomisation"]["pearson"][0]["area"],
+        lambda found: found["randomisation"]["pearson"][0]["last_above_chance"],
         lambda found: found["by_method"][0]["pearson"],
         lambda found: found["retrain"][0]["pearson"],
     ):
@@ -315,12 +316,22 @@ def test_cost_counts_the_passes_and_shares_them(metrics: Xaicmp) -> None:
 # ---------------------------------------------------------------- pictures
 
 
-@pytest.mark.parametrize("study", ["--faithfulness", "--randomise cascading", "--randomise independent"])
+@pytest.mark.parametrize(
+    "study", ["", "--cost", "--faithfulness", "--randomise cascading", "--randomise independent"]
+)
 def test_a_study_is_drawn(metrics: Xaicmp, study: str) -> None:
     printed(metrics(*study.split(), "--plot", "drawn.png", "--controls", "none", ids="0-2"))
     with Image.open("drawn.png") as picture:
         assert picture.width > 1000
         assert len(picture.convert("RGB").getcolors(2**24) or []) > 20
+
+
+def test_maps_from_a_file_are_drawn_by_share_too(xaicmp: Xaicmp, kept: Any) -> None:
+    for words in ((), ("--statistics", "pearson"), ("--controls", "none"), ("--top", 0.1, 0.7)):
+        printed(xaicmp("metrics", "--from", "maps.npz", "--plot", "drawn.png", *words))
+        with Image.open("drawn.png") as picture:
+            assert len(picture.convert("RGB").getcolors(2**24) or []) > 20
+        Path("drawn.png").unlink()
 
 
 def test_a_picture_in_svg_names_every_method_and_stage(
@@ -337,9 +348,12 @@ def test_a_picture_in_svg_names_every_method_and_stage(
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ("--plot a.png", ["--plot draws --randomise or --faithfulness", "give one of them"]),
-        ("--plot a.png --cost", ["--plot draws --randomise or --faithfulness"]),
-        ("--plot a.png --faithfulness --randomise cascading", ["give one of them"]),
+        (
+            "--plot a.png --faithfulness --randomise cascading",
+            ["--plot draws --randomise or --faithfulness", "give one of them"],
+        ),
+        ("--plot a.jpg", ["--plot a.jpg", ".png"]),
+        ("--top 0.2 0.1 0.2", ["--top names a share twice", "name each once"]),
         ("--plot a.jpg --faithfulness", ["--plot a.jpg", ".png"]),
         ("--plot none/a.png --faithfulness", ["none"]),
         ("--randomise both", ["both", "cascading"]),
@@ -434,6 +448,40 @@ def test_files_that_hold_no_maps_are_refused(xaicmp: Xaicmp) -> None:
     refused(xaicmp("metrics", "--from", "text.npz"), "text.npz is no .npz file")
     np.savez("empty.npz", other=np.zeros(3))
     refused(xaicmp("metrics", "--from", "empty.npz"), "empty.npz holds no")
+
+
+# ---------------------------------------------------------------- several shares
+
+
+def test_each_share_has_the_figures_that_it_has_alone(xaicmp: Xaicmp, kept: Any) -> None:
+    line = ("metrics", "--from", "maps.npz", "--format", "json", "--statistics", "iou", "rbo")
+    found = document(xaicmp(*line, "--top", 0.3, 0.1, 0.05))
+    assert found["top"] == 0.3
+    for top, key in ((0.3, ""), (0.1, "@10%"), (0.05, "@5%")):
+        alone = document(xaicmp(*line, "--top", top))
+        for whole, part in ((found["pairs"], alone["pairs"]), (found["images"], alone["images"])):
+            for one, other in zip(whole, part, strict=True):
+                assert (one[f"iou{key}"], one[f"rbo{key}"]) == (other["iou"], other["rbo"])
+    assert set(found["pairs"][0]["iou@10%"]) >= {"ci", "tied", "corrected", "shifted", "above_other_image"}
+
+
+def test_each_share_is_in_every_format(metrics: Xaicmp) -> None:
+    words = ("--top", 0.2, 0.1, 0.05)
+    (pair,) = document(metrics(*words, "--format", "json"))["pairs"]
+    (row,) = csv.DictReader(io.StringIO(printed(metrics(*words, "--format", "csv"))))
+    markdown, text = printed(metrics(*words, "--format", "markdown")), printed(metrics(*words))
+    for share in ("10%", "5%"):
+        values = pair[f"iou@{share}"]
+        assert float(row[f"iou@{share}_mean"]) == values["mean"]
+        assert float(row[f"iou@{share}_ci_low"]) == values["ci"][0]
+        for each in (markdown, text):
+            assert f"IoU@{share}" in each
+            assert f"{decimals(values['mean'])} ± {decimals(values['std'])}" in each
+            assert " to ".join(map(decimals, values["ci"])) in each
+            for control in ("other_image", "other_image_same_class", "shifted"):
+                assert decimals(values[control]) in each
+            assert f"IoU@{share} {decimals(values['chance'])}" in " ".join(each.split())
+        assert decimals(values["corrected"]) in markdown
 
 
 # ---------------------------------------------------------------- methods, statistics and controls

@@ -24,7 +24,6 @@ from xaicmp.core.agreement import (
     count_top,
     get_statistics,
     iou,
-    iou_curve,
     pearson,
     take,
     top_pixels,
@@ -529,22 +528,23 @@ def test_maps_too_small_for_the_window_have_no_ssim() -> None:
     assert not agreement("ssim", *torch.rand(2, 3, 11, 11)).isnan().any()
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 9)])
-def test_iou_curve_is_iou_share_by_share(height: int, width: int) -> None:
-    a, b = (torch.from_numpy(maps) for maps in pairs(8, 300, (height, width)))
-    chosen = [0.03, 0.5, 0.2, 0.21, 0.99]
-    curve = iou_curve(a, b, chosen)
-    assert (curve.shape, curve.dtype) == ((len(a), 5), torch.float64)
-    for column, top in zip(curve.T, chosen, strict=True):
-        torch.testing.assert_close(column, agreement("iou", a, b, top), rtol=0, atol=1e-15, equal_nan=True)
+def test_a_statistic_at_a_share_of_its_own_takes_no_notice_of_the_one_asked_for() -> None:
+    a, b = (torch.from_numpy(maps) for maps in pairs(8, 300, (8, 8)))
+    pearson, whole, half, few, *ranked = get_statistics(["pearson", "iou", "rbo"], [0.5, 0.07])
+    assert [each.name for each in (pearson, whole, half, few)] == ["pearson", "iou", "iou@50%", "iou@7%"]
+    assert [each.name for each in ranked] == ["rbo", "rbo@50%", "rbo@7%"]
+    assert [each.top for each in (pearson, whole, half, few)] == [None, None, 0.5, 0.07]
+    assert [each.title(0.2) for each in (whole, half, few)] == ["IoU@20%", "IoU@50%", "IoU@7%"]
+    for name, statistics in (("iou", (half, few)), ("rbo", ranked[1:])):
+        for top, statistic in zip((0.5, 0.07), statistics, strict=True):
+            found = statistic.compare(statistic.prepare(a, 0.2), statistic.prepare(b, 0.2))
+            torch.testing.assert_close(found, agreement(name, a, b, top), rtol=0, atol=0, equal_nan=True)
+            assert statistic.chance(0.2, 64) == STATISTICS[name].chance(top, 64)
+    assert [each.name for each in get_statistics(["iou"])] == ["iou"]
 
 
-def test_iou_curve_refuses_what_iou_refuses() -> None:
+def test_rbo_refuses_a_share_below_one_pixel() -> None:
     maps = torch.rand(2, 4, 4)
-    with pytest.raises(UsageError, match="leaves no pixel"):
-        iou_curve(maps, maps, [0.2, 0.01])
-    with pytest.raises(UsageError, match="between 0 and 1"):
-        iou_curve(maps, maps, [1.0])
     with pytest.raises(UsageError, match="leaves no pixel"):
         agreement("rbo", maps, maps, 0.01)
 

@@ -38,7 +38,7 @@ def comparison_of(
     ties = np.arange(count) == count - 1
     scores = Scores(
         {"pearson": {AB: pearson}, "iou": {AB: pearson / 2}},
-        {AB: ties},
+        {"iou": {AB: ties}},
         {AB: np.array(identical) if identical else np.zeros(count, dtype=bool)},
         {"other_image": floors} if floor else {},
         {"pearson": {AB: np.array(places)}} if places else {},
@@ -159,7 +159,7 @@ def test_rows_take_everything_along() -> None:
     assert part.scores.values["pearson"][AB].tolist() == [0.3, 0.2]
     assert part.scores.controls["other_image"]["pearson"][AB].tolist() == [0.6, 0.5]
     assert part.scores.shifted_p["pearson"][AB].tolist() == [0.3, 0.2]
-    assert part.scores.tied[AB].tolist() == [True, False]
+    assert part.scores.tied["iou"][AB].tolist() == [True, False]
     assert len(comparison.chosen) == 3
 
 

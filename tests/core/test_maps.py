@@ -109,10 +109,10 @@ def test_float64_maps_are_not_rounded_to_float32(scale: float, tmp_path: Path) -
     values = scale * np.concatenate([fine, fine])
     comparison = compare_maps(stranger(tmp_path / "m.npz", maps=values), Measures())
     assert comparison.scores.values["pearson"]["one", "two"] == pytest.approx([1, 1])
-    assert not comparison.scores.tied["one", "two"].any()
+    assert not comparison.scores.tied["iou"]["one", "two"].any()
     large = np.arange(2**24, 2**24 + 2 * 2 * 42, dtype=np.int64).reshape(2, 2, 6, 7)
     found = compare_maps(stranger(tmp_path / "n.npz", maps=large), Measures())
-    assert not found.scores.tied["one", "two"].any()
+    assert not found.scores.tied["iou"]["one", "two"].any()
 
 
 def test_what_the_file_does_not_say_is_unknown(tmp_path: Path) -> None:

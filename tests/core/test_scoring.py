@@ -208,7 +208,8 @@ def test_ties_of_either_map_are_marked() -> None:
     maps = random_maps(3, 3)
     maps[0, 1], maps[2, 2] = 0, 1
     tied = score(explanations_of(maps), measures()).tied
-    assert {pair: each.tolist() for pair, each in tied.items()} == {
+    assert list(tied) == ["iou"]
+    assert {pair: each.tolist() for pair, each in tied["iou"].items()} == {
         ("a", "b"): [False, True, False],
         ("a", "c"): [False, True, True],
         ("b", "c"): [False, False, True],
@@ -233,7 +234,8 @@ def arrays_of(scores: Scores) -> dict[tuple[object, ...], np.ndarray]:
 
 def test_rows_and_join_undo_each_other() -> None:
     gaps = {"a": np.arange(9.0)}
-    whole = score(explanations_of(random_maps(3, 9), [0, 1] * 4 + [0], gaps=gaps), measures(*ALL))
+    how = measures(*ALL, curve=True)
+    whole = score(explanations_of(random_maps(3, 9), [0, 1] * 4 + [0], gaps=gaps), how)
     joined = Scores.join([whole.rows(np.arange(9) < 4), whole.rows(np.arange(4, 9))])
     before, after = arrays_of(whole), arrays_of(joined)
     assert {path[0] for path in before} == set(Scores.__dataclass_fields__)
@@ -268,7 +270,7 @@ def test_small_blocks_change_nothing_but_who_an_image_is_compared_with(
     methods = get_methods(["saliency", "edge", "grad-cam"])
     engine = small_engine(batch_size=5)
     chosen = choose(engine, sample, Selection(n=11, only="all"))
-    every = Measures(controls=ALL)
+    every = Measures(controls=ALL, curve=True)
     kept: list[Explanations] = []
     whole = arrays_of(compare(engine, sample, chosen, methods, every, keep=kept.append).scores)
     monkeypatch.setattr(pipeline, "BLOCK", 4)
@@ -320,6 +322,32 @@ def test_the_tops_of_a_share_are_those_asked_for() -> None:
         found = score(explanations_of(maps), how).values["iou"]["a", "b"]
         expected = [by_hand("iou", maps[0, i].numpy(), maps[1, i].numpy(), top) for i in range(4)]
         np.testing.assert_allclose(found, expected)
+
+
+def test_each_share_has_its_own_values_ties_and_controls() -> None:
+    maps = random_maps(2, 6)
+    maps[0, 1].view(-1)[:20] = 9  # tied among the top 5%, and not among the top 20 of 64 pixels
+    tops = (20 / 64, 0.05, 0.5)
+    explanations = explanations_of(maps, grids={"b": (4, 4)})
+    together = score(explanations, measures(*ALL, top=tops[0], statistics=get_statistics(["iou"], tops[1:])))
+    for name, top in zip(("iou", "iou@5%", "iou@50%"), tops, strict=True):
+        alone = score(explanations, measures(*ALL, top=top, statistics=get_statistics(["iou"])))
+        for found, expected in (
+            (together.values, alone.values),
+            (together.tied, alone.tied),
+            (together.shifted_p, alone.shifted_p),
+            *((together.controls[each], alone.controls[each]) for each in ALL),
+        ):
+            np.testing.assert_array_equal(found[name]["a", "b"], expected["iou"]["a", "b"])
+    assert [int(each["a", "b"].sum()) for each in together.tied.values()] == [0, 1, 0]
+    assert np.isnan(together.controls["pooled"]["iou@5%"]["a", "b"]).all()
+
+
+def test_a_share_that_leaves_no_pixel_is_refused_whoever_has_it() -> None:
+    for how in (measures(top=0.01), measures(statistics=get_statistics(["iou"], [0.01]))):
+        how.check(100)
+        with pytest.raises(UsageError, match=r"--top 0\.01 leaves no pixel"):
+            how.check(99)
 
 
 def test_controls_are_asked_for_by_name() -> None:

@@ -298,6 +298,9 @@ def test_pairs_are_compared_over_the_images_where_both_are_defined() -> None:
         differences = values[test.a] - values[test.b]
         differences = differences[~np.isnan(differences)]
         assert test.difference == pytest.approx(differences.mean(), abs=1e-15)
+        error = differences.std() / math.sqrt(len(differences))
+        ends = (test.low - test.difference, test.high - test.difference)
+        assert ends == pytest.approx((-1.96 * error, 1.96 * error), rel=0.15)
         p.append(scipy.stats.ttest_1samp(differences, 0).pvalue)
         assert test.p == pytest.approx(p[-1], rel=0.1, abs=1e-4)
     assert [test.adjusted for test in tests] == holm(np.array([test.p for test in tests])).tolist()
@@ -311,7 +314,9 @@ def test_a_pair_that_is_defined_nowhere_is_told_apart_from_none() -> None:
     tests = compare_pairs(values)
     undefined = [test for test in tests if ("a", "d") in (test.a, test.b)]
     assert len(undefined) == 3
-    assert all(math.isnan(each) for test in undefined for each in (test.p, test.adjusted, test.difference))
+    assert all(
+        math.isnan(each) for test in undefined for each in (test.p, test.adjusted, test.difference, test.low)
+    )
     without = compare_pairs(three_pairs())
     assert [test for test in tests if test not in undefined] == without
     assert letters(values, tests)[("a", "d")] == "ab"
@@ -328,7 +333,7 @@ def told_apart(names: list[str], apart: set[tuple[str, str]]) -> tuple[dict, lis
     pairs = [(name, "z") for name in names]
     values = {pair: np.array([-float(index)]) for index, pair in enumerate(pairs)}
     p = {True: 0.01, False: 0.5}
-    tests = [PairTest(a, b, 0.0, 0.0, p[(a[0], b[0]) in apart]) for a, b in combinations(pairs, 2)]
+    tests = [PairTest(a, b, 0.0, 0.0, 0.0, 0.0, p[(a[0], b[0]) in apart]) for a, b in combinations(pairs, 2)]
     return values, tests
 
 

@@ -13,12 +13,23 @@ from matplotlib.figure import Figure
 from PIL import Image
 from small import SmallNet, compared, registered, small_engine
 
-from xaicmp.core.attribution import PUBLISHED
-from xaicmp.core.comparison import Comparison, Explanations
+from xaicmp.core.agreement import get_statistics
+from xaicmp.core.attribution import PUBLISHED, get_methods
+from xaicmp.core.comparison import Comparison, Explanations, Measures
 from xaicmp.core.errors import UsageError, XaicmpError
-from xaicmp.core.images import ImageSet
+from xaicmp.core.images import ImageSet, Selection
+from xaicmp.core.pipeline import choose, compare
 from xaicmp.core.randomisation import Randomisation
-from xaicmp.views.figures import CELL, MARGIN, SUFFIXES, check_name, images_figure, randomisation_figure, save
+from xaicmp.views.figures import (
+    CELL,
+    MARGIN,
+    SUFFIXES,
+    check_name,
+    curves_figure,
+    images_figure,
+    randomisation_figure,
+    save,
+)
 
 Compared = tuple[Comparison, list[Explanations]]
 
@@ -223,6 +234,41 @@ def test_a_picture_says_where_it_comes_from(tmp_path: Path, suffix: str) -> None
         assert Image.open(path).info["Description"] == "Checkpoint of the test; CIFAR-10"
     else:
         assert b"Checkpoint of the test; CIFAR-10" in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "names", [("saliency", "edge"), ("edge", "saliency", "input-x-gradient", "smoothgrad")]
+)
+def test_the_curves_go_through_the_figures_of_the_table(names: tuple[str, ...], sample: ImageSet) -> None:
+    engine = small_engine()
+    chosen = choose(engine, sample, Selection(n=12, only="all"))
+    measures = Measures(get_statistics(["iou"], [0.05, 0.5]), curve=True)
+    comparison = compare(engine, sample, chosen, get_methods(names, samples=2), measures)
+    figure = curves_figure(comparison)
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in shown] == [
+        " vs ".join(comparison.titles[name] for name in pair) for pair in comparison.pairs
+    ]
+    for axes, pair in zip(shown, comparison.pairs, strict=True):
+        observed, floor, chance = ({round(x): y for x, y in line.get_xydata()} for line in axes.lines)
+        band = axes.collections[0].get_paths()[0].vertices
+        assert list(observed) == list(floor) == list(chance) == list(range(1, 51))
+        for percent, statistic in zip((20, 5, 50), comparison.statistics, strict=True):
+            result = comparison.result(statistic, pair)
+            assert observed[percent] == pytest.approx(result.summary.mean)
+            assert floor[percent] == pytest.approx(result.controls["other_image"])
+            assert chance[percent] == pytest.approx(result.chance)
+            ends = band[np.isclose(band[:, 0], percent), 1]
+            error = result.summary.std / np.sqrt(12)
+            assert ends.min() == pytest.approx(result.summary.low, abs=error / 4)
+            assert ends.max() == pytest.approx(result.summary.high, abs=error / 4)
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    box, page = legend.get_window_extent(), figure.bbox
+    assert page.y0 <= box.y0 < box.y1 <= page.y1
+    assert page.x0 <= box.x0 < box.x1 <= page.x1
+    words = [text.get_text() for text in legend.get_texts()]
+    assert words == ["the same image", "95% interval", "another image's map", "chance", "--top"]
 
 
 @pytest.mark.parametrize("count", [2, 11, 24])

@@ -70,6 +70,10 @@ def test_the_document_has_the_promised_keys_and_the_scores(comparison: Compariso
                 "|".join(pair): values[row] for pair, values in comparison.scores.values[name].items()
             }
             assert image[name] == expected
+            places = {
+                "|".join(pair): values[row] for pair, values in comparison.scores.shifted_p[name].items()
+            }
+            assert image["shifted_p"][name] == places
     for pair in found["pairs"]:
         for name in ("pearson", "iou"):
             values = [image[name][f"{pair['a']}|{pair['b']}"] for image in found["images"]]
@@ -135,9 +139,9 @@ def test_markdown_is_a_table_with_the_documents_values(comparison: Comparison) -
     found = document(comparison)
     lines = pairs_markdown(comparison).splitlines()
     floors = "another image's map | another of its class | shifted map"
-    worth = f"95% interval | {floors}"
+    worth = f"95% interval | {floors} | chance | chance-corrected"
     assert lines[0] == f"| Pair | Pearson | {worth} | IoU@20% | {worth} | Verdict |"
-    assert lines[1].count("---") == 12
+    assert lines[1].count("---") == 16
     for line, pair in zip(lines[2:5], found["pairs"], strict=True):
         cells = [" vs ".join(METHODS[pair[side]].title for side in "ab")]
         for name in ("pearson", "iou"):
@@ -146,7 +150,7 @@ def test_markdown_is_a_table_with_the_documents_values(comparison: Comparison) -
                 f"{each['mean']:.3f} ± {each['std']:.3f}",
                 f"{each['ci'][0]:.3f} to {each['ci'][1]:.3f}",
             ]
-            controls = ("other_image", "other_image_same_class", "shifted")
+            controls = ("other_image", "other_image_same_class", "shifted", "chance", "corrected")
             cells += ["-" if each[key] is None else f"{each[key]:.3f}" for key in controls]
         assert line == f"| {' | '.join([*cells, pair['verdict']])} |"
     lines = images_markdown(comparison).splitlines()

@@ -69,12 +69,12 @@ def test_the_published_table_holds_the_documents_values(width: int, sample: Imag
         "n = 12 images",
         "small.pt (test accuracy 12.50%)",
         "CIFAR-10 sample in the package",
-        "Undefined: Pearson 0, IoU@20% 0; tied: ",
+        "Undefined: Pearson 0, IoU@20% 0; tied: IoU@20% ",
         "IoU@20% 0.111",
     ):
         assert part in caption
     tied = sum(pair["iou"]["tied"] for pair in document(comparison)["pairs"])
-    assert f"tied: {tied} (over all pairs)." in caption
+    assert f"tied: IoU@20% {tied} (over all pairs)." in caption
 
 
 @pytest.mark.parametrize("predicted", ["automobile", "airplane"])
@@ -128,7 +128,7 @@ def test_what_is_undefined_is_a_dash(sample: ImageSet) -> None:
     pairs, images = (rendered(table(comparison), 80) for table in (pairs_table, images_table))
     assert pairs.count("- ± -") == 2
     assert images.count(" -/0.") == 6
-    assert "Undefined: Pearson 6, IoU@20% 0; tied: " in contents(pairs)
+    assert "Undefined: Pearson 6, IoU@20% 0; tied: IoU@20% " in contents(pairs)
     assert "nan" not in (pairs + images).lower()
 
 

@@ -43,20 +43,26 @@ def selection_of(options: Comparing, default: int) -> Selection:
     return Selection(ids=parse_ids(options.ids), only="all")
 
 
-def measures_of(options: Comparing) -> Measures:
-    """What --statistics, --top, --controls, --ci and --seed say."""
-    from xaicmp.core.agreement import DEFAULT_STATISTICS, get_statistics
+def measures_of(options: Comparing, *, curve: bool = False) -> Measures:
+    """What --statistics, --top, --controls, --ci and --seed say; ``curve``: for a picture of all shares."""
+    from xaicmp.core.agreement import DEFAULT_STATISTICS, check_top, get_statistics
     from xaicmp.core.comparison import Measures
     from xaicmp.core.scoring import get_controls
 
     if not 0 < options.ci < 1:
         raise UsageError(f"--ci {options.ci:g} is no level of an interval; give one between 0 and 1, as 0.95")
+    top, *more = tops = options.top or [0.2]
+    for each in tops:
+        check_top(each)
+    if len({f"{100 * each:g}" for each in tops}) < len(tops):
+        raise UsageError("--top names a share twice; name each once")
     return Measures(
-        get_statistics(_words(options.statistics) or DEFAULT_STATISTICS),
-        options.top,
+        get_statistics(_words(options.statistics) or DEFAULT_STATISTICS, more),
+        top,
         get_controls(_words(options.controls)),
         options.ci,
         options.seed,
+        curve,
     )
 
 
@@ -111,9 +117,12 @@ class Session:
         options: as given.
         default: how many images are compared if the options do not say.
         group: the processes that share the work.
+        curve: whether IoU is measured at many shares.
     """
 
-    def __init__(self, options: Comparing, default: int, group: Processes | None = None) -> None:
+    def __init__(
+        self, options: Comparing, default: int, *, group: Processes | None = None, curve: bool = False
+    ) -> None:
         from xaicmp.core.attribution import PUBLISHED, get_methods
         from xaicmp.core.devices import find_device, has_bf16
         from xaicmp.core.distributed import ALONE
@@ -125,7 +134,7 @@ class Session:
         self.group = group or ALONE
         self.options = replace(options, quiet=options.quiet or self.group.rank > 0)
         self.selection = selection_of(options, default)
-        self.measures = measures_of(options)
+        self.measures = measures_of(options, curve=curve)
         self.methods = get_methods(
             _words(options.methods) or PUBLISHED,
             reduce=options.reduce.value if options.reduce else None,
@@ -135,7 +144,7 @@ class Session:
             samples=options.samples,
             stdev=options.noise,
         )
-        check_comparable(self.methods, options.top)
+        check_comparable(self.methods, self.measures.top)
         device = find_device(options.device)
         self.engine: Engine = Engine(
             load_checkpoint(options.checkpoint),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,7 +79,12 @@ class Measuring(Comparing):
     ] = False
     cost: Annotated[bool, option(STUDIES, "Also show what each method costs.", None, "--cost")] = False
     plot: Annotated[
-        Path | None, option(OUTPUT, "Draw --randomise or --faithfulness: .png, .pdf or .svg.", "FILE")
+        Path | None,
+        option(
+            OUTPUT,
+            "Draw --randomise or --faithfulness, else IoU by share of top pixels: .png, .pdf or .svg.",
+            "FILE",
+        ),
     ] = None
 
     @property
@@ -86,6 +92,11 @@ class Measuring(Comparing):
         """The studies that are asked for and take the model."""
         names = ("rerun", "against", "randomise", "faithfulness", "cost")
         return [name for name in names if getattr(self, name)]
+
+    @property
+    def curve(self) -> bool:
+        """Whether the picture is of no study."""
+        return self.plot is not None and self.randomise is None and not self.faithfulness
 
     @property
     def studies(self) -> bool:
@@ -116,11 +127,11 @@ def command(
     def finish(comparison: Comparison, found: Sequence[Study]) -> None:
         if output:
             write(output, WRITERS[form][0](comparison, found))
-        drawn = [study.draw for study in found if study.draw]
-        if options.plot and drawn:
-            from xaicmp.views.figures import save
+        if options.plot:
+            from xaicmp.views.figures import curves_figure, save
 
-            save(drawn[0](), options.plot, 150, comparison.source.about)
+            draw = next((study.draw for study in found if study.draw), partial(curves_figure, comparison))
+            save(draw(), options.plot, 150, comparison.source.about)
 
     if options.studies:
         # Only then, for they bring what draws pictures and what solves equations.
@@ -129,7 +140,7 @@ def command(
         from xaicmp.core.maps import compare_maps
 
         check_alone(options, verbose=verbose, resume=resume)
-        comparison = compare_maps(options.maps, measures_of(options))
+        comparison = compare_maps(options.maps, measures_of(options, curve=options.curve))
         found = of_maps(options, comparison) if options.studies else []
         finish(comparison, found)
         show_comparison(comparison, format, by_image=False, studies=found)
@@ -137,7 +148,7 @@ def command(
     with together(options.device) as group:
         if group.world > 1 and options.of_model:
             raise UsageError(f"--{options.of_model[0]} runs in one process; leave it or torchrun out")
-        session, found = Session(options, default=100, group=group), []
+        session, found = Session(options, default=100, group=group, curve=options.curve), []
         other = load_other(options, session) if options.studies else None
         with session.journal(output, resume) as journal:
             batches: list[Explanations] = []
@@ -172,7 +183,7 @@ def check_plot(options: Measuring) -> None:
         return
     from xaicmp.views.figures import check_name
 
-    if (options.randomise is None) == (not options.faithfulness):
+    if options.randomise is not None and options.faithfulness:
         raise UsageError("--plot draws --randomise or --faithfulness; give one of them")
     check_name(options.plot, "--plot")
     check_output(options.plot)

@@ -166,7 +166,10 @@ class Comparing:
             "NAME...",
         ),
     ] = None
-    top: Annotated[float, option(COMPARISON, "Share of top pixels that IoU compares.", "SHARE")] = 0.2
+    top: Annotated[
+        list[float] | None,
+        option(COMPARISON, "Shares of top pixels that IoU and RBO compare. Default: 0.2.", "SHARE..."),
+    ] = None
     controls: Annotated[
         list[str] | None,
         option(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -70,6 +70,7 @@ class Statistic:
             each of A with each of B by one matrix product.
         moves: whether a map that is rolled, and not tied, has the same values as before, of which the first has
             one a pixel and is rolled with it.
+        top: a share of its own, whatever is asked for, see ``at``.
     """
 
     name: str
@@ -84,6 +85,18 @@ class Statistic:
     uses_top: bool = False
     products: bool = False
     moves: bool = True
+    top: float | None = None
+
+    def at(self, top: float) -> Statistic:
+        """The same at a share of top pixels of its own: ``iou@10%``."""
+        return replace(
+            self,
+            name=f"{self.name}@{100 * top:g}%",
+            title=lambda _: self.title(top),
+            chance=lambda _, pixels: self.chance(top, pixels),
+            prepare=lambda maps, _: self.prepare(maps, top),
+            top=top,
+        )
 
     def compare(self, a: Prepared, b: Prepared) -> Tensor:
         """The statistic of each image, of one method each, float64 ``(N,)``; NaN where it is not defined."""
@@ -142,8 +155,8 @@ def prepare_all(statistic: Statistic, maps: Tensor, top: float) -> Prepared:
     return Prepared(tuple(whole[:-2]), whole[-2], whole[-1])
 
 
-def get_statistics(names: Sequence[str]) -> tuple[Statistic, ...]:
-    """The statistics called ``names``, in that order.
+def get_statistics(names: Sequence[str], tops: Sequence[float] = ()) -> tuple[Statistic, ...]:
+    """The statistics called ``names``, in that order; after each that looks at top pixels, it at each of ``tops``.
 
     Raises:
         UsageError: an unknown name, one named twice, or none.
@@ -155,7 +168,11 @@ def get_statistics(names: Sequence[str]) -> tuple[Statistic, ...]:
             raise UsageError(f"unknown statistic {name!r}; choose from {', '.join(STATISTICS)}")
         if name in names[:index]:
             raise UsageError(f"statistic {name!r} is named twice; name each once")
-    return tuple(STATISTICS[name] for name in names)
+    return tuple(
+        each
+        for statistic in (STATISTICS[name] for name in names)
+        for each in (statistic, *(statistic.at(top) for top in tops if statistic.uses_top))
+    )
 
 
 # What the values are: correlations of the maps themselves, or of their ranks.
@@ -321,25 +338,6 @@ def _jaccard(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
     one, other = a[0].float(), b[0].float()  # in which a product counts exactly
     both = (one @ other.mT).double()
     return both / (one.sum(dim=-1)[..., None] + other.sum(dim=-1)[..., None, :] - both)
-
-
-def iou_curve(maps_a: Tensor, maps_b: Tensor, shares: Sequence[float]) -> Tensor:
-    """IoU at several shares of top pixels, from one sort of each map.
-
-    Returns:
-        float64 ``(N, len(shares))``; NaN where a map has a NaN.
-
-    Raises:
-        UsageError: a share is outside (0, 1) or leaves no pixel.
-    """
-    a, b = maps_a.flatten(1), maps_b.flatten(1)
-    counts = torch.tensor([count_top(share, a.shape[1]) for share in shares])
-    # A pixel is in both sets once they reach the later of its two places.
-    later = torch.maximum(_descending(a)[1], _descending(b)[1])
-    joined = torch.zeros_like(later).scatter_add_(1, later, torch.ones_like(later)).cumsum(dim=1)
-    both = joined[:, counts - 1].double()
-    undefined = (a.isnan() | b.isnan()).any(dim=1, keepdim=True)
-    return (both / (2 * counts - both)).masked_fill(undefined, torch.nan)
 
 
 def _chance_iou(top: float, pixels: int) -> float:

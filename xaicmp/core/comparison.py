@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from xaicmp.core.agreement import DEFAULT_STATISTICS, IOU, Statistic, get_statistics
+from xaicmp.core.agreement import DEFAULT_STATISTICS, Statistic, count_top, get_statistics
 from xaicmp.core.controls import LEVEL, corrected, verdict
 from xaicmp.core.summary import PairedTest, Summary, defined_mean, paired_test, summarise
 
@@ -92,10 +92,11 @@ class Measures:
 
     Attributes:
         statistics: how far two maps agree.
-        top: the share of top pixels.
+        top: the share of top pixels, for the statistics that have none of their own.
         controls: what it is held against, names in ``scoring.CONTROLS``.
         level: of the confidence intervals.
         seed: of the controls' draws and the intervals' resampling.
+        curve: whether IoU is measured at many shares too, see ``curve.iou_curves``.
     """
 
     statistics: tuple[Statistic, ...] = get_statistics(DEFAULT_STATISTICS)
@@ -103,6 +104,12 @@ class Measures:
     controls: tuple[str, ...] = ("other_image", "other_image_same_class", "shifted")
     level: float = 0.95
     seed: int = 0
+    curve: bool = False
+
+    def check(self, pixels: int) -> None:
+        """Raise UsageError if a share of top pixels is outside (0, 1), or less than one of so many pixels."""
+        for top in (self.top, *(each.top for each in self.statistics if each.top is not None)):
+            count_top(top, pixels)
 
 
 @dataclass(frozen=True)
@@ -111,20 +118,23 @@ class Scores:
 
     Attributes:
         values: of the two maps of the same image.
-        tied: by pair, bool ``(N,)``: whether the top pixels of one of the maps had to be chosen among equals.
+        tied: by statistic that looks at top pixels, and pair, bool ``(N,)``: whether those of one of the maps had to
+            be chosen among equals.
         identical: by pair, bool ``(N,)``: whether the maps are the same up to scale.
         controls: by control (``other_image``, ``other_image_same_class``, ``shifted``, ``pooled``), what the
             statistics are where the maps have been parted, shifted or pooled.
         shifted_p: the place of the observed value among those of shifted maps, see ``controls.Shifted``.
         completeness: by method that promises it, float64 ``(N,)``, see ``attribution.Explanation``.
+        curves: of ``curve.iou_curves``, if asked for.
     """
 
     values: Values
-    tied: dict[Pair, np.ndarray]
+    tied: Values
     identical: dict[Pair, np.ndarray]
     controls: dict[str, Values]
     shifted_p: Values
     completeness: dict[str, np.ndarray]
+    curves: Values = field(default_factory=dict)
 
     def rows(self, rows: np.ndarray) -> Scores:
         """Those of a part of the images."""
@@ -284,7 +294,7 @@ class Comparison:
 
     def _result(self, statistic: Statistic, pair: Pair) -> Result:
         values = self.scores.values[statistic.name][pair]
-        tied = self.scores.tied[pair] if statistic.name == IOU.name else None
+        tied = self.scores.tied[statistic.name][pair] if statistic.uses_top else None
         summary = summarise(values, tied, level=self.measures.level, seed=self.measures.seed)
         chance = statistic.chance(self.top, self.pixels)
         controls = {name: each[statistic.name][pair] for name, each in self.scores.controls.items()}

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from xaicmp.core.agreement import count_top
 from xaicmp.core.attribution import METHODS
 from xaicmp.core.attribution.registry import REDUCTIONS
 from xaicmp.core.comparison import UNKNOWN, Chosen, Comparison, Explanations, Measures, Scores, Source
@@ -54,7 +53,7 @@ def compare_maps(path: Path, measures: Measures) -> Comparison:
     if len(names) < 2:
         raise UsageError(f"{path} holds the maps of one method; two or more are needed to compare")
     pixels = maps[0, 0].numel()
-    count_top(measures.top, pixels)
+    measures.check(pixels)
     chosen, classes = _chosen(arrays, maps.shape[1])
     gaps = dict(zip(names, arrays.get("completeness", np.empty((0, 0))).astype(np.float64), strict=False))
     gaps = {name: gap for name, gap in gaps.items() if not np.isnan(gap).all()}

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xaicmp.core.agreement import check_top, count_top
+from xaicmp.core.agreement import check_top
 from xaicmp.core.attribution import Method
 from xaicmp.core.attribution.context import Context, Forward
 from xaicmp.core.attribution.guard import unchanged
@@ -329,7 +329,7 @@ def compare(
         XaicmpError: no image was chosen, or a method cannot explain this model.
     """
     check_comparable(methods, measures.top)
-    count_top(measures.top, images.pixels[0, 0].numel())
+    measures.check(images.pixels[0, 0].numel())
     if len(chosen) == 0:
         raise XaicmpError("no image was chosen, so there is nothing to compare; choose others")
     stream = ((images, each) for each in explain(engine, images, chosen, methods, progress))
@@ -385,7 +385,7 @@ def _compared(
     for images, explanations in stream:
         pixels = images.pixels[0, 0].numel()
         if not parts:
-            count_top(measures.top, pixels)
+            measures.check(pixels)
         if keep is not None:
             keep(explanations)
         parts.append(explanations.chosen)

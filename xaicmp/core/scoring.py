@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement import Statistic, chunks, prepare_all, take, top_pixels
+from xaicmp.core.agreement import Statistic, chunks, prepare_all, take
 from xaicmp.core.comparison import Explanations, Measures, Pair, Scores, Values
 from xaicmp.core.controls import other_image, other_images, pool, prepare_rolled, shifted, shifts
+from xaicmp.core.curve import iou_curves
 from xaicmp.core.errors import UsageError
 
 BLOCK = 2048
@@ -66,6 +67,7 @@ def score(explanations: Explanations, measures: Measures) -> Scores:
         return {(names[a], names[b]): row for (a, b), row in zip(pairs.T.tolist(), rows, strict=True)}
 
     values: Values = {}
+    tied: Values = {}
     controls: dict[str, Values] = {name: {} for name in measures.controls}
     places: Values = {}
     for statistic in measures.statistics:
@@ -89,17 +91,21 @@ def score(explanations: Explanations, measures: Measures) -> Scores:
                 other_image(statistic, whole, whole, pairs, partners[control], balanced=balanced)
             ]
         values[name] = named(found["observed"])
+        if statistic.uses_top:
+            tied[name] = named([whole.tied[:, pairs[0]] | whole.tied[:, pairs[1]]])
         for control in controls:
             controls[control][name] = named(found[control])
         if "shifted" in controls:
             places[name] = named(found["place"])
+    any_other = partners["other_image"] if "other_image" in controls else None
     return Scores(
         values,
-        named([_tied(maps[rows], pairs, top) for rows in chunks(maps)]),
+        tied,
         named([_identical(maps[rows], pairs) for rows in chunks(maps)]),
         controls,
         places,
         explanations.completeness,
+        iou_curves(explanations.maps, names, any_other) if measures.curve else {},
     )
 
 
@@ -116,17 +122,11 @@ def _pooled(
     coarser = [min(grids[a], grids[b], key=math.prod) for a, b in pairs.T.tolist()]
     values = torch.full((len(maps), len(coarser)), torch.nan, dtype=torch.float64)
     for grid in set(coarser):
-        if not statistic.uses_top or int(top * math.prod(grid)):
+        if not statistic.uses_top or int((statistic.top or top) * math.prod(grid)):
             those = torch.tensor([each == grid for each in coarser])
             prepared = statistic.prepare(pool(maps, grid), top)
             values[:, those] = statistic.compare_pairs(prepared, prepared, pairs[:, those])
     return values
-
-
-def _tied(maps: Tensor, pairs: Tensor, top: float) -> Tensor:
-    """Whether the top pixels of one of the maps had to be chosen among equals, bool ``(N, K)``."""
-    tied = top_pixels(maps, top).tied
-    return tied[:, pairs[0]] | tied[:, pairs[1]]
 
 
 def _identical(maps: Tensor, pairs: Tensor) -> Tensor:

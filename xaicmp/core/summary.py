@@ -18,6 +18,8 @@ import numpy as np
 
 RESAMPLES = 9_999
 """Resamples of the bootstrap, and flips of the signs."""
+SEVERAL = 1_999
+"""Resamples where there are many intervals: their ends then move by 3% to 6% of a standard error."""
 CELLS = 1_000_000
 """Resampled values in memory at once."""
 
@@ -69,6 +71,7 @@ class PairTest:
     Attributes:
         a, b: the pairs.
         difference: the mean over the images of a's value less b's, where both are defined.
+        low, high: ends of its confidence interval, which is that of this comparison alone.
         p: two-sided, NaN without such images.
         adjusted: the same after Holm's correction for all comparisons.
     """
@@ -76,12 +79,19 @@ class PairTest:
     a: Pair
     b: Pair
     difference: float
+    low: float
+    high: float
     p: float
     adjusted: float
 
 
 def summarise(
-    values: np.ndarray, tied: np.ndarray | None = None, *, level: float = 0.95, seed: int = 0
+    values: np.ndarray,
+    tied: np.ndarray | None = None,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    resamples: int | None = None,
 ) -> Summary:
     """Summarise values ``(N,)``, NaN where undefined, and flags ``(N,)`` of ties.
 
@@ -89,11 +99,11 @@ def summarise(
         values: float64.
         tied: bool, None where there are no ties.
         level: of the confidence interval, between 0 and 1.
-        seed: of its resampling.
+        seed, resamples: of its resampling, see ``interval``.
     """
     defined = values[~np.isnan(values)]
     mean, std = defined_mean(values), float(defined.std()) if len(defined) else float("nan")
-    low, high = interval(defined, level, seed)
+    low, high = interval(defined, level, seed, resamples)
     undefined = len(values) - len(defined)
     return Summary(mean, std, len(defined), undefined, None if tied is None else int(tied.sum()), low, high)
 
@@ -113,8 +123,8 @@ def interval(
         values: float64 ``(N,)``, all defined.
         level: between 0 and 1.
         seed: of the resampling.
-        resamples: how many; by default 9,999, and fewer beyond 200 values, but no fewer than 1,999: the ends then
-            move by 3% to 6% of a standard error, which itself is the smaller the more values there are.
+        resamples: how many; by default 9,999, and fewer beyond 200 values, whose standard error is small, but no
+            fewer than ``SEVERAL``.
 
     Returns:
         its ends: NaN for fewer than two values, and the lowest and highest of values that are all the same but
@@ -130,7 +140,7 @@ def interval(
     found = bootstrap(
         ((values - low) / (high - low),),  # its cubes of differences would leave the range of float64
         np.mean,
-        n_resamples=resamples or min(RESAMPLES, max(1_999, 2_000_000 // len(values))),
+        n_resamples=resamples or min(RESAMPLES, max(SEVERAL, 2_000_000 // len(values))),
         batch=max(1, CELLS // len(values)),
         confidence_level=level,
         method="BCa",
@@ -215,22 +225,28 @@ def _random_signs(images: int, seed: int) -> Iterator[np.ndarray]:
         yield 1.0 - 2 * rng.integers(2, size=(min(step, RESAMPLES - start), images), dtype=np.int8)
 
 
-def compare_pairs(values: Mapping[Pair, np.ndarray], *, seed: int = 0) -> list[PairTest]:
+def compare_pairs(values: Mapping[Pair, np.ndarray], *, level: float = 0.95, seed: int = 0) -> list[PairTest]:
     """Test every two pairs of methods against each other over the same images.
 
     Args:
         values: by pair, one statistic, float64 ``(N,)``, NaN where undefined.
-        seed: of the sign flips.
+        level: of the confidence intervals.
+        seed: of the sign flips and the intervals.
     """
     compared = list(combinations(values, 2))
     if not compared:
         return []
     differences = np.stack([values[a] - values[b] for a, b in compared])
     p = flip_signs(differences, two_sided=True, seed=seed)
-    means = map(defined_mean, differences)
     return [
-        PairTest(a, b, mean, float(raw), float(adjusted))
-        for (a, b), mean, raw, adjusted in zip(compared, means, p, holm(p), strict=True)
+        PairTest(a, b, each.mean, each.low, each.high, float(raw), float(adjusted))
+        for (a, b), each, raw, adjusted in zip(
+            compared,
+            (summarise(row, level=level, seed=seed, resamples=SEVERAL) for row in differences),
+            p,
+            holm(p),
+            strict=True,
+        )
     ]
 
 

@@ -19,7 +19,7 @@ from xaicmp.core.comparison import Comparison, Measures, Pair
 from xaicmp.core.images import ImageSet
 from xaicmp.core.journal import Journal
 from xaicmp.core.storage import check_suffix, replacing
-from xaicmp.core.summary import Summary
+from xaicmp.core.summary import PairedTest, Summary
 from xaicmp.core.training import Epoch
 
 if TYPE_CHECKING:
@@ -31,11 +31,17 @@ CONTROL_TITLES = {
     "shifted": "shifted map",
     "pooled": "at the coarser grid",
 }
+CORRECTED = "chance-corrected"
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
     """The whole comparison as plain values; what is undefined is None."""
     source, chosen, scores = comparison.source, comparison.chosen, comparison.scores
+    places = scores.shifted_p
+
+    def by_pair(values: dict[Pair, np.ndarray], row: int) -> dict[str, float | None]:
+        return {"|".join(pair): number(values[pair][row]) for pair in comparison.pairs}
+
     return {
         "xaicmp": __version__,
         **source.details,
@@ -53,13 +59,8 @@ def document(comparison: Comparison) -> dict[str, Any]:
                 "confidence": number(chosen.confidence[row]),
                 "completeness": {name: number(gaps[row]) for name, gaps in scores.completeness.items()},
             }
-            | {
-                statistic.name: {
-                    "|".join(pair): number(scores.values[statistic.name][pair][row])
-                    for pair in comparison.pairs
-                }
-                for statistic in comparison.statistics
-            }
+            | {each.name: by_pair(scores.values[each.name], row) for each in comparison.statistics}
+            | ({"shifted_p": {name: by_pair(p, row) for name, p in places.items()}} if places else {})
             for row in range(len(chosen))
         ],
     }
@@ -88,15 +89,17 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
             values["tied"] = summary.tied
         values |= {name: number(mean) for name, mean in result.controls.items()}
         if result.above is not None:
-            values["above_other_image"] = {
-                "difference": number(result.above.difference),
-                "ci": [number(result.above.low), number(result.above.high)],
-                "p": number(result.above.p),
-            }
+            values["above_other_image"] = above(result.above)
         if result.above_shifted is not None:
             values["above_shifted"] = number(result.above_shifted)
         entry[statistic.name] = values
     return entry
+
+
+def above(test: PairedTest) -> dict[str, Any]:
+    """How far one mean is above another."""
+    ends = [number(test.low), number(test.high)]
+    return {"difference": number(test.difference), "ci": ends, "p": number(test.p)}
 
 
 def number(value: float | None) -> float | None:
@@ -174,8 +177,8 @@ def pairs_markdown(comparison: Comparison, studies: Sequence[Study] = ()) -> str
         for row, pair in zip(rows, comparison.pairs, strict=True):
             result = comparison.result(statistic, pair)
             row += [spread(result.summary), interval(result.summary)]
-            row += [decimals(mean) for mean in result.controls.values()]
-        header += [CONTROL_TITLES[name] for name in comparison.scores.controls]
+            row += map(decimals, (*result.controls.values(), result.chance, result.corrected))
+        header += [*(CONTROL_TITLES[name] for name in comparison.scores.controls), "chance", CORRECTED]
     for row, pair in zip(rows, comparison.pairs, strict=True):
         row.append(comparison.verdict(pair))
     table = markdown_table([*header, "Verdict"], rows) + f"\n{caption(comparison)}\n"
@@ -253,17 +256,20 @@ def decimals(value: float | None) -> str:
 
 def caption(comparison: Comparison) -> str:
     """Where the numbers come from and what they would be by chance, in a few sentences."""
-    counts, chances, tied = [], [], 0
+    counts, chances, ties = [], [], []
     for statistic in comparison.statistics:
         results = [comparison.result(statistic, pair) for pair in comparison.pairs]
         title = statistic.title(comparison.top)
         counts.append(f"{title} {sum(each.summary.undefined for each in results)}")
-        tied += sum(each.summary.tied or 0 for each in results)
+        if statistic.uses_top:
+            ties.append(f"{title} {sum(each.summary.tied or 0 for each in results)}")
         if (chance := results[0].chance) is not None:
             chances.append(f"{title} {chance:.3f}")
+    by_chance = f"By chance: {', '.join(chances)}. " if chances else ""
+    tied = f"; tied: {', '.join(ties)}" if ties else ""
     return (
         f"Mean ± std over n = {len(comparison.chosen)} images. {comparison.source.about} "
-        f"By chance: {', '.join(chances)}. Undefined: {', '.join(counts)}; tied: {tied} (over all pairs)."
+        f"{by_chance}Undefined: {', '.join(counts)}{tied} (over all pairs)."
     )
 
 

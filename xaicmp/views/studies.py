@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType
-from rich.measure import Measurement
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from xaicmp.core.comparison import Comparison, Measures
@@ -32,6 +29,7 @@ from xaicmp.core.summary import (
 )
 from xaicmp.views.figures import faithfulness_figure, randomisation_figure
 from xaicmp.views.files import (
+    above,
     decimals,
     estimate,
     interval,
@@ -41,6 +39,7 @@ from xaicmp.views.files import (
     name_pair,
     number,
 )
+from xaicmp.views.tables import Wide
 
 BASELINES: tuple[Baseline, ...] = ("zero", "blur", "road")
 """What removed pixels are replaced by, in turn."""
@@ -69,40 +68,14 @@ class Study:
 
     def table(self) -> RenderableType:
         """For a terminal; the first column is text, the others are numbers."""
-        return Group(Text(self.title, style="bold"), _Wide(self), Text(self.note, style="dim"), "")
+        return Group(
+            Text(self.title, style="bold"), Wide(self.columns, self.rows), Text(self.note, style="dim"), ""
+        )
 
     def markdown(self) -> str:
         """A heading, the table and its note."""
         rows = [list(row) for row in self.rows]
         return f"\n### {self.title}\n\n{markdown_table(list(self.columns), rows)}\n{self.note}\n"
-
-
-@dataclass(frozen=True)
-class _Wide:
-    """A study's table; what is too wide goes on below, the first column repeated."""
-
-    study: Study
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        columns = list(range(1, len(self.study.columns)))
-        while columns:
-            fit = len(columns)
-            while fit > 1 and self._width(console, options, columns[:fit]) > options.max_width:
-                fit -= 1
-            yield self._part(columns[:fit])
-            columns = columns[fit:]
-
-    def _width(self, console: Console, options: ConsoleOptions, columns: Sequence[int]) -> int:
-        return Measurement.get(console, options.update(max_width=10_000), self._part(columns)).maximum
-
-    def _part(self, columns: Sequence[int]) -> Table:
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-        table.add_column(self.study.columns[0])
-        for index in columns:
-            table.add_column(self.study.columns[index], justify="right")
-        for row in self.study.rows:
-            table.add_row(row[0], *(row[index] for index in columns))
-        return table
 
 
 def differences(comparison: Comparison) -> Study:
@@ -112,7 +85,7 @@ def differences(comparison: Comparison) -> Study:
     data: dict[str, Any] = {}
     for statistic in comparison.statistics:
         values = comparison.scores.values[statistic.name]
-        tests = compare_pairs(values)
+        tests = compare_pairs(values, level=comparison.measures.level, seed=comparison.measures.seed)
         shared = letters(values, tests)
         for row, pair in zip(rows, names, strict=True):
             row.append(f"{decimals(comparison.summary(statistic.name, pair).mean)} {shared[pair]}")
@@ -121,6 +94,7 @@ def differences(comparison: Comparison) -> Study:
                 "a": "|".join(test.a),
                 "b": "|".join(test.b),
                 "difference": number(test.difference),
+                "ci": [number(test.low), number(test.high)],
                 "p": number(test.p),
                 "adjusted": number(test.adjusted),
             }
@@ -214,7 +188,7 @@ def costs(found: Sequence[Cost]) -> Study:
 
 def randomisation(found: Randomisation, comparison: Comparison) -> Study:
     """How far the maps of ever less trained models agree with the original's, by stage."""
-    titles = comparison.titles
+    titles, measures = comparison.titles, comparison.measures
     rows: list[list[str]] = []
     data: dict[str, Any] = {
         "kind": found.kind,
@@ -226,9 +200,9 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Study:
         for index, stage in enumerate(found.stages):
             accuracy = f" ({100 * found.accuracy[1 + index]:.0f}%)"
             rows.append([f"{name}: {stage}{accuracy}", *map(decimals, means[:, index])])
-        areas = [_summarise(values, comparison.measures) for values in found.area(name)]
+        areas = [_summarise(values, measures) for values in found.area(name)]
         tests = [
-            paired_test(values[-1], chance, two_sided=True)
+            paired_test(values[-1], chance, two_sided=True, level=measures.level, seed=measures.seed)
             for values, chance in zip(agreement, found.chance[name], strict=True)
         ]
         counts = [
@@ -237,6 +211,7 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Study:
         ]
         band = found.band(name)
         rows.append([f"{name}: area", *(decimals(area.mean) for area in areas)])
+        rows.append([f"{name}: {level_title(measures)}", *map(interval, areas)])
         rows.append([f"{name}: chance", *(decimals(defined_mean(values)) for values in found.chance[name])])
         rows.append([f"{name}: last stage", *map(_place, means[:, -1], tests, counts)])
         data[name] = [
@@ -247,10 +222,7 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Study:
                 "area": _summary(areas[index]),
                 "chance": number(defined_mean(found.chance[name][index])),
                 "chance_band": [number(edge) for edge in band[index]],
-                "last_above_chance": {
-                    "difference": number(tests[index].difference),
-                    "p": number(tests[index].p),
-                },
+                "last_above_chance": above(tests[index]),
             }
             for index, method in enumerate(titles)
         ]
@@ -260,7 +232,7 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Study:
         ("Stage drawn anew", *titles.values()),
         rows,
         f"In brackets the accuracy that is left of {100 * found.accuracy[0]:.0f}%. Area: mean over the stages, "
-        "without the original. Chance: the original's map against its map of another image. A method that is "
+        "without the original, and its interval. Chance: the original's map against its map of another image. A method that is "
         "above chance or unchanged at the last stage shows more than what the model has learned.",
         data,
         partial(randomisation_figure, found, comparison),

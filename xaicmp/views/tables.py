@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from xaicmp.core.comparison import Comparison, Pair
 from xaicmp.core.models import Checkpoint
+from xaicmp.core.summary import defined_mean
 from xaicmp.core.training import Epoch
-from xaicmp.views.files import CONTROL_TITLES, caption, decimals, interval, level_title, name_pair, spread
+from xaicmp.views.files import (
+    CONTROL_TITLES,
+    CORRECTED,
+    caption,
+    decimals,
+    interval,
+    level_title,
+    name_pair,
+    spread,
+)
 
 BESIDE = 2
 """Statistics that fit beside the names of two methods at 80 characters; more have rows of their own."""
@@ -32,7 +44,44 @@ IN_SHORT = {
     "too few images to say": "too few",
 }
 """What ``Comparison.verdict`` says, in two words."""
+COLUMNS = {
+    "other_image": "Other\nimage",
+    "other_image_same_class": "Same\nclass",
+    "shifted": "Shifted",
+    "pooled": "Coarser\ngrid",
+}
+IMAGE = ["id", "label", "predicted", "conf."]
+WRONG = "✗ marks a wrong prediction."
 FLOORS = "floors, blind to the model"
+
+
+@dataclass(frozen=True)
+class Wide:
+    """A table of numbers under a first column of text; what is too wide goes on below, the first column repeated."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        columns = list(range(1, len(self.columns)))
+        while columns:
+            fit = len(columns)
+            while fit > 1 and self._width(console, options, columns[:fit]) > options.max_width:
+                fit -= 1
+            yield self._part(columns[:fit])
+            columns = columns[fit:]
+
+    def _width(self, console: Console, options: ConsoleOptions, columns: Sequence[int]) -> int:
+        return Measurement.get(console, options.update(max_width=10_000), self._part(columns)).maximum
+
+    def _part(self, columns: Sequence[int]) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column(self.columns[0])
+        for index in columns:
+            table.add_column(self.columns[index], justify="right")
+        for row in self.rows:
+            table.add_row(row[0], *(row[index] for index in columns))
+        return table
 
 
 def pairs_table(comparison: Comparison) -> RenderableType:
@@ -54,6 +103,7 @@ def pairs_table(comparison: Comparison) -> RenderableType:
         for name in comparison.scores.controls:
             lines[CONTROL_TITLES[name]] = [decimals(result.controls[name]) for result in results]
         lines["chance"] = [decimals(result.chance) for result in results]
+        lines[CORRECTED] = [decimals(result.corrected) for result in results]
         for title, cells in lines.items():
             table.add_row(f"  {title}", *cells, style="dim")
         table.add_row(f"  {comparison.verdict(pair)}", end_section=True)
@@ -101,75 +151,64 @@ def _short(comparison: Comparison) -> RenderableType:
 def _more(comparison: Comparison) -> Table:
     """The statistics that do not fit beside the first, a row each under the pair."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    controlled = "other_image" in comparison.scores.controls
     table.add_column("Pair")
-    level = level_title(comparison.measures)
-    for title in ("Mean ± std", level, *(["Other image"] if controlled else [])):
+    level, controls = level_title(comparison.measures), comparison.scores.controls
+    for title in ("Mean ± std", level, *(COLUMNS[name] for name in controls)):
         table.add_column(title, justify="right")
     for pair in comparison.pairs:
         table.add_row(name_pair(comparison, pair))
         for statistic in comparison.statistics[BESIDE:]:
             result = comparison.result(statistic, pair)
-            cells = [spread(result.summary), interval(result.summary)]
-            if controlled:
-                cells.append(decimals(result.controls["other_image"]))
+            cells = spread(result.summary), interval(result.summary), *map(decimals, result.controls.values())
             table.add_row(f"  {statistic.title(comparison.top)}", *cells)
     return table
 
 
 def images_table(comparison: Comparison) -> RenderableType:
     """A row an image: what it is, what it was taken for, and how far each pair agrees on it."""
+    if len(comparison.pairs) > WIDEST or len(comparison.statistics) > BESIDE:
+        return _listed(comparison)
     # Without edges, an automobile taken for an automobile fits in 80 columns.
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("id", justify="right")
-    table.add_column("label")
-    table.add_column("predicted")
-    table.add_column("conf.", justify="right")
-    pairs = comparison.pairs
-    wide = len(pairs) <= WIDEST
-    if len(pairs) > MOST:
-        return _means(comparison, table)
-    if wide:
-        for pair in pairs:
-            a, b = (comparison.titles[name] for name in pair)
-            table.add_column(f"{a}\nvs {b}", justify="right")
-    else:
-        table.add_column("pair")
-        for statistic in comparison.statistics:
-            table.add_column(statistic.title(comparison.top), justify="right")
+    for title in IMAGE:
+        table.add_column(title, justify="right" if title in ("id", "conf.") else "left")
+    for pair in comparison.pairs:
+        a, b = (comparison.titles[name] for name in pair)
+        table.add_column(f"{a}\nvs {b}", justify="right")
     for row in range(len(comparison.chosen)):
-        image = _image_cells(comparison, row)
-        values = {pair: _values(comparison, pair, row) for pair in pairs}
-        if wide:
-            table.add_row(*image, *("/".join(cells) for cells in values.values()))
-        else:
-            for index, (pair, cells) in enumerate(values.items()):
-                table.add_row(*(image if index == 0 else [""] * 4), name_pair(comparison, pair), *cells)
+        values = ("/".join(_values(comparison, pair, row)) for pair in comparison.pairs)
+        table.add_row(*_image_cells(comparison, row), *values)
     titles = "/".join(statistic.title(comparison.top) for statistic in comparison.statistics)
-    how = f"{titles} of each pair. " if wide else ""
-    return Group(table, "", Text(f"{how}✗ marks a wrong prediction. {comparison.source.about}", style="dim"))
-
-
-def _means(comparison: Comparison, table: Table) -> RenderableType:
-    """``table`` with an image's mean over the pairs, for there are too many to show."""
-    pairs = [
-        pair for pair in comparison.pairs if not comparison.floors.intersection(pair)
-    ] or comparison.pairs
-    for statistic in comparison.statistics:
-        table.add_column(statistic.title(comparison.top), justify="right")
-    values = [
-        np.ma.masked_invalid([comparison.scores.values[statistic.name][pair] for pair in pairs])
-        .mean(axis=0)
-        .filled(np.nan)
-        for statistic in comparison.statistics
-    ]
-    for row in range(len(comparison.chosen)):
-        table.add_row(*_image_cells(comparison, row), *(decimals(each[row]) for each in values))
-    note = (
-        f"Mean over {len(pairs)} pairs, where they are defined; --format json has each. "
-        f"✗ marks a wrong prediction. {comparison.source.about}"
-    )
+    note = f"{titles} of each pair. {WRONG} {comparison.source.about}"
     return Group(table, "", Text(note, style="dim"))
+
+
+def _listed(comparison: Comparison) -> RenderableType:
+    """A column a statistic, and the pairs below their image, or its mean over them where they are too many."""
+    pairs, note = comparison.pairs, ""
+    if many := len(pairs) > MOST:
+        pairs = tuple(pair for pair in pairs if not comparison.floors.intersection(pair)) or pairs
+        note = f"Mean over {len(pairs)} pairs, where they are defined; --format json has each. "
+    lines = [IMAGE, *(list(map(str, _image_cells(comparison, row))) for row in range(len(comparison.chosen)))]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    heading, *images = (
+        "  ".join([first.rjust(widths[0]), *map(str.ljust, rest, widths[1:])]) for first, *rest in lines
+    )
+    rows: list[list[str]] = []
+    for row, image in enumerate(images):
+        if many:
+            scores = comparison.scores.values
+            means = (
+                defined_mean(np.array([scores[each.name][pair][row] for pair in pairs]))
+                for each in comparison.statistics
+            )
+            rows.append([image, *map(decimals, means)])
+        else:
+            rows.append([image, *[""] * len(comparison.statistics)])
+            rows += [[f"  {name_pair(comparison, pair)}", *_values(comparison, pair, row)] for pair in pairs]
+    titles = [statistic.title(comparison.top) for statistic in comparison.statistics]
+    about = Text(f"{note}{WRONG} {comparison.source.about}", style="dim")
+    return Group(Wide([heading, *titles], rows), "", about)
 
 
 def _image_cells(comparison: Comparison, row: int) -> list[RenderableType]:
