@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +127,7 @@ class Session:
         from xaicmp.core.attribution import PUBLISHED, get_methods
         from xaicmp.core.devices import find_device, has_bf16
         from xaicmp.core.distributed import ALONE
+        from xaicmp.core.memory import parse_bytes
         from xaicmp.core.models import load_checkpoint
         from xaicmp.core.pipeline import FAST, Engine, check_comparable
 
@@ -145,16 +147,22 @@ class Session:
             stdev=options.noise,
         )
         check_comparable(self.methods, self.measures.top)
+        budget = None if options.memory is None else parse_bytes(options.memory)
         device = find_device(options.device)
         self.engine: Engine = Engine(
             load_checkpoint(options.checkpoint),
             device,
             "bf16" if options.fast and has_bf16(device) else options.precision.value,
-            options.batch_size,
+            options.batch_size or 0,
             options.seed,
             options.layer,
             options.fast,
+            partial(remark, self.options),
         )
+        if budget is not None:
+            from xaicmp.core.budget import keep_within
+
+            keep_within(self.engine, self.selection, self.methods, budget)
 
     def compare(
         self, keep: Keep | None = None, journal: Journal | None = None

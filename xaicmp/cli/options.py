@@ -180,7 +180,23 @@ class Comparing:
         ),
     ] = None
     ci: Annotated[float, option(COMPARISON, "Level of the confidence intervals.", "SHARE")] = 0.95
-    batch_size: Annotated[int, option(RUNNING, "Most images in one pass through the model.", "N", min=1)] = 64
+    batch_size: Annotated[
+        int | None,
+        option(
+            RUNNING,
+            "Most images in one pass through the model. Default: 64, on a GPU 512; fewer if memory runs out.",
+            "N",
+            min=1,
+        ),
+    ] = None
+    memory: Annotated[
+        str | None,
+        option(
+            RUNNING,
+            "Take as few images in one pass as keep the process (on a GPU: what is allocated there) below this.",
+            "500MB|2GB",
+        ),
+    ] = None
     device: Device = "auto"
     precision: Annotated[Precision, option(RUNNING, "What the model computes in.")] = Precision.float32
     fast: Annotated[

@@ -112,7 +112,7 @@ def _randomised(session: Session, images: ImageSet, comparison: Comparison, kind
             kind=kind,  # type: ignore[arg-type]
             top=session.measures.top,
             seed=engine.seed,
-            batch_size=engine.batch_size,
+            batch_size=engine.room.most,
             progress=show,
         )
     return studies.randomisation(found, comparison)
@@ -137,7 +137,7 @@ def _faithful(
                     maps,
                     ids=chosen.ids,
                     seed=engine.seed,
-                    batch_size=engine.batch_size,
+                    batch_size=engine.room.most,
                     mean=engine.checkpoint.mean,
                     std=engine.checkpoint.std,
                     baseline=baseline,

@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from xaicmp.core.agreement import DEFAULT_STATISTICS, Statistic, count_top, get_statistics
@@ -84,6 +85,19 @@ class Explanations:
         gaps = {name: gap[rows] for name, gap in self.completeness.items()}
         chosen, pixels, maps = self.chosen.rows(rows), self.pixels[rows], self.maps[:, rows]
         return replace(self, chosen=chosen, pixels=pixels, maps=maps, completeness=gaps)
+
+    @staticmethod
+    def join(parts: Sequence[Explanations]) -> Explanations:
+        """All of several, which are of the same methods; of those without an image, nothing but that."""
+        parts = [part for part in parts if len(part.chosen)] or parts[:1]
+        gaps = parts[0].completeness
+        return replace(
+            parts[0],
+            chosen=Chosen.join([part.chosen for part in parts]),
+            pixels=torch.cat([part.pixels for part in parts]),
+            maps=torch.cat([part.maps for part in parts], dim=1),
+            completeness={name: np.concatenate([part.completeness[name] for part in parts]) for name in gaps},
+        )
 
 
 @dataclass(frozen=True)

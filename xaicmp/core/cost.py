@@ -41,7 +41,7 @@ class Cost:
 
 def measure(engine: Engine, images: ImageSet, chosen: Chosen, methods: Sequence[Method]) -> list[Cost]:
     """The cost of each method by itself on one batch, and of all together, which share a pass."""
-    part = chosen.rows(slice(0, engine.batch_size))
+    part = chosen.rows(slice(0, engine.room.most))
     inputs = engine.inputs(images.pixels[torch.from_numpy(part.ids)])
     costs = []
     groups = [(method.title, [method]) for method in methods] + [("all together", list(methods))]

@@ -23,7 +23,7 @@ from xaicmp.core.attribution.context import Context, Forward
 from xaicmp.core.attribution.guard import unchanged
 from xaicmp.core.attribution.layers import find_layer
 from xaicmp.core.comparison import Chosen, Comparison, Explanations, Measures, Scores, Source
-from xaicmp.core.devices import Precision, autocast
+from xaicmp.core.devices import Precision, autocast, fast_batch
 from xaicmp.core.distributed import ALONE, Processes
 from xaicmp.core.errors import UsageError, XaicmpError
 from xaicmp.core.fusion import fuse
@@ -37,6 +37,7 @@ from xaicmp.core.images import (
     no_progress,
 )
 from xaicmp.core.journal import Journal
+from xaicmp.core.memory import Room
 from xaicmp.core.models import Checkpoint
 from xaicmp.core.scoring import BLOCK, score
 
@@ -44,6 +45,8 @@ DEFAULT = Measures()
 FAST = {"steps": 8, "rule": "middle", "end": 1 / 32}
 """What ``get_methods`` takes for IG to come near its 32 right steps with a quarter of them."""
 EXPLAINING = "explaining"
+Tell = Callable[[int, int, int], None]
+"""Told the index of a method, and how much of how much of its work is done."""
 
 
 @dataclass(frozen=True)
@@ -54,23 +57,32 @@ class Engine:
         checkpoint: the model, moved to ``device``.
         device: where it runs.
         precision: what it computes in.
-        batch_size: the most images in one pass through the model.
+        batch_size: the most images in one pass through the model; 0 for what is fast on the device.
         seed: of every random draw.
         layer: the name of the layer whose maps the CAMs weigh; None for the last with more than a pixel.
         fast: whether the methods were asked to be quick rather than exact, with ``FAST``; the pass that they share
             is then in float32 all the same, and the caption says that the numbers are approximate.
+        remark: told what the user should know.
     """
 
     checkpoint: Checkpoint
     device: torch.device
     precision: Precision = "float32"
-    batch_size: int = 64
+    batch_size: int = 0
     seed: int = 0
     layer: str | None = None
     fast: bool = False
+    remark: Callable[[str], None] = lambda message: None
 
     def __post_init__(self) -> None:
         self.checkpoint.model.to(self.device)
+        if not self.batch_size:
+            object.__setattr__(self, "batch_size", fast_batch(self.device))
+
+    @cached_property
+    def room(self) -> Room:
+        """For how many images there is memory at once: ``batch_size`` unless that turns out to be too many."""
+        return Room(self.batch_size, self.remark)
 
     @cached_property
     def model(self) -> nn.Module:
@@ -125,14 +137,17 @@ def explain(
 ) -> Iterator[Explanations]:
     """Explain the target of each chosen image; one batch is in memory at a time."""
     layer = engine.layer
+
+    def explained(part: Chosen, pixels: Tensor, tell: Tell, rows: slice) -> Explanations:
+        context = context_of(engine, engine.inputs(pixels[rows]), part.rows(rows), layer)
+        return _explained(engine, context, part.rows(rows), pixels[rows], methods, tell)
+
     for start in range(0, len(chosen), engine.batch_size):
         part = chosen.rows(slice(start, start + engine.batch_size))
         pixels = images.pixels[torch.from_numpy(part.ids)]
-        inputs = engine.inputs(pixels)
-        layer = layer or cam_layer(engine, inputs, methods)
-        context = context_of(engine, inputs, part, layer)
+        layer = layer or cam_layer(engine, engine.inputs(pixels[:2]), methods)
         tell = partial(_report, progress, start, len(part) / len(methods), len(chosen))
-        yield _explained(engine, context, part, pixels, methods, tell)
+        yield Explanations.join(engine.room.run(partial(explained, part, pixels, tell), len(part)))
 
 
 def explain_selection(
@@ -162,9 +177,10 @@ def explain_selection(
     layer, wanted, count, number = engine.layer, selection.count, 0, 0
     candidates = _candidates(engine, selection, data, target, progress)
 
-    def explained(images: ImageSet, ids: np.ndarray) -> Explanations:
-        """What the selection admits of one batch of candidates."""
+    def explained(images: ImageSet, candidates: np.ndarray, some: slice) -> Explanations:
+        """What the selection admits of some of a batch of candidates."""
         nonlocal layer
+        ids = candidates[some]
         pixels = images.pixels[torch.from_numpy(ids)]
         inputs = engine.inputs(pixels)
         layer = layer or cam_layer(engine, inputs, methods)
@@ -181,13 +197,16 @@ def explain_selection(
         tell = partial(_report, progress, count, share, wanted)
         return _explained(engine, context, part, pixels[torch.from_numpy(rows)], methods, tell)
 
+    def batch(images: ImageSet, ids: np.ndarray) -> Explanations:
+        return Explanations.join(engine.room.run(partial(explained, images, ids), len(ids)))
+
     behind = processes.share(lambda: 0 if journal is None else journal.found)
     while count < wanted and (turn := list(islice(candidates, 1 if number < behind else processes.world))):
         if number < behind:
             parts = [processes.share(partial(_kept, journal, number, *turn[0], methods))]
         else:
             own = turn[processes.rank : processes.rank + 1]
-            found = processes.gather(partial(lambda own: [explained(*each) for each in own], own))
+            found = processes.gather(partial(lambda own: [batch(*each) for each in own], own))
             parts = [part for each in found for part in each]
         for (images, ids), part in zip(turn, parts, strict=True):
             part = part.rows(slice(0, wanted - count))
@@ -250,7 +269,7 @@ def _explained(
     part: Chosen,
     pixels: Tensor,
     methods: Sequence[Method],
-    tell: Callable[[int, int, int], None],
+    tell: Tell,
 ) -> Explanations:
     """The maps of one batch by every method."""
     maps, gaps, grids = [], {}, {}
@@ -293,7 +312,7 @@ def context_of(
         ids=part.ids,
         seed=engine.seed,
         layer=layer,
-        batch_size=engine.batch_size,
+        batch_size=engine.room.most,
         mean=checkpoint.mean,
         std=checkpoint.std,
         original=checkpoint.model,
@@ -413,13 +432,7 @@ def _compared(
 
 def _merged(parts: list[Explanations]) -> Explanations:
     """All of ``parts`` in one; these are let go, so that their maps are not held twice."""
-    gaps = parts[0].completeness
-    whole = replace(
-        parts[0],
-        chosen=Chosen.join([part.chosen for part in parts]),
-        maps=torch.cat([part.maps for part in parts], dim=1),
-        completeness={name: np.concatenate([part.completeness[name] for part in parts]) for name in gaps},
-    )
+    whole = Explanations.join(parts)
     parts.clear()
     return whole
 
@@ -553,9 +566,8 @@ def _admitted(batch: Chosen, selection: Selection) -> np.ndarray:
 def _classify(
     engine: Engine, images: ImageSet, ids: np.ndarray, target: str, progress: Progress = no_progress
 ) -> Chosen:
-    parts = []
-    for start in range(0, len(ids), engine.batch_size):
-        batch = ids[start : start + engine.batch_size]
+    def classified(rows: slice) -> Chosen:
+        batch = ids[rows]
         pixels = images.pixels[torch.from_numpy(batch)]
         with (
             unchanged(engine.model) as model,
@@ -563,9 +575,10 @@ def _classify(
             autocast(engine.device, engine.precision),
         ):
             logits = model(engine.inputs(pixels))
-        parts.append(_judged(images, batch, logits, target))
-        progress("choosing images", start + len(pixels), len(ids))
-    return Chosen.join(parts)
+        progress("choosing images", rows.start + len(pixels), len(ids))
+        return _judged(images, batch, logits, target)
+
+    return Chosen.join(engine.room.run(classified, len(ids)))
 
 
 def _judged(images: ImageSet, ids: np.ndarray, logits: Tensor, target: str) -> Chosen:
