@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xaicmp.core.attribution import METHODS, get_methods, method
+from xaicmp.core.attribution import METHODS, Method, get_methods, method
 from xaicmp.core.comparison import Comparison, Explanations
 from xaicmp.core.images import CLASSES, MEAN, STD, ImageSet, Selection
+from xaicmp.core.journal import Journal
 from xaicmp.core.models import Checkpoint
-from xaicmp.core.pipeline import Engine, choose, compare
+from xaicmp.core.pipeline import Engine, choose, compare, compare_selection
+from xaicmp.views.files import write_maps
 
 CPU = torch.device("cpu")
 
@@ -96,3 +98,18 @@ def state(model: nn.Module) -> dict[str, Any]:
         found[f"{name} value"] = (tensor.tolist(), tensor._version, tensor.data_ptr())
         found[f"{name} gradient"] = (tensor.requires_grad, id(tensor.grad), gradient)
     return found
+
+
+def kept(
+    path: Path, engine: Engine, selection: Selection, methods: Sequence[Method], *values: Any, **options: Any
+) -> tuple[list[Explanations], Comparison]:
+    """Explain into the file of maps ``path`` by way of a journal, as the command does."""
+    seen: list[Explanations] = []
+    journal = Journal(path, {})
+    images, comparison = compare_selection(
+        engine, selection, methods, *values, keep=seen.append, journal=journal, **options
+    )
+    assert not path.exists()
+    write_maps(path, journal, images, [each.name for each in methods])
+    journal.remove()
+    return seen, comparison

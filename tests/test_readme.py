@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -105,8 +106,19 @@ def test_the_python_example_runs(capsys):
     assert -1 <= float(capsys.readouterr().out) <= 1
 
 
+def test_the_example_of_a_million_images_works_and_goes_on(capsys, monkeypatch, tmp_path):
+    sample = xaicmp.load_sample()
+    np.save(tmp_path / "pixels.npy", sample.pixels[:3].numpy())
+    np.save(tmp_path / "labels.npy", sample.labels[:3].numpy())
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        exec(blocks("python")[1], {})
+        assert "n=3" in capsys.readouterr().out
+    assert (tmp_path / "million.json.part" / "000000.npz").exists()
+
+
 def test_the_example_of_a_new_method_works():
-    source = blocks("python")[1]
+    source = blocks("python")[2]
     assert len(source.splitlines()) < 15
     try:
         exec(source, dict(vars(gradient)))

@@ -14,11 +14,21 @@ if TYPE_CHECKING:
     from xaicmp.core.attribution import METHODS, get_methods
     from xaicmp.core.comparison import Comparison, Measures
     from xaicmp.core.devices import find_device
+    from xaicmp.core.distributed import processes
     from xaicmp.core.errors import XaicmpError
     from xaicmp.core.images import ImageSet, Selection, load_cifar10, load_sample
+    from xaicmp.core.journal import Journal
     from xaicmp.core.maps import compare_maps
     from xaicmp.core.models import load_checkpoint, resnet18_cifar, save_checkpoint
-    from xaicmp.core.pipeline import Engine, choose, compare, explain, find_images
+    from xaicmp.core.pipeline import (
+        Engine,
+        choose,
+        compare,
+        compare_selection,
+        explain,
+        find_images,
+        plan_of,
+    )
     from xaicmp.core.training import RECIPES, Recipe, Run, train
 
 __version__ = version("xaicmp")
@@ -29,6 +39,7 @@ __all__ = [
     "Comparison",
     "Engine",
     "ImageSet",
+    "Journal",
     "Measures",
     "Recipe",
     "Run",
@@ -38,6 +49,7 @@ __all__ = [
     "choose",
     "compare",
     "compare_maps",
+    "compare_selection",
     "explain",
     "find_device",
     "find_images",
@@ -48,6 +60,8 @@ __all__ = [
     "load_cifar10",
     "load_sample",
     "pearson",
+    "plan_of",
+    "processes",
     "resnet18_cifar",
     "save_checkpoint",
     "top_pixels",
@@ -63,7 +77,9 @@ _HOMES = {
     "models": ("load_checkpoint", "resnet18_cifar", "save_checkpoint"),
     "comparison": ("Comparison", "Measures"),
     "maps": ("compare_maps",),
-    "pipeline": ("Engine", "choose", "compare", "explain", "find_images"),
+    "pipeline": ("Engine", "choose", "compare", "compare_selection", "explain", "find_images", "plan_of"),
+    "journal": ("Journal",),
+    "distributed": ("processes",),
     "training": ("RECIPES", "Recipe", "Run", "train"),
 }
 

@@ -11,6 +11,12 @@ from xaicmp.core.convolution import FEWEST_CHANNELS, matrix_convolutions
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(autouse=True)
+def matrix_unit(monkeypatch):
+    """Whatever this machine has."""
+    monkeypatch.setattr("xaicmp.core.convolution.cpu_has", lambda name: name == "amx_bf16")
+
+
 def gradients(layer, images, upstream):
     images = images.clone().requires_grad_()
     layer.zero_grad()
@@ -45,6 +51,13 @@ def test_is_what_runs_inside_and_only_inside():
     with torch.autocast("cpu", torch.bfloat16):
         assert "MatrixConvolution" not in str(_origin(layer(images)))
     assert "forward" not in vars(layer)
+
+
+def test_without_a_matrix_unit_nothing_changes(monkeypatch):
+    monkeypatch.setattr("xaicmp.core.convolution.cpu_has", lambda name: False)
+    layer = nn.Conv2d(8, FEWEST_CHANNELS, 3, 1, 1, bias=False)
+    with matrix_convolutions(layer, CPU):
+        assert "forward" not in vars(layer)
 
 
 def _origin(output):

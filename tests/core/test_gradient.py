@@ -123,6 +123,27 @@ def test_ig_of_a_linear_model_is_weight_times_change_and_complete(rule: str, bas
     assert gap.abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_the_image_itself_can_be_given_a_share_of_the_steps(baseline: str) -> None:
+    model, images, targets = SmallNet().eval(), images_of(3, 3, 32, 32), torch.tensor([3, 7, 3])
+    options = {"steps": 4, "rule": "middle", "baseline": baseline}
+    steps, _ = raw("integrated-gradients", model, images, targets, **options)
+    found, gap = raw("integrated-gradients", model, images, targets, end=0.25, **options)
+    start = baselines_of(baseline, images, Context(model, images, targets))
+    last = captum.attr.Saliency(model).attribute(images.clone().requires_grad_(), targets, abs=False).double()
+    close(found, 0.75 * steps + 0.25 * (images - start).double() * last)
+    change = scores(model, images, targets) - scores(model, start.expand_as(images), targets)
+    close(gap, found.flatten(1).sum(dim=1) - change, 1e-3)
+
+
+def test_a_few_middle_steps_and_the_image_come_near_to_many_right_steps() -> None:
+    """Of S = x^2 / 2, whose gradient is x: right steps come to x^2 (m + 1) / 2m, middle ones to x^2 / 2."""
+    images, targets = images_of(2, 3, 4, 4), torch.tensor([0, 1])
+    many, _ = raw("integrated-gradients", Square(), images, targets, steps=32)
+    few, _ = raw("integrated-gradients", Square(), images, targets, steps=2, rule="middle", end=1 / 32)
+    close(few, many)
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_ig_of_a_square_worked_out_on_paper(rule: str) -> None:
     """(x - x') 2 (x' + a (x - x')), a the mean step: exact for the rules that are symmetric."""

@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-from small import small_engine
+from small import kept, small_engine
 
 from xaicmp.core import maps as module
 from xaicmp.core import pipeline
 from xaicmp.core.attribution import get_methods
 from xaicmp.core.comparison import Comparison, Measures
 from xaicmp.core.errors import UsageError, XaicmpError
-from xaicmp.core.images import ImageSet, Selection
+from xaicmp.core.images import Selection
 from xaicmp.core.maps import compare_maps
-from xaicmp.core.pipeline import choose, compare
-from xaicmp.views.files import document, maps_file
+from xaicmp.views.files import document
 
 EVERY = Measures(controls=("other_image", "other_image_same_class", "shifted", "pooled"))
 
@@ -34,12 +33,11 @@ def stranger(path: Path, count: int = 6, **arrays: Any) -> Path:
     return path
 
 
-def written(path: Path, sample: ImageSet, names: list[str], n: int) -> Comparison:
-    engine = small_engine(batch_size=4)
-    with maps_file(path, [each.name for each in get_methods(names)]) as file:
-        file.images = sample
-        chosen = choose(engine, sample, Selection(n=n, only="all"), target="label")
-        return compare(engine, sample, chosen, get_methods(names, steps=3), EVERY, keep=file.keep)
+def written(path: Path, names: list[str], n: int) -> Comparison:
+    methods = get_methods(names, steps=3)
+    return kept(path, small_engine(batch_size=4), Selection(n=n, only="all"), methods, EVERY, target="label")[
+        1
+    ]
 
 
 def assert_same_outcome(one: Comparison, other: Comparison) -> None:
@@ -56,10 +54,10 @@ def assert_same_outcome(one: Comparison, other: Comparison) -> None:
 
 
 def test_our_own_file_gives_the_numbers_of_the_comparison_that_wrote_it(
-    sample: ImageSet, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     names = ["grad-cam", "saliency:sum-abs", "integrated-gradients", "edge", "random"]
-    before = written(tmp_path / "maps.npz", sample, names, 23)
+    before = written(tmp_path / "maps.npz", names, 23)
     after = compare_maps(tmp_path / "maps.npz", EVERY)
     assert_same_outcome(before, after)
     assert after.floors == {"edge", "random"}
@@ -67,10 +65,10 @@ def test_our_own_file_gives_the_numbers_of_the_comparison_that_wrote_it(
     assert document(after)["images"][5]["label"] != document(after)["images"][6]["label"]
 
 
-def test_it_does_so_in_blocks_too(sample: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_does_so_in_blocks_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for each in (pipeline, module):
         monkeypatch.setattr(each, "BLOCK", 6)
-    before = written(tmp_path / "maps.npz", sample, ["grad-cam", "saliency", "edge"], 15)
+    before = written(tmp_path / "maps.npz", ["grad-cam", "saliency", "edge"], 15)
     assert_same_outcome(before, compare_maps(tmp_path / "maps.npz", EVERY))
 
 

@@ -21,7 +21,16 @@ from xaicmp.core.comparison import Comparison, Explanations, Measures
 from xaicmp.core.errors import UsageError, XaicmpError
 from xaicmp.core.images import MEAN, STD, ImageSet, Selection
 from xaicmp.core.models import Checkpoint, load_checkpoint, shipped_checkpoint
-from xaicmp.core.pipeline import Engine, choose, compare, explain, find_images
+from xaicmp.core.pipeline import (
+    FAST,
+    Engine,
+    choose,
+    compare,
+    compare_selection,
+    explain,
+    explain_selection,
+    find_images,
+)
 
 IMAGES = int(os.environ.get("XAICMP_TEST_IMAGES", "8"))
 PAIRS = [("grad-cam", "saliency"), ("grad-cam", "integrated-gradients"), ("saliency", "integrated-gradients")]
@@ -351,6 +360,35 @@ def test_bfloat16_gives_nearly_the_same_numbers(sample: ImageSet) -> None:
     for pair in PAIRS:
         difference = exact.summary("pearson", pair).mean - rough.summary("pearson", pair).mean
         assert 0 < abs(difference) < 0.03
+
+
+def test_fast_shares_an_exact_pass_and_comes_near_with_a_quarter_of_the_steps(shipped: Checkpoint) -> None:
+    def found(engine: Engine, **options: object) -> tuple[list[Explanations], Comparison]:
+        batches: list[Explanations] = []
+        methods = get_methods(PUBLISHED, **options)
+        _, comparison = compare_selection(engine, Selection(n=24), methods, keep=batches.append)
+        return batches, comparison
+
+    exact, slow = found(Engine(shipped, CPU))
+    quick, fast = found(Engine(shipped, CPU, "bf16", fast=True), **FAST)
+    for ours, theirs in zip(quick, exact, strict=True):
+        assert torch.equal(ours.maps[:2], theirs.maps[:2])
+        assert not torch.equal(ours.maps[2], theirs.maps[2])
+    np.testing.assert_array_equal(fast.chosen.confidence, slow.chosen.confidence)
+    for statistic in ("pearson", "iou"):
+        for pair in slow.pairs:
+            assert abs(fast.summary(statistic, pair).mean - slow.summary(statistic, pair).mean) < 0.005
+
+
+def test_an_explanation_of_chosen_images_is_fast_in_the_same_way(
+    shipped: Checkpoint, sample: ImageSet
+) -> None:
+    engine = Engine(shipped, CPU, "bf16", fast=True)
+    methods = get_methods(PUBLISHED, **FAST)
+    chosen = choose(Engine(shipped, CPU), sample, Selection(n=3))
+    (ours,) = explain(engine, sample, chosen, methods)
+    ((_, theirs),) = explain_selection(engine, Selection(ids=tuple(chosen.ids), only="all"), methods)
+    assert torch.equal(ours.maps, theirs.maps)
 
 
 def test_the_outcome_cannot_be_changed_by_mistake(sample: ImageSet) -> None:

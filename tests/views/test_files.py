@@ -10,24 +10,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import SmallNet, compared, registered, small_engine
+from small import SmallNet, compared, kept, registered, small_engine
 
 from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
 from xaicmp.core.comparison import Comparison, Explanations
 from xaicmp.core.errors import UsageError, XaicmpError
 from xaicmp.core.images import ImageSet, Selection
-from xaicmp.core.pipeline import choose, compare
+from xaicmp.core.journal import Journal
+from xaicmp.core.pipeline import compare_selection
 from xaicmp.views.files import (
     WRITERS,
     document,
     format_of,
     images_csv,
     images_markdown,
-    maps_file,
     pairs_csv,
     pairs_markdown,
     to_json,
     write,
+    write_maps,
 )
 
 resource = pytest.importorskip("resource", reason="limits on file size are POSIX's")
@@ -207,27 +208,11 @@ def test_text_is_written_whole_and_in_utf8(tmp_path: Path) -> None:
         write(tmp_path / "none" / "x.md", "")
 
 
-def kept(sample: ImageSet, path: Path, n: int, batch_size: int) -> list[Explanations]:
-    """Explain ``n`` images into ``path``."""
-    engine = small_engine(batch_size=batch_size)
-    chosen = choose(engine, sample, Selection(n=n, only="all"))
-    seen: list[Explanations] = []
-    with maps_file(path, PUBLISHED) as growing:
-        growing.images = sample
-
-        def both(explanations: Explanations) -> None:
-            growing.keep(explanations)
-            seen.append(explanations)
-
-        compare(engine, sample, chosen, get_methods(PUBLISHED, steps=2), keep=both)
-        assert not path.exists()
-    return seen
-
-
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 def test_maps_come_back_as_they_went_in(batch_size: int, sample: ImageSet, tmp_path: Path) -> None:
     path = tmp_path / "maps.npz"
-    seen = kept(sample, path, 10, batch_size)
+    engine, methods = small_engine(batch_size=batch_size), get_methods(PUBLISHED, steps=2)
+    seen, _ = kept(path, engine, Selection(n=10, only="all"), methods)
     with np.load(path, allow_pickle=False) as arrays:
         found = dict(arrays)
     assert found["maps"].shape == (3, 10, 32, 32)
@@ -250,68 +235,37 @@ def test_maps_come_back_as_they_went_in(batch_size: int, sample: ImageSet, tmp_p
     assert [each.name for each in tmp_path.iterdir()] == ["maps.npz"]
 
 
-def test_maps_are_on_the_disk_before_the_next_batch_comes(sample: ImageSet, tmp_path: Path) -> None:
-    engine = small_engine(batch_size=8)
-    chosen = choose(engine, sample, Selection(n=64, only="all"))
-    sizes = []
-    with maps_file(tmp_path / "maps.npz", ["a"]) as growing:
-        growing.images = sample
-        for start in range(0, 64, 8):
-            rows = chosen.rows(slice(start, start + 8))
-            growing.keep(Explanations(rows, sample.pixels[:8], ("a",), torch.rand(1, 8, 32, 32)))
-            sizes.append(sum(each.stat().st_size for each in tmp_path.rglob("*") if each.is_file()))
+def test_maps_are_on_the_disk_before_the_next_batch_comes(tmp_path: Path) -> None:
+    engine, sizes = small_engine(batch_size=8), []
+
+    def look(explanations: Explanations) -> None:
+        sizes.append(sum(each.stat().st_size for each in tmp_path.rglob("*") if each.is_file()))
+
+    journal = Journal(tmp_path / "maps.npz", {})
+    selection = Selection(n=64, only="all")
+    compare_selection(engine, selection, get_methods(["saliency", "edge"]), keep=look, journal=journal)
+    assert len(sizes) == 8
     assert all(later > sooner for sooner, later in itertools.pairwise(sizes))
 
 
-class Broken(RuntimeError):
-    """What a method in these tests fails with."""
-
-
-@pytest.mark.parametrize("error", [Broken, KeyboardInterrupt, XaicmpError])
-def test_a_failure_half_way_leaves_the_old_file_and_nothing_else(
-    error: type[BaseException], sample: ImageSet, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("limit", [100, 3_000, 60_000, 200_000])
+def test_no_room_for_the_maps_is_one_error_and_the_old_file_stays(limit: int, tmp_path: Path) -> None:
+    """Wherever writing stops: at the plan, in a batch, or in the archive."""
     path = tmp_path / "maps.npz"
     path.write_bytes(b"old")
-    engine = small_engine(batch_size=4)
-    chosen = choose(engine, sample, Selection(n=12, only="all"))
-    calls = []
-
-    def fails_later(model: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        calls.append(len(images))
-        if len(calls) == 3:
-            raise error("half way")
-        return images[:, 0]
-
-    with (
-        registered("fails", fails_later),
-        pytest.raises(error, match="half way"),
-        maps_file(path, ["saliency", "fails"]) as growing,
-    ):
-        compare(engine, sample, chosen, get_methods(["saliency", "fails"]), keep=growing.keep)
-    assert path.read_bytes() == b"old"
-    assert [each.name for each in tmp_path.iterdir()] == ["maps.npz"]
-
-
-@pytest.mark.parametrize("limit", [0, 10_000, 40_000, 130_000])
-def test_no_room_for_the_maps_is_one_error_and_leaves_nothing(
-    limit: int, sample: ImageSet, tmp_path: Path
-) -> None:
-    """Wherever writing stops: at the header, in the first or a later batch, or in the archive."""
-    path = tmp_path / "maps.npz"
+    engine, methods = small_engine(batch_size=4), get_methods(PUBLISHED, steps=2)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
-        with pytest.raises(XaicmpError, match=r"cannot write .*maps\.npz: File too large"):
-            kept(sample, path, 10, 4)
+        with pytest.raises(XaicmpError, match=r"cannot write .*maps\.npz.*: File too large"):
+            journal = Journal(path, {})
+            selection = Selection(n=20, only="all")
+            images, _ = compare_selection(engine, selection, methods, journal=journal)
+            write_maps(path, journal, images, PUBLISHED)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_is_not_there_is_one_error(sample: ImageSet, tmp_path: Path) -> None:
-    with pytest.raises(XaicmpError, match="does not exist"):
-        kept(sample, tmp_path / "none" / "maps.npz", 2, 4)
+    assert path.read_bytes() == b"old"
+    assert {each.name for each in tmp_path.iterdir()} == {"maps.npz", "maps.npz.part"}
 
 
 def test_numbers_are_never_rounded_in_files(comparison: Comparison) -> None:

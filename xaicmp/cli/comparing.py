@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from xaicmp.cli.multivalue import parse_ids
 from xaicmp.cli.options import Comparing, Format
-from xaicmp.core.errors import UsageError
+from xaicmp.core.errors import Interrupted, UsageError, XaicmpError
 
 if TYPE_CHECKING:
     from xaicmp.core.comparison import Comparison, Explanations, Measures
+    from xaicmp.core.distributed import Processes
     from xaicmp.core.images import ImageSet, Selection
+    from xaicmp.core.journal import Journal
     from xaicmp.core.pipeline import Engine
     from xaicmp.views.studies import Study
 
@@ -90,6 +93,23 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
+@contextmanager
+def together(device: str) -> Iterator[Processes]:
+    """The processes that torchrun started, of which the first alone prints and writes; else there is one."""
+    from xaicmp.core.devices import find_device
+    from xaicmp.core.distributed import processes
+
+    with processes(find_device(device)) as group:
+        try:
+            yield group
+        except (KeyboardInterrupt, XaicmpError) as error:
+            # Every process stops when one does; one of them says so.
+            if group.rank == 0:
+                raise
+            stopped, wrong = isinstance(error, KeyboardInterrupt | Interrupted), isinstance(error, UsageError)
+            raise typer.Exit(130 if stopped else 2 if wrong else 1) from error
+
+
 class Session:
     """One command's model, images and methods, ready to be compared.
 
@@ -97,24 +117,28 @@ class Session:
         options: as given.
         default: how many images are compared if the options do not say.
         curve: whether IoU is measured at many shares.
+        group: the processes that share the work.
     """
 
-    def __init__(self, options: Comparing, default: int, *, curve: bool = False) -> None:
+    def __init__(
+        self, options: Comparing, default: int, *, curve: bool = False, group: Processes | None = None
+    ) -> None:
         from xaicmp.core.attribution import PUBLISHED, get_methods
         from xaicmp.core.devices import find_device, has_bf16
+        from xaicmp.core.distributed import ALONE
         from xaicmp.core.models import load_checkpoint
-        from xaicmp.core.pipeline import Engine, check_comparable
+        from xaicmp.core.pipeline import FAST, Engine, check_comparable
 
         if options.fast and (options.ig_steps, options.ig_rule, options.precision) != FAST_REPLACES:
             raise UsageError("--fast sets --ig-steps, --ig-rule and --precision; leave it or them out")
-        self.options = options
+        self.group = group or ALONE
+        self.options = replace(options, quiet=options.quiet or self.group.rank > 0)
         self.selection = selection_of(options, default)
         self.measures = measures_of(options, curve=curve)
         self.methods = get_methods(
             _words(options.methods) or PUBLISHED,
             reduce=options.reduce.value if options.reduce else None,
-            steps=16 if options.fast else options.ig_steps,
-            rule="middle" if options.fast else options.ig_rule.value,
+            **(FAST if options.fast else {"steps": options.ig_steps, "rule": options.ig_rule.value}),
             baseline=options.ig_baseline.value,
             tolerance=options.ig_tolerance,
             samples=options.samples,
@@ -132,7 +156,9 @@ class Session:
             options.fast,
         )
 
-    def compare(self, keep: Keep | None = None) -> tuple[ImageSet, Comparison]:
+    def compare(
+        self, keep: Keep | None = None, journal: Journal | None = None
+    ) -> tuple[ImageSet, Comparison]:
         """Choose, explain and compare, with progress on stderr.
 
         Says so if there are fewer images than asked for or they are not verified.
@@ -149,6 +175,8 @@ class Session:
                 data=options.data,
                 target=options.target,
                 keep=keep,
+                journal=journal,
+                processes=self.group,
                 progress=show,
             )
         if not images.verified:
@@ -157,6 +185,41 @@ class Session:
         if self.selection.n is not None and found < self.selection.n:
             remark(options, f"there are {found} such images, not {self.selection.n}; going on with those")
         return images, comparison
+
+    @contextmanager
+    def journal(self, output: Path | None, resume: bool) -> Iterator[Journal | None]:
+        """What is kept beside ``output`` until that is complete; when it is not to be, says how to go on.
+
+        None without ``output``, and in every process but the first.
+        """
+        from xaicmp.core.journal import Journal, folder_of
+        from xaicmp.core.pipeline import plan_of
+
+        if resume and output is None:
+            raise UsageError(
+                "--resume goes with --output, beside which an interrupted run keeps what is done"
+            )
+        if output is None or self.group.rank > 0:
+            yield None
+            return
+        if resume and not folder_of(output).is_dir():
+            remark(self.options, f"there is no {folder_of(output)}; starting at the first image")
+        plan = plan_of(self.engine, self.selection, self.methods, self.options.target)
+        journal = Journal(output, plan, resume=resume)
+        try:
+            yield journal
+        except (KeyboardInterrupt, XaicmpError) as error:
+            if not journal.images and not journal.found:
+                journal.remove()
+                raise
+            reason, kind = (
+                ("stopped", Interrupted) if isinstance(error, KeyboardInterrupt) else (error, type(error))
+            )
+            raise kind(
+                f"{reason}; {journal.folder} keeps {journal.images} of {self.selection.count} images: "
+                "go on with the same command and --resume"
+            ) from error
+        journal.remove()
 
 
 def show_comparison(

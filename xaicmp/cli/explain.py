@@ -8,8 +8,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from xaicmp.cli.comparing import Session, check_output, remark, show_comparison
-from xaicmp.cli.options import METHODS, OUTPUT, Comparing, Format, FormatOption, option, with_options
+from xaicmp.cli.comparing import Session, check_output, remark, show_comparison, together
+from xaicmp.cli.options import (
+    METHODS,
+    OUTPUT,
+    Comparing,
+    Format,
+    FormatOption,
+    Resume,
+    option,
+    with_options,
+)
 from xaicmp.core.storage import check_suffix
 
 
@@ -18,6 +27,7 @@ def command(
     options: Comparing,
     format: FormatOption = Format.table,
     output: Annotated[Path | None, option(OUTPUT, "Keep the maps here, as arrays: .npz.", "FILE")] = None,
+    resume: Resume = False,
     list_methods: Annotated[
         bool,
         option(
@@ -26,23 +36,24 @@ def command(
     ] = False,
 ) -> None:
     """Explain images, and show for each how far the methods agree on it. Default: --n 100."""
-    from xaicmp.views.files import maps_file
-
     if list_methods:
         show_methods(format)
         return
     if output:
         check_suffix(output, [".npz"])
     check_output(output)
-    session = Session(options, default=100)
-    if output:
-        with maps_file(output, [method.name for method in session.methods]) as maps:
-            maps.images, comparison = session.compare(maps.keep)
-    else:
-        _, comparison = session.compare()
-    show_comparison(comparison, format, by_image=True)
-    if not output:
-        remark(options, "the maps were not kept; add --output maps.npz to keep them")
+    with together(options.device) as group:
+        session = Session(options, default=100, group=group)
+        with session.journal(output, resume) as journal:
+            images, comparison = session.compare(journal=journal)
+            if output and journal is not None:
+                from xaicmp.views.files import write_maps
+
+                write_maps(output, journal, images, [method.name for method in session.methods])
+        if group.rank == 0:
+            show_comparison(comparison, format, by_image=True)
+            if not output:
+                remark(options, "the maps were not kept; add --output maps.npz to keep them")
 
 
 def show_methods(format: Format) -> None:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
 
-from xaicmp.cli.comparing import Session, check_output, measures_of, show_comparison
-from xaicmp.cli.options import OUTPUT, Comparing, Format, FormatOption, option, with_options
+from xaicmp.cli.comparing import Session, check_output, measures_of, show_comparison, together
+from xaicmp.cli.options import OUTPUT, Comparing, Format, FormatOption, Resume, option, with_options
 from xaicmp.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from xaicmp.core.comparison import Explanations
+    from collections.abc import Sequence
+
+    from xaicmp.core.comparison import Comparison, Explanations
+    from xaicmp.views.studies import Study
 
 STUDIES = "Studies"
 OF_MAPS = {"maps", "compare_pairs", "by", "statistics", "top", "controls", "ci", "seed", "quiet", "plot"}
@@ -90,10 +93,15 @@ class Measuring(Comparing):
         return self.plot is not None and self.randomise is None and not self.faithfulness
 
     @property
+    def of_model(self) -> list[str]:
+        """The studies that are asked for and take the model."""
+        names = ("rerun", "against", "randomise", "faithfulness", "cost")
+        return [name for name in names if getattr(self, name)]
+
+    @property
     def studies(self) -> bool:
         """Whether any is asked for."""
-        names = ("compare_pairs", "by", "rerun", "against", "randomise", "faithfulness", "cost")
-        return any(getattr(self, name) for name in names)
+        return bool(self.compare_pairs or self.by or self.of_model)
 
 
 @with_options(Measuring)
@@ -104,6 +112,7 @@ def command(
         Path | None,
         option(OUTPUT, "Also write the result here: .json, .csv (the pairs alone) or .md.", "FILE"),
     ] = None,
+    resume: Resume = False,
     verbose: Annotated[
         bool, option(OUTPUT, "Also show how the checkpoint was trained.", None, "--verbose", "-v")
     ] = False,
@@ -111,51 +120,61 @@ def command(
     """Compare the methods over many images: mean ± std of Pearson and IoU for each pair. Default: --n 100."""
     from xaicmp.views.files import WRITERS, format_of, write
 
-    form = format_of(output) if output else None
+    form = format_of(output) if output else ""
     check_output(output)
     check_plot(options)
-    session, found = None, []
+
+    def finish(comparison: Comparison, found: Sequence[Study]) -> None:
+        if output:
+            write(output, WRITERS[form][0](comparison, found))
+        if options.plot:
+            from xaicmp.views.figures import curves_figure, save
+
+            draw = next((study.draw for study in found if study.draw), partial(curves_figure, comparison))
+            save(draw(), options.plot, 150, comparison.source.about)
+
     if options.studies:
         # Only then, for they bring what draws pictures and what solves equations.
         from xaicmp.cli.studies import load_other, of_maps, of_model
     if options.maps is not None:
         from xaicmp.core.maps import compare_maps
 
-        check_alone(options, verbose)
+        check_alone(options, verbose=verbose, resume=resume)
         comparison = compare_maps(options.maps, measures_of(options, curve=options.curve))
-    else:
-        session = Session(options, default=100, curve=options.curve)
+        found = of_maps(options, comparison) if options.studies else []
+        finish(comparison, found)
+        show_comparison(comparison, format, by_image=False, studies=found)
+        return
+    with together(options.device) as group:
+        if group.world > 1 and options.of_model:
+            raise UsageError(f"--{options.of_model[0]} runs in one process; leave it or torchrun out")
+        session, found = Session(options, default=100, curve=options.curve, group=group), []
         other = load_other(options, session) if options.studies else None
-        batches: list[Explanations] = []
-        keep = batches.append if options.faithfulness else None
-        images, comparison = session.compare(keep)
-    if options.studies:
-        found = of_maps(options, comparison)
-        if session:
-            found += of_model(options, session, images, comparison, batches, other)
-    if output and form:
-        write(output, WRITERS[form][0](comparison, found))
-    if options.plot:
-        from xaicmp.views.figures import curves_figure, save
+        with session.journal(output, resume) as journal:
+            batches: list[Explanations] = []
+            images, comparison = session.compare(batches.append if options.faithfulness else None, journal)
+            if group.rank > 0:
+                return
+            if options.studies:
+                found = of_maps(options, comparison)
+                found += of_model(options, session, images, comparison, batches, other)
+            finish(comparison, found)
+        show_comparison(comparison, format, by_image=False, studies=found)
+        if verbose:
+            from xaicmp.views.tables import checkpoint_table
 
-        draw = next((study.draw for study in found if study.draw), partial(curves_figure, comparison))
-        save(draw(), options.plot, 150, comparison.source.about)
-    show_comparison(comparison, format, by_image=False, studies=found)
-    if verbose and session:
-        from xaicmp.views.tables import checkpoint_table
-
-        # Where stdout is a document, it stays one.
-        Console(stderr=format is not Format.table).print(checkpoint_table(session.engine.checkpoint))
+            # Where stdout is a document, it stays one.
+            Console(stderr=format is not Format.table).print(checkpoint_table(session.engine.checkpoint))
 
 
-def check_alone(options: Measuring, verbose: bool) -> None:
+def check_alone(options: Measuring, **others: bool) -> None:
     """Raise UsageError if something is asked for that maps in a file cannot answer."""
     untouched = Measuring()
     names = [field.name for field in fields(Measuring) if field.name not in OF_MAPS]
     given = [name for name in names if getattr(options, name) != getattr(untouched, name)]
-    if given or verbose:
-        name = given[0] if given else "verbose"
-        raise UsageError(f"--{name.replace('_', '-')} needs the model; leave it or --from out")
+    given += [name for name, value in others.items() if value]
+    if given:
+        raise UsageError(f"--{given[0].replace('_', '-')} needs the model; leave it or --from out")
 
 
 def check_plot(options: Measuring) -> None:

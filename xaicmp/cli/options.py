@@ -93,6 +93,10 @@ OnlyOption = Annotated[
 Device = Annotated[str, option(RUNNING, "auto, cpu, cuda (or cuda:1, ...) or mps.", "NAME")]
 Seed = Annotated[int, option(RUNNING, "Seed of every random draw.", "N", min=0, max=2**63 - 1)]
 Quiet = Annotated[bool, option(RUNNING, "No progress and no remarks on stderr.", None, "--quiet", "-q")]
+Resume = Annotated[
+    bool,
+    option(RUNNING, "Go on with what an interrupted run has kept beside --output.", None, "--resume"),
+]
 FormatOption = Annotated[Format, option(OUTPUT, "What to print on stdout.")]
 
 
@@ -183,7 +187,7 @@ class Comparing:
         bool,
         option(
             RUNNING,
-            "Approximate: bf16 where the hardware has it, and 16 midpoint steps of IG.",
+            "Approximate: 8 steps of IG, in bf16 where the hardware has it.",
             None,
             "--fast",
         ),

@@ -9,11 +9,18 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from xaicmp.cli.comparing import Session, check_output, progress_bar, remark, selection_of, show_comparison
+from xaicmp.cli.comparing import (
+    Session,
+    check_output,
+    progress_bar,
+    remark,
+    selection_of,
+    show_comparison,
+    together,
+)
 from xaicmp.cli.options import (
     IMAGES,
     OUTPUT,
@@ -174,10 +181,9 @@ def command(
 ) -> None:
     """Train a ResNet-18 on CIFAR-10, then compare the methods on it."""
     from xaicmp.core.devices import find_device
-    from xaicmp.core.distributed import processes
 
     device = find_device(options.device)
-    with processes(device) as group:
+    with together(options.device) as group:
         path = _target(options)
         _check_outputs(options, output, plot, path)
         run = _run(options, device)
@@ -293,14 +299,8 @@ def _train(
                 on_step=display.step,
                 on_epoch=display.epoch,
             )
-    except (KeyboardInterrupt, XaicmpError) as error:
-        # Every process stops when one does; one of them says so.
-        stopped = isinstance(error, KeyboardInterrupt)
-        if group.rank > 0:
-            raise typer.Exit(130 if stopped else 1) from error
-        if stopped:
-            raise Interrupted(f"stopped; {display.kept(path)}") from error
-        raise
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"stopped; {display.kept(path)}") from error
     return [Epoch(**epoch) for epoch in checkpoint.metadata["history"]]
 
 

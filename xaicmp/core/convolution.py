@@ -1,7 +1,8 @@
-"""Deep 3x3 convolutions in bfloat16 on a CPU, as matrix products.
+"""Deep 3x3 convolutions in bfloat16 on a CPU with a matrix unit (AMX), as matrix products.
 
 Where a layer has many channels and few pixels, as ResNet-18's ``layer4`` on CIFAR-10 has (512 channels, 4x4),
-laying out the patches and multiplying matrices takes a third of the time that torch's convolution takes.
+laying out the patches and multiplying matrices takes a third of the time that torch's convolution takes there;
+on a CPU without such a unit it takes longer.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.grad import conv2d_input
+
+from xaicmp.core.devices import cpu_has
 
 FEWEST_CHANNELS = 512
 """Output channels from which on the matrix product wins."""
@@ -51,10 +54,11 @@ class _MatrixConvolution(torch.autograd.Function):
 def matrix_convolutions(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Let the deep square 3x3 convolutions of ``model`` run as matrix products under bfloat16 autocast on a CPU.
 
-    Nothing changes on other devices, or without autocast; afterwards the model is what it was.
+    Nothing changes on other devices, without a matrix unit, or without autocast; afterwards the model is what it
+    was.
     """
     changed = [module for module in model.modules() if isinstance(module, nn.Conv2d) and _is_deep(module)]
-    if device.type != "cpu":
+    if device.type != "cpu" or not cpu_has("amx_bf16"):
         changed = []
     for module in changed:
         module.forward = _forward(module)  # type: ignore[method-assign]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,22 @@ class Processes:
         """Whether ``flag`` is set in any process, so that all of them act alike."""
         return flag if self.world == 1 else bool(self.sum(torch.tensor(int(flag), device=device)))
 
+    def gather(self, make: Callable[[], T]) -> list[T]:
+        """What ``make`` returns in each process, in order of rank, on every process.
+
+        Raises:
+            XaicmpError: ``make`` raised it in some process; then it is raised in every process.
+        """
+        if self.world == 1:
+            return [make()]
+        every: list[Any] = [None] * self.world
+        with _all_alive():
+            distributed.all_gather_object(every, _outcome(make))
+        for _, error in every:
+            if error is not None:
+                raise error
+        return [value for value, _ in every]
+
     def share(self, make: Callable[[], T]) -> T:
         """What ``make`` returns in rank 0, which alone calls it, on every process.
 
@@ -43,13 +60,9 @@ class Processes:
         """
         if self.world == 1:
             return make()
-        outcome: list[Any] = [None, None]
-        if self.rank == 0:
-            try:
-                outcome[0] = make()
-            except XaicmpError as error:
-                outcome[1] = error
-        distributed.broadcast_object_list(outcome)
+        outcome: list[Any] = list(_outcome(make)) if self.rank == 0 else [None, None]
+        with _all_alive():
+            distributed.broadcast_object_list(outcome)
         value, raised = outcome
         if raised is not None:
             raise raised
@@ -78,6 +91,23 @@ class Processes:
 
 
 ALONE = Processes()
+LOST = "another process ended, and with it all; see what torchrun or that process says"
+
+
+def _outcome(make: Callable[[], Any]) -> tuple[Any, Any]:
+    try:
+        return make(), None
+    except XaicmpError as error:
+        return None, error
+
+
+@contextmanager
+def _all_alive() -> Iterator[None]:
+    """Say in a word what a lost connection means."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise XaicmpError(LOST) from error
 
 
 @contextmanager
@@ -92,10 +122,20 @@ def processes(device: torch.device) -> Iterator[Processes]:
     if device.type == "cuda" and device.index is None:
         _take_gpu(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    before = signal.signal(signal.SIGTERM, _told_to_end)
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size())
+    except BaseException:
+        before = signal.SIG_IGN  # torchrun's signal must not come between the error and its line on stderr
+        raise
     finally:
+        signal.signal(signal.SIGTERM, before)
         distributed.destroy_process_group()
+
+
+def _told_to_end(number: int, frame: object) -> None:
+    """End as after any other error when torchrun ends all processes because one did."""
+    raise XaicmpError(LOST)
 
 
 def _take_gpu(number: int) -> None:

@@ -6,9 +6,12 @@ images --> model --> maps --> scores --> summary
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
+from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +24,7 @@ from xaicmp.core.attribution.guard import unchanged
 from xaicmp.core.attribution.layers import find_layer
 from xaicmp.core.comparison import Chosen, Comparison, Explanations, Measures, Scores, Source
 from xaicmp.core.devices import Precision, autocast
+from xaicmp.core.distributed import ALONE, Processes
 from xaicmp.core.errors import UsageError, XaicmpError
 from xaicmp.core.fusion import fuse
 from xaicmp.core.images import (
@@ -32,10 +36,14 @@ from xaicmp.core.images import (
     load_sample,
     no_progress,
 )
+from xaicmp.core.journal import Journal
 from xaicmp.core.models import Checkpoint
 from xaicmp.core.scoring import BLOCK, score
 
 DEFAULT = Measures()
+FAST = {"steps": 8, "rule": "middle", "end": 1 / 32}
+"""What ``get_methods`` takes for IG to come near its 32 right steps with a quarter of them."""
+EXPLAINING = "explaining"
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,8 @@ class Engine:
         batch_size: the most images in one pass through the model.
         seed: of every random draw.
         layer: the name of the layer whose maps the CAMs weigh; None for the last with more than a pixel.
-        fast: whether the methods were asked to be quick rather than exact, which the caption then says.
+        fast: whether the methods were asked to be quick rather than exact, with ``FAST``; the pass that they share
+            is then in float32 all the same, and the caption says that the numbers are approximate.
     """
 
     checkpoint: Checkpoint
@@ -131,42 +140,80 @@ def explain_selection(
     selection: Selection,
     methods: Sequence[Method],
     *,
-    data: Path | None = None,
+    data: Path | ImageSet | None = None,
     target: str = "predicted",
+    journal: Journal | None = None,
+    processes: Processes = ALONE,
     progress: Progress = no_progress,
 ) -> Iterator[tuple[ImageSet, Explanations]]:
     """Choose and explain in one: the pass that says which images are meant is the one that explains them.
+
+    ``data`` is where the images are, or an image set; without it, see ``find_images``.
+    Several processes take batches of candidates in turn, and each gets the explanations of all, in order.
+    ``journal``, which rank 0 alone has, is read as far as it goes and written from there on.
 
     Yields:
         the image set (the sample in the package, until it ends) and a batch of explanations.
 
     Raises:
-        UsageError: an id beyond the data set, or an unknown target.
+        UsageError: an id beyond the data set, or an unknown target; a journal of other images.
         XaicmpError: no such image at all, or more are needed than are at hand.
     """
-    layer, count, wanted = engine.layer, 0, selection.count
-    for images, ids in _candidates(engine, selection, data, target, progress):
+    layer, wanted, count, number = engine.layer, selection.count, 0, 0
+    candidates = _candidates(engine, selection, data, target, progress)
+
+    def explained(images: ImageSet, ids: np.ndarray) -> Explanations:
+        """What the selection admits of one batch of candidates."""
+        nonlocal layer
         pixels = images.pixels[torch.from_numpy(ids)]
         inputs = engine.inputs(pixels)
         layer = layer or cam_layer(engine, inputs, methods)
         with autocast(engine.device, engine.precision):
-            forward = Forward(engine.model, inputs, layer)
+            forward = Forward(engine.model, inputs, layer, precise=engine.fast)
         every = _judged(images, ids, forward.logits, target)
         rows = _admitted(every, selection)[: wanted - count]
-        if len(rows):
-            part, at = every.rows(rows), torch.from_numpy(rows).to(engine.device)
-            context = context_of(engine, inputs[at], part, layer, forward=forward, rows=at)
-            tell = partial(_report, progress, count, len(part) / len(methods), wanted)
-            yield images, _explained(engine, context, part, pixels[torch.from_numpy(rows)], methods, tell)
-        count += len(rows)
-        if count == wanted:
-            return
+        part, at = every.rows(rows), torch.from_numpy(rows).to(engine.device)
+        if len(rows) == 0:
+            names = tuple(each.name for each in methods)
+            return Explanations(part, pixels[:0], names, torch.empty(len(names), 0, *pixels.shape[2:]))
+        context = context_of(engine, inputs[at], part, layer, forward=forward, rows=at)
+        share = len(part) * processes.world / len(methods)
+        tell = partial(_report, progress, count, share, wanted)
+        return _explained(engine, context, part, pixels[torch.from_numpy(rows)], methods, tell)
+
+    behind = processes.share(lambda: 0 if journal is None else journal.found)
+    while count < wanted and (turn := list(islice(candidates, 1 if number < behind else processes.world))):
+        if number < behind:
+            parts = [processes.share(partial(_kept, journal, number, *turn[0], methods))]
+        else:
+            own = turn[processes.rank : processes.rank + 1]
+            found = processes.gather(partial(lambda own: [explained(*each) for each in own], own))
+            parts = [part for each in found for part in each]
+        for (images, ids), part in zip(turn, parts, strict=True):
+            part = part.rows(slice(0, wanted - count))
+            if journal is not None and number >= behind:
+                journal.write(number, images.pixels[torch.from_numpy(ids)], part)
+            count, number = count + len(part.chosen), number + 1
+            if len(part.chosen):
+                yield images, part
+        progress(EXPLAINING, count, wanted)
     if count == 0:
         raise XaicmpError(f"{images.name}'s {images.split} set has no image for --only {selection.only}")
 
 
+def _kept(
+    journal: Journal | None, number: int, images: ImageSet, ids: np.ndarray, methods: Sequence[Method]
+) -> Explanations:
+    assert journal is not None  # for rank 0 alone reads
+    return journal.read(number, images, ids, [each.name for each in methods])
+
+
 def _candidates(
-    engine: Engine, selection: Selection, data: Path | None, target: str, progress: Progress
+    engine: Engine,
+    selection: Selection,
+    data: Path | ImageSet | None,
+    target: str,
+    progress: Progress,
 ) -> Iterator[tuple[ImageSet, np.ndarray]]:
     """Batches of rows among which the selection's images are: of the sample first, if that may do."""
     start = 0
@@ -225,7 +272,7 @@ def _report(
     progress: Progress, before: int, share: float, whole: int, index: int, done: int, total: int
 ) -> None:
     """Tell ``progress`` that ``done`` of ``total`` are done of the method ``index``, each worth ``share`` images."""
-    progress("explaining", int(before + share * (index + done / total) + 1e-9), whole)
+    progress(EXPLAINING, int(before + share * (index + done / total) + 1e-9), whole)
 
 
 def context_of(
@@ -250,6 +297,7 @@ def context_of(
         mean=checkpoint.mean,
         std=checkpoint.std,
         original=checkpoint.model,
+        precise=engine.fast,
         forward=forward,
         rows=rows,
     )
@@ -294,15 +342,26 @@ def compare_selection(
     methods: Sequence[Method],
     measures: Measures = DEFAULT,
     *,
-    data: Path | None = None,
+    data: Path | ImageSet | None = None,
     target: str = "predicted",
     keep: Callable[[Explanations], None] | None = None,
+    journal: Journal | None = None,
+    processes: Processes = ALONE,
     progress: Progress = no_progress,
 ) -> tuple[ImageSet, Comparison]:
     """Choose, explain and compare in one, see ``explain_selection`` and ``compare``; the image set comes along."""
     check_comparable(methods, measures.top)
-    stream = explain_selection(engine, selection, methods, data=data, target=target, progress=progress)
-    return _compared(engine, stream, methods, measures, keep)
+    stream = explain_selection(
+        engine,
+        selection,
+        methods,
+        data=data,
+        target=target,
+        journal=journal,
+        processes=processes,
+        progress=progress,
+    )
+    return _compared(engine, stream, methods, measures, keep, processes)
 
 
 def _compared(
@@ -311,10 +370,18 @@ def _compared(
     methods: Sequence[Method],
     measures: Measures,
     keep: Callable[[Explanations], None] | None,
+    processes: Processes = ALONE,
 ) -> tuple[ImageSet, Comparison]:
-    scores: list[Scores] = []
+    """Score the stream, a block at a time; of several processes, which all see all of it, each in its turn."""
+    scores: list[Scores | None] = []
     parts: list[Chosen] = []
     block: list[Explanations] = []
+
+    def finish() -> None:
+        mine = len(scores) % processes.world == processes.rank
+        scores.append(score(_merged(block), measures) if mine else None)
+        block.clear()
+
     for images, explanations in stream:
         pixels = images.pixels[0, 0].numel()
         if not parts:
@@ -328,11 +395,11 @@ def _compared(
             block.append(explanations.rows(slice(0, room)))
             explanations = explanations.rows(slice(room, None))
             if len(block[-1].chosen) == room:
-                scores.append(score(_merged(block), measures))
-                block = []
+                finish()
     if block:
-        scores.append(score(_merged(block), measures))
+        finish()
     chosen = Chosen.join(parts)
+    of_all = zip(*processes.gather(lambda: scores), strict=True)
     return images, Comparison(
         _source(engine, images, chosen, methods),
         {method.name: method.title for method in methods},
@@ -340,7 +407,7 @@ def _compared(
         measures,
         pixels,
         chosen,
-        Scores.join(scores),
+        Scores.join([next(filter(None, each)) for each in of_all]),
     )
 
 
@@ -392,6 +459,24 @@ def _source(engine: Engine, images: ImageSet, chosen: Chosen, methods: Sequence[
     )
 
 
+def plan_of(
+    engine: Engine, selection: Selection, methods: Sequence[Method], target: str = "predicted"
+) -> dict[str, Any]:
+    """What determines the explanations of a selection, as plain values; the images themselves aside."""
+    return {
+        "xaicmp": version("xaicmp"),
+        "checkpoint": engine.checkpoint.sha256,
+        **asdict(selection),
+        "methods": {each.name: f"{each.reduction} {each.options}" for each in methods},
+        "target": target,
+        "layer": engine.layer,
+        "seed": engine.seed,
+        "device": engine.device.type,
+        "precision": engine.precision,
+        "batch_size": engine.batch_size,
+    }
+
+
 def check_comparable(methods: Sequence[Method], top: float) -> None:
     """Raise UsageError for fewer than two methods, or a share of top pixels outside (0, 1)."""
     if len(methods) < 2:
@@ -425,8 +510,10 @@ def find_images(
     return images, chosen
 
 
-def _load(data: Path | None, progress: Progress) -> ImageSet:
-    """The whole test set, from ``data`` or the cache."""
+def _load(data: Path | ImageSet | None, progress: Progress) -> ImageSet:
+    """The whole test set: ``data`` itself, or from there or the cache."""
+    if isinstance(data, ImageSet):
+        return data
     try:
         return load_cifar10("test", data, download=data is not None, progress=progress)
     except XaicmpError as error:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from xaicmp.core.errors import UsageError, XaicmpError
 
@@ -57,6 +58,21 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise _cannot_write(path, error) from error
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """``lr is 0.2 and was 0.05`` for each value that is not the same in two nested mappings."""
+    then, today = _flat(before), _flat(now)
+    both = {key: (today.get(key, "unknown"), then.get(key, "unknown")) for key in today | then}
+    return [f"{key} is {new!s:.60} and was {old!s:.60}" for key, (new, old) in both.items() if new != old]
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings as one."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value) if isinstance(value, Mapping) else {key: value}
+    return flat
 
 
 def _umask() -> int:

@@ -35,6 +35,7 @@ from xaicmp.core.models import (
     stored_weights,
 )
 from xaicmp.core.optimisation import Optimiser, schedule
+from xaicmp.core.storage import differences
 
 AVERAGING_STRIDE = 5
 
@@ -423,26 +424,13 @@ def _resumable(checkpoint: Checkpoint, plan: dict[str, Any]) -> list[Epoch]:
     then, path = checkpoint.metadata, checkpoint.path
     if "history" not in then or "planned_epochs" not in then:
         raise UsageError(f"{path} does not say how to go on with its training; leave out --resume")
-    before, now = (_flat({key: values[key] for key in plan}) for values in (then, plan))
-    changed = [
-        f"{key} is {now.get(key, 'unknown')} and was {before.get(key, 'unknown')}"
-        for key in now | before
-        if now.get(key) != before.get(key)
-    ]
+    changed = differences({key: then[key] for key in plan}, plan)
     if changed:
         raise UsageError(
             f"{path} is of another training: {'; '.join(changed)}; "
             "give the same options and data, or leave out --resume to train anew"
         )
     return [Epoch(**epoch) for epoch in then["history"]]
-
-
-def _flat(values: dict[str, Any]) -> dict[str, Any]:
-    """Nested dicts as one."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value) if isinstance(value, dict) else {key: value}
-    return flat
 
 
 @contextmanager

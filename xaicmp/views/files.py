@@ -6,20 +6,18 @@ import csv
 import io
 import json
 import math
-import shutil
-import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xaicmp import __version__
-from xaicmp.core.comparison import Chosen, Comparison, Explanations, Measures, Pair
+from xaicmp.core.comparison import Comparison, Measures, Pair
 from xaicmp.core.images import ImageSet
+from xaicmp.core.journal import Journal
 from xaicmp.core.storage import check_suffix, replacing
 from xaicmp.core.summary import PairedTest, PairTest, Summary
 from xaicmp.core.training import Epoch
@@ -311,68 +309,8 @@ def history_text(history: Sequence[Epoch], suffix: str) -> str:
     return json.dumps(rows, indent=2, allow_nan=False) + "\n" if suffix == ".json" else csv_table(rows)
 
 
-class MapsFile:
-    """What grows on disk while explanations come: the raw maps of each method, until it is known how many.
-
-    Attributes:
-        images: the set that the images are of; to be given before the file is complete.
-    """
-
-    def __init__(self, folder: Path, methods: Sequence[str]) -> None:
-        self.images: ImageSet | None = None
-        self.methods = tuple(methods)
-        # Written rather than mapped into memory, where a full disk kills the process.
-        self.raw = [(folder / str(index)).open("w+b") for index in range(len(methods))]
-        self.parts: list[Explanations] = []
-
-    def keep(self, explanations: Explanations) -> None:
-        """Take a batch of explanations."""
-        for file, part in zip(self.raw, explanations.maps.numpy().astype("<f4", copy=False), strict=True):
-            file.write(part.tobytes())
-        nothing = explanations.maps.new_empty(0)
-        self.size = explanations.maps.shape[2:]
-        self.parts.append(replace(explanations, maps=nothing, pixels=nothing))
-
-    def write(self, archive: zipfile.ZipFile) -> None:
-        """Put everything into the archive."""
-        images = self.images
-        assert images is not None
-        chosen = Chosen.join([part.chosen for part in self.parts])
-        shape = (len(self.methods), len(chosen), *self.size)
-        with archive.open("maps.npy", "w", force_zip64=True) as entry:
-            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(entry, header)
-            for file in self.raw:
-                file.seek(0)
-                shutil.copyfileobj(file, entry)
-        classes = np.array(images.classes)
-        none = [np.full(len(part.chosen), np.nan) for part in self.parts]
-        gaps = [
-            np.concatenate(
-                [part.completeness.get(name, gap) for part, gap in zip(self.parts, none, strict=True)]
-            )
-            for name in self.methods
-        ]
-        for name, array in {
-            "ids": chosen.ids,
-            "labels": classes[chosen.labels],
-            "predicted": classes[chosen.predicted],
-            "targets": classes[chosen.targets],
-            "confidence": chosen.confidence,
-            "images": images.pixels.numpy()[chosen.ids].transpose(0, 2, 3, 1),
-            "methods": np.array(self.methods),
-            "grids": np.array([self.parts[0].grids.get(name, self.size) for name in self.methods]),
-            "completeness": np.array(gaps),
-            "data": np.array(f"{images.name} {images.split}"),
-            "verified": np.array(images.verified),
-        }.items():
-            with archive.open(f"{name}.npy", "w") as entry:
-                np.lib.format.write_array(entry, np.asarray(array, order="C"), allow_pickle=False)
-
-
-@contextmanager
-def maps_file(path: Path, methods: Sequence[str]) -> Iterator[MapsFile]:
-    """An .npz file that grows on disk with each batch of explanations, and appears once it is complete.
+def write_maps(path: Path, journal: Journal, images: ImageSet, methods: Sequence[str]) -> None:
+    """Put the explanations in a journal into an .npz file, an array at a time.
 
     It holds, readable with ``allow_pickle=False``: ``ids`` int64 (N,), ``labels``, ``predicted`` and ``targets``
     strings (N,), ``confidence`` float64 (N,), ``images`` uint8 (N, H, W, 3), ``methods`` strings (M,),
@@ -381,17 +319,38 @@ def maps_file(path: Path, methods: Sequence[str]) -> Iterator[MapsFile]:
 
     Args:
         path: the file.
+        journal: of one image or more.
+        images: the set that they are of.
         methods: the names of the M methods.
 
     Raises:
         XaicmpError: the file cannot be written.
     """
-    with ExitStack() as stack:
-        target = stack.enter_context(replacing(path))
-        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=path.parent, prefix=".maps-"))
-        growing = MapsFile(Path(folder), methods)
-        for file in growing.raw:
-            stack.enter_context(file)
-        yield growing
-        with zipfile.ZipFile(target, "w") as archive:
-            growing.write(archive)
+    chosen, classes = journal.chosen, np.array(images.classes)
+    size = next(journal.column(f"map {methods[0]}")).shape[1:]
+    with replacing(path) as target, zipfile.ZipFile(target, "w") as archive:
+        with archive.open("maps.npy", "w", force_zip64=True) as entry:
+            shape = (len(methods), len(chosen), *size)
+            np.lib.format.write_array_header_1_0(
+                entry, {"descr": "<f4", "fortran_order": False, "shape": shape}
+            )
+            for name in methods:
+                for part in journal.column(f"map {name}"):
+                    entry.write(part.astype("<f4", copy=False).tobytes())
+        none = np.full(len(chosen), np.nan)
+        gaps = [np.concatenate(list(journal.column(f"gap {name}")) or [none]) for name in methods]
+        for name, array in {
+            "ids": chosen.ids,
+            "labels": classes[chosen.labels],
+            "predicted": classes[chosen.predicted],
+            "targets": classes[chosen.targets],
+            "confidence": chosen.confidence,
+            "images": images.pixels.numpy()[chosen.ids].transpose(0, 2, 3, 1),
+            "methods": np.array(methods),
+            "grids": np.array([next(journal.column(f"grid {name}"), size) for name in methods]),
+            "completeness": np.array(gaps),
+            "data": np.array(f"{images.name} {images.split}"),
+            "verified": np.array(images.verified),
+        }.items():
+            with archive.open(f"{name}.npy", "w") as entry:
+                np.lib.format.write_array(entry, np.asarray(array, order="C"), allow_pickle=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -40,14 +41,15 @@ class Forward:
         model: ``(N, C, H, W)`` to logits ``(N, classes)``; it is left as it was found.
         images: float ``(N, C, H, W)``, normalised; a lone one goes in its own company.
         layer: the name of the layer whose maps are wanted too, or None.
+        precise: whether it is computed in the images' own precision, whatever autocast is on.
 
     Attributes:
         logits: ``(N, classes)``, detached.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, layer: str | None) -> None:
-        count, self.layer = len(images), layer
-        with unchanged(model) as lent, torch.inference_mode(False), torch.enable_grad():
+    def __init__(self, model: nn.Module, images: Tensor, layer: str | None, *, precise: bool = False) -> None:
+        count, self.layer, self.precise = len(images), layer, precise
+        with self._own(images), unchanged(model) as lent, torch.inference_mode(False), torch.enable_grad():
             self._images = _in_company(images.detach()).clone().requires_grad_()
             with watch(lent, layer) as self._seen:
                 self._logits = lent(self._images)
@@ -55,12 +57,16 @@ class Forward:
 
     def backward(self, rows: Tensor, targets: Tensor) -> Pass:
         """The pass of the images ``rows`` for the classes ``targets``, both int64 ``(M,)``; can be made once."""
-        with torch.inference_mode(False), torch.enable_grad():
+        with self._own(rows), torch.inference_mode(False), torch.enable_grad():
             score = self._logits[rows.clone(), targets.clone()].sum()
             wanted = [self._images, *self._seen]
             found = [each[rows] for each in torch.autograd.grad(score, wanted, materialize_grads=True)]
         activations, gradients = (self._seen[0].detach()[rows], found[1]) if self._seen else (None, None)
         return Pass(self._logits.detach()[rows], found[0], activations, gradients)
+
+    def _own(self, values: Tensor) -> AbstractContextManager[object]:
+        """Where autocast is off, if the pass is to be precise: backward takes to it too."""
+        return torch.autocast(values.device.type, enabled=False) if self.precise else nullcontext()
 
 
 def _in_company(values: Tensor) -> Tensor:
@@ -86,6 +92,7 @@ class Context:
         mean, std: per channel, what the images were normalised by.
         report: told ``(done, total)`` by methods that take many passes.
         original: the model before anything in it was merged; without it, the same model.
+        precise: of the pass that the methods share, see ``Forward``.
         forward: a forward pass that has been made of these images and maybe others; ``rows`` int64 ``(N,)`` says
             where in it they are.
     """
@@ -104,6 +111,7 @@ class Context:
         std: Sequence[float] = STD,
         report: Callable[[int, int], None] = lambda done, total: None,
         original: nn.Module | None = None,
+        precise: bool = False,
         forward: Forward | None = None,
         rows: Tensor | None = None,
     ) -> None:
@@ -112,7 +120,7 @@ class Context:
         self.ids = np.arange(len(images)) if ids is None else np.asarray(ids)
         if self.count == 1:
             self.ids = self.ids.repeat(2)
-        self.forward, self.rows = forward, rows
+        self.forward, self.rows, self.precise = forward, rows, precise
         self.original = model if original is None else original
         self.seed, self.asked_layer, self.batch_size, self.report = seed, layer, batch_size, report
         shape = (1, -1, 1, 1)
@@ -173,7 +181,8 @@ class Context:
     def _pass(self, layer: str | None) -> Pass:
         if self.forward is None or self.rows is None or self.forward.layer != layer:
             rows = torch.arange(len(self), device=self.images.device)
-            return Forward(self.model, self.images, layer).backward(rows, self.targets)
+            forward = Forward(self.model, self.images, layer, precise=self.precise)
+            return forward.backward(rows, self.targets)
         found = self.forward.backward(self.rows, self.targets[: self.count])
         self.forward = None  # and with it what it kept for the way back
         parts = (found.logits, found.gradient, found.activations, found.gradients)

@@ -71,6 +71,7 @@ def integrated_gradients(
     rule: str = "right",
     baseline: str = "zero",
     tolerance: float = 0.0,
+    end: float = 0.0,
     context: Context,
 ) -> tuple[Tensor, Tensor]:
     """(x - x') * sum_k w_k dS_t(x' + a_k (x - x')) / dx, from the baseline x' along m steps a_k of weight w_k.
@@ -82,6 +83,8 @@ def integrated_gradients(
         baseline: x', see ``baselines_of``.
         tolerance: the most by which an image's attributions may miss S_t(x) - S_t(x'), as a share of it; where
             they do, steps are doubled. 0 for as many steps as were asked for.
+        end: the share of the gradient at x itself, which Saliency's pass has anyway, in the sum; the steps share
+            the rest. With 1/m, a few middle steps come near m right steps, the last of which is at x.
         context: the batch that the methods share.
 
     Returns:
@@ -92,7 +95,15 @@ def integrated_gradients(
         XaicmpError: the tolerance is not met in ``MOST_STEPS``.
     """
     images, start = images.detach(), baselines_of(baseline, images.detach(), context)
-    attributions = _integrate(model, images, start, targets, steps, rule, context)
+    whole = start.expand_as(images)
+
+    def integrated(rows: slice | Tensor, steps: int, rule: str) -> Tensor:
+        found = _integrate(model, images[rows], whole[rows], targets[rows], steps, rule, context)
+        if end == 0:
+            return found
+        return (1 - end) * found + end * wide(images - whole)[rows] * wide(context.at_input.gradient)[rows]
+
+    attributions = integrated(slice(None), steps, rule)
     with torch.no_grad():
         lowest = model(start).expand(len(images), -1)
     change = (context.at_input.logits.to(attributions) - lowest.to(attributions)).gather(1, targets[:, None])[
@@ -106,11 +117,10 @@ def integrated_gradients(
                 f"after {steps} steps Integrated Gradients still misses the score's change by {worst:.2g} of it; "
                 f"raise --ig-tolerance {tolerance:g}"
             )
-        some = (model, images[missed], start.expand_as(images)[missed], targets[missed])
         if rule in ("left", "right"):  # every other step is known, and those between are the middle rule's
-            attributions[missed] = (attributions[missed] + _integrate(*some, steps, "middle", context)) / 2
+            attributions[missed] = (attributions[missed] + integrated(missed, steps, "middle")) / 2
         else:
-            attributions[missed] = _integrate(*some, 2 * steps, rule, context)
+            attributions[missed] = integrated(missed, 2 * steps, rule)
         steps *= 2
         gap = attributions.flatten(1).sum(dim=1) - change
     return attributions, gap

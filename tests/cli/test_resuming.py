@@ -1,0 +1,173 @@
+"""Runs that are killed, stopped or shared among processes, against one that is left in peace."""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+LINES = {
+    "metrics": "metrics --n 24 --methods saliency grad-cam edge --batch-size 4 --output out.json -q",
+    "explain": "explain --n 24 --methods saliency grad-cam --batch-size 4 --controls none --output out.npz -q",
+}
+OUTPUTS = {"metrics": "out.json", "explain": "out.npz"}
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What each command writes when nothing comes between, and the seconds that it takes."""
+
+    content: dict[str, bytes]
+    seconds: dict[str, float]
+
+
+@pytest.fixture(scope="module")
+def whole(forks: Any, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder, seconds = tmp_path_factory.mktemp("whole"), {}
+    for command, line in LINES.items():
+        started = time.monotonic()
+        assert forks.run(folder, command=shlex.split(line)) == [0], said(folder)
+        seconds[command] = time.monotonic() - started
+    return Whole({command: content(folder / name) for command, name in OUTPUTS.items()}, seconds)
+
+
+def content(path: Path) -> bytes:
+    """All that the file says; an archive's time stamps are not of that."""
+    if path.suffix == ".json":
+        return path.read_bytes()
+    with np.load(path, allow_pickle=False) as arrays:
+        return b"".join(name.encode() + arrays[name].tobytes() for name in sorted(arrays))
+
+
+def said(folder: Path, rank: int = 0) -> str:
+    return (folder / f"err-{rank}.txt").read_text()
+
+
+def listing(folder: Path) -> list[str]:
+    """What the command left there, beside what the tests themselves put there."""
+    return sorted(path.name for path in folder.iterdir() if path.name != "here" and path.suffix != ".txt")
+
+
+def until_kept(folder: Path, command: str, batches: int = 2) -> Path:
+    """Wait for so many batches; returns the folder they are in."""
+    kept = folder / f"{OUTPUTS[command]}.part"
+    deadline = time.monotonic() + 120
+    while not (kept / f"{batches - 1:06}.npz").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return kept
+
+
+@pytest.mark.parametrize("command", LINES)
+def test_killed_at_random_moments_and_resumed_the_numbers_are_the_same_to_the_bit(
+    command: str, forks: Any, whole: Whole, tmp_path: Path
+) -> None:
+    line, rng = shlex.split(f"{LINES[command]} --resume"), random.Random(0)
+    output = tmp_path / OUTPUTS[command]
+    seen, longest = [], whole.seconds["explain"] / 4
+    while not output.exists():
+        (process,) = forks.start(tmp_path, command=line)
+        time.sleep(rng.uniform(0, longest))
+        with suppress(ProcessLookupError):  # it may have come to its end
+            os.kill(process, signal.SIGKILL)
+        assert forks.wait() in ([-signal.SIGKILL], [0])
+        seen.append(len(list((tmp_path / f"{output.name}.part").glob("0*.npz"))))
+        assert seen == sorted(seen) or output.exists()
+        longest *= 1.1  # until it is enough for what comes before the first batch
+    assert content(output) == whole.content[command]
+    assert max(seen) > 0
+    # What a kill between the result and the end left over is taken away by the next run.
+    assert forks.run(tmp_path, command=line) == [0]
+    assert listing(tmp_path) == [output.name]
+    assert content(output) == whole.content[command]
+
+
+@pytest.mark.parametrize("command", LINES)
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
+    command: str, forks: Any, whole: Whole, tmp_path: Path
+) -> None:
+    (process,) = forks.start(tmp_path, command=shlex.split(LINES[command]))
+    kept = until_kept(tmp_path, command)
+    os.kill(process, signal.SIGINT)
+    assert forks.wait() == [130]
+    err = said(tmp_path)
+    assert err.startswith(f"xaicmp: stopped; {kept.name} keeps ")
+    assert err.endswith(" of 24 images: go on with the same command and --resume\n")
+    assert listing(tmp_path) == [kept.name]
+    assert forks.run(tmp_path, command=shlex.split(f"{LINES[command]} --resume")) == [0], said(tmp_path)
+    assert content(tmp_path / OUTPUTS[command]) == whole.content[command]
+    assert listing(tmp_path) == [OUTPUTS[command]]
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("command", LINES)
+def test_several_processes_write_what_one_does(
+    command: str, world: int, forks: Any, whole: Whole, tmp_path: Path
+) -> None:
+    assert forks.run(tmp_path, world, command=shlex.split(LINES[command])) == [0] * world, said(tmp_path)
+    assert content(tmp_path / OUTPUTS[command]) == whole.content[command]
+    assert listing(tmp_path) == [OUTPUTS[command]]
+    for rank in range(1, world):
+        assert (tmp_path / f"out-{rank}.txt").read_text() == said(tmp_path, rank) == ""
+    assert "n = 24" in (tmp_path / "out-0.txt").read_text() or command == "explain"
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_dies_ends_all_and_what_is_done_is_kept(
+    how: signal.Signals, forks: Any, whole: Whole, tmp_path: Path
+) -> None:
+    processes = forks.start(tmp_path, 2, command=shlex.split(LINES["metrics"]))
+    kept = until_kept(tmp_path, "metrics")
+    # torchrun's signal comes to the first process too, when another has died.
+    os.kill(processes[how == signal.SIGKILL], how)
+    statuses = forks.wait()
+    assert statuses[0] == 1
+    assert statuses[1] == (-signal.SIGKILL if how == signal.SIGKILL else 1)
+    err = said(tmp_path)
+    assert err.startswith("xaicmp: another process ended")
+    assert f"; {kept.name} keeps " in err
+    assert err.count("\n") == 1
+    assert forks.run(tmp_path, 3, command=shlex.split(f"{LINES['metrics']} --resume")) == [0] * 3
+    assert content(tmp_path / "out.json") == whole.content["metrics"]
+
+
+def test_an_error_in_every_process_is_said_once(forks: Any, tmp_path: Path) -> None:
+    line = shlex.split(f"{LINES['metrics']} --layer nonsense")
+    assert forks.run(tmp_path, 2, command=line) == [2, 2]
+    assert said(tmp_path).count("\n") == 1
+    assert "nonsense" in said(tmp_path)
+    assert said(tmp_path, 1) == ""
+    assert listing(tmp_path) == []
+
+
+def test_studies_of_the_model_want_one_process(forks: Any, tmp_path: Path) -> None:
+    line = shlex.split(f"{LINES['metrics']} --faithfulness")
+    assert forks.run(tmp_path, 2, command=line) == [2, 2]
+    assert said(tmp_path) == "xaicmp: --faithfulness runs in one process; leave it or torchrun out\n"
+
+
+def test_another_command_is_not_gone_on_with(forks: Any, tmp_path: Path) -> None:
+    (process,) = forks.start(tmp_path, command=shlex.split(LINES["metrics"]))
+    until_kept(tmp_path, "metrics")
+    os.kill(process, signal.SIGKILL)
+    forks.wait()
+    assert forks.run(tmp_path, command=shlex.split(f"{LINES['metrics']} --resume --seed 3")) == [2]
+    assert "seed is 3 and was 0" in said(tmp_path)
+    assert listing(tmp_path) == ["out.json.part"]
+
+
+def test_resume_wants_an_output_and_starts_anew_where_there_is_nothing(forks: Any, tmp_path: Path) -> None:
+    assert forks.run(tmp_path, command=shlex.split("metrics --n 2 --resume")) == [2]
+    assert said(tmp_path).startswith("xaicmp: --resume goes with --output")
+    line = shlex.split("metrics --n 2 --methods saliency edge --resume --output new.json")
+    assert forks.run(tmp_path, command=line) == [0]
+    assert said(tmp_path) == "xaicmp: there is no new.json.part; starting at the first image\n"
