@@ -67,7 +67,7 @@ def test_a_result_is_the_summary_beside_its_floors() -> None:
     assert result.above == paired_test(np.array(values), np.array(floor), two_sided=True)
     assert result.above is not None
     assert result.above.difference == pytest.approx(0.375)
-    assert result.above_shifted == pytest.approx(1 / 3)
+    assert result.above_shifted == summarise(np.array([1, 0, NAN, 0]))
     overlap = comparison.result(iou, AB)
     assert overlap.summary.tied == 1
     assert overlap.chance == pytest.approx(0.2 / 1.8, abs=2e-3)
@@ -89,7 +89,8 @@ def test_what_is_undefined_everywhere_stays_so_and_warns_of_nothing() -> None:
         result = comparison.result(Measures().statistics[0], AB)
         assert comparison.verdict(AB) == "too few images to say"
     assert np.isnan([result.summary.mean, result.corrected, result.controls["other_image"]]).all()
-    assert np.isnan(result.above_shifted)  # type: ignore[call-overload]
+    assert result.above_shifted is not None
+    assert np.isnan(result.above_shifted.mean)
     assert result.above is not None
     assert np.isnan(result.above.p)
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xaicmp.core.summary import (
+    PairedTest,
     PairTest,
     compare_pairs,
     flip_signs,
@@ -255,6 +256,12 @@ def test_the_paired_test_gives_the_mean_difference_its_interval_and_p() -> None:
     assert test.p == flip_signs(both[None], two_sided=False, seed=1)[0] < 0.01
     assert paired_test(floor, observed).p > 0.99
     assert paired_test(floor, observed, two_sided=True).p == flip_signs(both[None], two_sided=True)[0] < 0.01
+
+
+def test_what_differs_by_rounding_only_does_not_differ() -> None:
+    floor = np.linspace(0.5, 1, 30)
+    assert paired_test(floor * (1 + 1e-15), floor, two_sided=True) == PairedTest(0, 0, 0, 1)
+    assert paired_test(floor * (1 + 1e-9), floor, two_sided=True).p < 0.01
 
 
 @pytest.mark.filterwarnings("error")

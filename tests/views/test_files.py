@@ -106,7 +106,8 @@ def test_csv_holds_the_documents_values(comparison: Comparison) -> None:
         assert (row["a"], row["b"], row["n"], row["verified"]) == (pair["a"], pair["b"], "3", "true")
         for name in ("pearson", "iou"):
             flat = dict(pair[name])
-            flat["ci_low"], flat["ci_high"] = flat.pop("ci")
+            for key in ("ci", "above_shifted_ci"):
+                flat[f"{key}_low"], flat[f"{key}_high"] = flat.pop(key)
             above = flat.pop("above_other_image")
             above["ci_low"], above["ci_high"] = above.pop("ci")
             flat |= {f"above_other_image_{key}": value for key, value in above.items()}

@@ -117,12 +117,12 @@ class Session:
     Args:
         options: as given.
         default: how many images are compared if the options do not say.
-        group: the processes that share the work.
         curve: whether IoU is measured at many shares.
+        group: the processes that share the work.
     """
 
     def __init__(
-        self, options: Comparing, default: int, *, group: Processes | None = None, curve: bool = False
+        self, options: Comparing, default: int, *, curve: bool = False, group: Processes | None = None
     ) -> None:
         from xaicmp.core.attribution import PUBLISHED, get_methods
         from xaicmp.core.devices import find_device, has_bf16

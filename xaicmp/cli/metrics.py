@@ -88,15 +88,15 @@ class Measuring(Comparing):
     ] = None
 
     @property
+    def curve(self) -> bool:
+        """Whether the picture is of no study."""
+        return self.plot is not None and self.randomise is None and not self.faithfulness
+
+    @property
     def of_model(self) -> list[str]:
         """The studies that are asked for and take the model."""
         names = ("rerun", "against", "randomise", "faithfulness", "cost")
         return [name for name in names if getattr(self, name)]
-
-    @property
-    def curve(self) -> bool:
-        """Whether the picture is of no study."""
-        return self.plot is not None and self.randomise is None and not self.faithfulness
 
     @property
     def studies(self) -> bool:
@@ -148,7 +148,7 @@ def command(
     with together(options.device) as group:
         if group.world > 1 and options.of_model:
             raise UsageError(f"--{options.of_model[0]} runs in one process; leave it or torchrun out")
-        session, found = Session(options, default=100, group=group, curve=options.curve), []
+        session, found = Session(options, default=100, curve=options.curve, group=group), []
         other = load_other(options, session) if options.studies else None
         with session.journal(output, resume) as journal:
             batches: list[Explanations] = []

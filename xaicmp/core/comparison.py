@@ -198,7 +198,7 @@ class Result:
         corrected: (mean - chance) / (1 - chance).
         controls: by control, the mean.
         above: whether the mean is above that of another image's map; None without that control.
-        above_shifted: share of the images in the top 5% of their own shifted maps; None likewise.
+        above_shifted: whether each image is in the top 5% of its own shifted maps; None likewise.
     """
 
     summary: Summary
@@ -206,7 +206,7 @@ class Result:
     corrected: float | None
     controls: dict[str, float]
     above: PairedTest | None
-    above_shifted: float | None
+    above_shifted: Summary | None
 
 
 @dataclass(frozen=True)
@@ -307,9 +307,9 @@ class Comparison:
                 yield name, self.rows(held)
 
     def _result(self, statistic: Statistic, pair: Pair) -> Result:
-        values = self.scores.values[statistic.name][pair]
+        values, measures = self.scores.values[statistic.name][pair], self.measures
         tied = self.scores.tied[statistic.name][pair] if statistic.uses_top else None
-        summary = summarise(values, tied, level=self.measures.level, seed=self.measures.seed)
+        summary = summarise(values, tied, level=measures.level, seed=measures.seed)
         chance = statistic.chance(self.top, self.pixels)
         controls = {name: each[statistic.name][pair] for name, each in self.scores.controls.items()}
         above = None
@@ -318,15 +318,18 @@ class Comparison:
                 values,
                 controls["other_image"],
                 two_sided=True,
-                level=self.measures.level,
-                seed=self.measures.seed,
+                level=measures.level,
+                seed=measures.seed,
             )
-        places = self.scores.shifted_p.get(statistic.name, {}).get(pair)
+        above_shifted = None
+        if (places := self.scores.shifted_p.get(statistic.name, {}).get(pair)) is not None:
+            inside = np.where(np.isnan(places), np.nan, places <= LEVEL)
+            above_shifted = summarise(inside, level=measures.level, seed=measures.seed)
         return Result(
             summary,
             chance,
             None if chance is None else corrected(summary.mean, chance),
             {name: defined_mean(each) for name, each in controls.items()},
             above,
-            None if places is None else defined_mean(np.where(np.isnan(places), np.nan, places <= LEVEL)),
+            above_shifted,
         )

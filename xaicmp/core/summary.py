@@ -170,10 +170,12 @@ def paired_test(
         level: of the confidence interval.
         seed: of all draws.
     """
-    differences = observed - floor
-    differences = differences[~np.isnan(differences)]
-    if len(differences) == 0:
+    known = ~np.isnan(observed - floor)
+    if not known.any():
         return PairedTest(*[float("nan")] * 4)
+    differences = observed[known] - floor[known]
+    # Where both are the same but for rounding, its direction is no finding.
+    differences[np.abs(differences) <= 1e-12 * np.abs(observed[known]).max()] = 0
     p = flip_signs(differences[None], two_sided=two_sided, seed=seed)
     return PairedTest(float(differences.mean()), *interval(differences, level, seed), float(p[0]))
 

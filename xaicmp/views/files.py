@@ -19,7 +19,7 @@ from xaicmp.core.comparison import Comparison, Measures, Pair
 from xaicmp.core.images import ImageSet
 from xaicmp.core.journal import Journal
 from xaicmp.core.storage import check_suffix, replacing
-from xaicmp.core.summary import PairedTest, Summary
+from xaicmp.core.summary import PairedTest, PairTest, Summary
 from xaicmp.core.training import Epoch
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
         values: dict[str, Any] = {
             "mean": number(summary.mean),
             "std": number(summary.std),
-            "ci": [number(summary.low), number(summary.high)],
+            "ci": ends(summary),
             "n": summary.n,
             "undefined": summary.undefined,
             "chance": result.chance,
@@ -91,15 +91,20 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
         if result.above is not None:
             values["above_other_image"] = above(result.above)
         if result.above_shifted is not None:
-            values["above_shifted"] = number(result.above_shifted)
+            share = result.above_shifted
+            values |= {"above_shifted": number(share.mean), "above_shifted_ci": ends(share)}
         entry[statistic.name] = values
     return entry
 
 
 def above(test: PairedTest) -> dict[str, Any]:
     """How far one mean is above another."""
-    ends = [number(test.low), number(test.high)]
-    return {"difference": number(test.difference), "ci": ends, "p": number(test.p)}
+    return {"difference": number(test.difference), "ci": ends(test), "p": number(test.p)}
+
+
+def ends(of: Summary | PairedTest | PairTest) -> list[float | None]:
+    """Those of its interval."""
+    return [number(of.low), number(of.high)]
 
 
 def number(value: float | None) -> float | None:

@@ -31,6 +31,7 @@ from xaicmp.views.figures import faithfulness_figure, randomisation_figure
 from xaicmp.views.files import (
     above,
     decimals,
+    ends,
     estimate,
     interval,
     known_pairs,
@@ -94,7 +95,7 @@ def differences(comparison: Comparison) -> Study:
                 "a": "|".join(test.a),
                 "b": "|".join(test.b),
                 "difference": number(test.difference),
-                "ci": [number(test.low), number(test.high)],
+                "ci": ends(test),
                 "p": number(test.p),
                 "adjusted": number(test.adjusted),
             }
@@ -304,7 +305,7 @@ def _summary(summary: Summary) -> dict[str, Any]:
     return {
         "mean": number(summary.mean),
         "std": number(summary.std),
-        "ci": [number(summary.low), number(summary.high)],
+        "ci": ends(summary),
         "n": summary.n,
         "undefined": summary.undefined,
     }
