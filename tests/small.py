@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from xaicmp.core.attribution import METHODS, Method, get_methods, method
-from xaicmp.core.comparison import Comparison, Explanations
+from xaicmp.core.comparison import Comparison, Explanations, Measures
 from xaicmp.core.images import CLASSES, MEAN, STD, ImageSet, Selection
 from xaicmp.core.journal import Journal
 from xaicmp.core.models import Checkpoint
-from xaicmp.core.pipeline import Engine, choose, compare, compare_selection
+from xaicmp.core.pipeline import DEFAULT, Engine, choose, compare, compare_selection
 from xaicmp.views.files import write_maps
 
 CPU = torch.device("cpu")
@@ -64,14 +64,18 @@ def small_engine(model: nn.Module | None = None, **values: Any) -> Engine:
 
 
 def compared(
-    images: ImageSet, names: tuple[str, ...], ids: tuple[int, ...], engine: Engine | None = None
+    images: ImageSet,
+    names: tuple[str, ...],
+    ids: tuple[int, ...],
+    engine: Engine | None = None,
+    measures: Measures = DEFAULT,
 ) -> tuple[Comparison, list[Explanations]]:
     """The images ``ids`` explained by the methods ``names`` and compared, and the maps."""
     engine = engine or small_engine()
     batches: list[Explanations] = []
     chosen = choose(engine, images, Selection(ids=ids, only="all"))
     methods = get_methods(names, steps=4)
-    return compare(engine, images, chosen, methods, keep=batches.append), batches
+    return compare(engine, images, chosen, methods, measures, keep=batches.append), batches
 
 
 @contextmanager

@@ -13,12 +13,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from small import SmallNet, compared, registered, small_engine
 
-from xaicmp.core.agreement import get_statistics
-from xaicmp.core.attribution import PUBLISHED, get_methods
+from xaicmp.core.agreement import DEFAULT_STATISTICS, get_statistics
+from xaicmp.core.attribution import PUBLISHED
 from xaicmp.core.comparison import Comparison, Explanations, Measures
 from xaicmp.core.errors import UsageError, XaicmpError
-from xaicmp.core.images import ImageSet, Selection
-from xaicmp.core.pipeline import choose, compare
+from xaicmp.core.images import ImageSet
 from xaicmp.core.randomisation import Randomisation
 from xaicmp.views.figures import (
     CELL,
@@ -150,14 +149,20 @@ def test_the_label_is_given_where_the_prediction_is_wrong(sample: ImageSet) -> N
     assert 0 < sum("(is" in label for label in labels) < 30
 
 
-@pytest.mark.parametrize("count", [2, 3, 4, 6])
-def test_nothing_that_is_written_overlaps_or_leaves_the_page(count: int, sample: ImageSet) -> None:
+@pytest.mark.parametrize(
+    ("count", "statistics"),
+    [(2, 2), (3, 2), (4, 2), (6, 2), (2, 6), (3, 4)],
+)
+def test_nothing_that_is_written_overlaps_or_leaves_the_page(
+    count: int, statistics: int, sample: ImageSet
+) -> None:
     def another(model: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return images[:, 0]
 
     with registered("one", another), registered("two", another), registered("three", another):
         names = (*PUBLISHED, "one", "two", "three")[:count]
-        figure = images_figure(*compared(sample, names, (3, 6, 35)), "map")
+        measures = Measures(get_statistics(DEFAULT_STATISTICS, (0.1, 0.05, 0.01, 0.5)[: statistics - 2]))
+        figure = images_figure(*compared(sample, names, (3, 6, 35), measures=measures), "map")
     figure.canvas.draw()
     width, height = figure.canvas.get_width_height()
     canvas = figure.axes[0]
@@ -236,14 +241,10 @@ def test_a_picture_says_where_it_comes_from(tmp_path: Path, suffix: str) -> None
         assert b"Checkpoint of the test; CIFAR-10" in path.read_bytes()
 
 
-@pytest.mark.parametrize(
-    "names", [("saliency", "edge"), ("edge", "saliency", "input-x-gradient", "smoothgrad")]
-)
+@pytest.mark.parametrize("names", [("saliency", "edge"), ("edge", "saliency", "input-x-gradient", "centre")])
 def test_the_curves_go_through_the_figures_of_the_table(names: tuple[str, ...], sample: ImageSet) -> None:
-    engine = small_engine()
-    chosen = choose(engine, sample, Selection(n=12, only="all"))
     measures = Measures(get_statistics(["iou"], [0.05, 0.5]), curve=True)
-    comparison = compare(engine, sample, chosen, get_methods(names, samples=2), measures)
+    comparison, _ = compared(sample, names, tuple(range(12)), measures=measures)
     figure = curves_figure(comparison)
     shown = [axes for axes in figure.axes if axes.axison]
     assert [axes.get_title() for axes in shown] == [

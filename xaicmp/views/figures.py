@@ -26,7 +26,8 @@ COLOURS = "viridis"
 # In inches: a picture, the space beside it and above it (more where a label takes two lines), the image's
 # number on the left, the agreement on the right.
 CELL, GAP, TITLE, TITLE_WRONG, MARGIN, NOTES = 1.45, 0.06, 0.25, 0.36, 0.22, 1.3
-LINE = 1.35
+# Of text, as a share of its size: the height of a line, the width of a letter.
+LINE, LETTER = 1.35, 0.635
 Extent = tuple[float, float, float, float]
 """Left, right, bottom and top, in inches."""
 MARKERS = "osD^v<>pXP*"
@@ -137,7 +138,7 @@ def _agreement(canvas: Axes, comparison: Comparison, row: int, extent: Extent) -
     for pair in comparison.pairs:
         values = [decimals(comparison.scores.values[each.name][pair][row]) for each in comparison.statistics]
         lines += [name_pair(comparison, pair), f"  {' / '.join(values)}"]
-    size = min(7, 72 * CELL / (LINE * len(lines)))
+    size = min(7, 72 * CELL / (LINE * len(lines)), 72 * (NOTES - GAP) / (LETTER * max(map(len, lines))))
     _, right, bottom, top = extent
     canvas.text(
         right + 2 * GAP, (bottom + top) / 2, "\n".join(lines), fontsize=size, va="center", linespacing=LINE
