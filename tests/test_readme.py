@@ -75,7 +75,8 @@ def test_every_option_named_anywhere_exists(capsys):
     for command in ("train", "explain", "metrics", "figure"):
         run([command, "--help"])
         known |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
-    known |= set(re.findall(r'"(--[a-z-]+)"', (ROOT / "tests/benchmarks/training.py").read_text()))
+    for benchmark in (ROOT / "tests/benchmarks").glob("*.py"):
+        known |= set(re.findall(r'"(--[a-z-]+)"', benchmark.read_text()))
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
 
 

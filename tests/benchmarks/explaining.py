@@ -1,7 +1,7 @@
 """The published comparison: a loop over images, Captum, xaicmp, and the machine's own limit, side by side.
 
     python tests/benchmarks/explaining.py [--n 24] [--rounds 3] [--threads 1] [--batch-size 64]
-        [--processor] [--scaling]
+        [--processor] [--scaling | --batches]
 
 All explain the same n images with Grad-CAM on ``layer4``, Saliency and Integrated Gradients of 32 right-Riemann
 steps; xaicmp also chooses the images and compares the maps. The published loop takes an image and a step at a
@@ -13,7 +13,8 @@ often it goes into theirs, image by image, and "spread" the rounds' range as a s
 others use too, ``--threads 1 --processor`` counts the processor's time instead of the clock's.
 
 With ``--scaling``, how xaicmp's time grows with the number of images, their size (ResNet-50, random weights) and
-the number of methods.
+the number of methods. With ``--batches``, xaicmp's rate by batch size; Integrated Gradients fills a batch with steps
+where there are fewer images, so 16 images will do.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from torch.nn.functional import interpolate
 from torchvision.models import resnet50
 
 from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
-from xaicmp.core.comparison import Chosen
+from xaicmp.core.comparison import Chosen, Measures
 from xaicmp.core.devices import Precision, autocast, find_device
 from xaicmp.core.fusion import fuse
 from xaicmp.core.images import ImageSet, Selection
@@ -45,6 +46,7 @@ from xaicmp.core.pipeline import FAST, Engine, choose, compare, compare_selectio
 
 STEPS = 32
 BATCHES = (16, 32, 64, 128)
+TRIED = (*BATCHES, 256, 512)
 Job = Callable[[], object]
 
 
@@ -241,6 +243,30 @@ def scaling(count: int, rounds: int, batch: int) -> Table:
     return table
 
 
+def by_batch(count: int, rounds: int, batch: int) -> Table:
+    """How the rate depends on the batch size; ``batch`` plays no part."""
+    selection, methods = Selection(n=count), get_methods(PUBLISHED, steps=STEPS)
+    rule = engine_of("float32", 0).batch_size
+    engines = {size: engine_of("float32", size) for size in TRIED}
+    jobs: dict[str, Job] = {
+        f"{size}, the default" if size == rule else str(size): partial(
+            compare_selection, engine, selection, methods, Measures(controls=())
+        )
+        for size, engine in engines.items()
+    }
+    seconds = take_turns(jobs, rounds, find_device())
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    best = min(medians.values())
+    table = table_of(
+        f"{count} images, {find_device().type}, {torch.get_num_threads()} threads",
+        *("seconds", "images/s", "of the best", "spread"),
+    )
+    for name, taken in medians.items():
+        spread = (max(seconds[name]) - min(seconds[name])) / taken
+        table.add_row(name, f"{taken:.2f}", f"{count / taken:.2f}", f"{best / taken:.0%}", f"{spread:.0%}")
+    return table
+
+
 def random_resnet50(classes: tuple[str, ...]) -> Checkpoint:
     """A ResNet-50 that knows nothing."""
     torch.manual_seed(0)
@@ -269,13 +295,14 @@ def main() -> None:
     )
     parser.add_argument("--processor", action="store_true", help="count its seconds and not the clock's")
     parser.add_argument("--scaling", action="store_true", help="how the time grows, instead")
+    parser.add_argument("--batches", action="store_true", help="the rate by batch size, instead")
     arguments = parser.parse_args()
     if arguments.processor:
         global clock
         clock = time.process_time
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    measure = scaling if arguments.scaling else side_by_side
+    measure = scaling if arguments.scaling else by_batch if arguments.batches else side_by_side
     Console().print(measure(arguments.n, arguments.rounds, arguments.batch_size))
 
 

@@ -37,7 +37,7 @@ from xaicmp.core.images import (
     no_progress,
 )
 from xaicmp.core.journal import Journal
-from xaicmp.core.memory import Room
+from xaicmp.core.memory import Room, trim
 from xaicmp.core.models import Checkpoint
 from xaicmp.core.scoring import BLOCK, score
 
@@ -400,6 +400,7 @@ def _compared(
         mine = len(scores) % processes.world == processes.rank
         scores.append(score(_merged(block), measures) if mine else None)
         block.clear()
+        trim()
 
     for images, explanations in stream:
         pixels = images.pixels[0, 0].numel()
