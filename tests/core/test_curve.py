@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from xaicmp.core import curve
+from xaicmp.core import agreement as statistics
 from xaicmp.core.agreement import agreement
 from xaicmp.core.controls import other_images
 from xaicmp.core.curve import curve_shares, iou_curves
@@ -27,10 +27,10 @@ def test_the_curve_is_iou_share_by_share(
     sides: tuple[int, int], cells: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever goes through at once."""
-    monkeypatch.setattr(curve, "CELLS", cells)
+    monkeypatch.setattr(statistics, "CELLS", cells)
     maps = maps_of(3, 7, *sides)
     partners = other_images(np.zeros(7), 4)
-    found = iou_curves(maps, "abc", partners)
+    found = iou_curves(maps.transpose(0, 1), "abc", partners)
     shares = curve_shares(sides[0] * sides[1])
     assert list(found) == ["observed", "other_image"]
     for each in found.values():
@@ -50,10 +50,10 @@ def test_the_curve_is_iou_share_by_share(
 
 
 def test_an_image_alone_has_a_curve_and_no_floor() -> None:
-    found = iou_curves(maps_of(3, 5, 8, 8)[:, :1], "abc", other_images(np.zeros(1), 20))
+    found = iou_curves(maps_of(3, 5, 8, 8)[:, :1].transpose(0, 1), "abc", other_images(np.zeros(1), 20))
     assert np.isfinite(found["observed"]["a", "b"]).all()
     assert np.isnan(found["other_image"]["a", "b"]).all()
-    assert list(iou_curves(maps_of(3, 5, 8, 8), "abc", None)) == ["observed"]
+    assert list(iou_curves(maps_of(3, 5, 8, 8).transpose(0, 1), "abc", None)) == ["observed"]
 
 
 def test_the_shares_are_whole_percents_of_a_pixel_or_more() -> None:

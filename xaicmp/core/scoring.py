@@ -105,7 +105,7 @@ def score(explanations: Explanations, measures: Measures) -> Scores:
         controls,
         places,
         explanations.completeness,
-        iou_curves(explanations.maps, names, any_other) if measures.curve else {},
+        iou_curves(maps, names, any_other) if measures.curve else {},
     )
 
 
