@@ -20,6 +20,7 @@ from xaicmp.core.training import Epoch
 from xaicmp.views.tables import epochs_table
 
 ROOT = Path(__file__).parent.parent
+TEXTS = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OUTPUTS = re.findall(r"<!-- output: xaicmp (.*?) -->\n```text\n(.*?)```", README, re.DOTALL)
 NUMBER = re.compile(r"-?\d+\.\d+")
@@ -65,7 +66,8 @@ def test_both_kinds_of_output_are_shown():
 def test_every_option_named_for_a_subcommand_exists(command, capsys):
     run([command, "--help"])
     known = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
-    lines = re.findall(rf"xaicmp {command}( [^`\n|]*)", README)
+    text = "\n".join(TEXTS.values()).replace("\\\n", " ")
+    lines = re.findall(rf"xaicmp {command}( [^`\n|]*)", text)
     named = {option for line in lines for option in re.findall(r"--[a-z][a-z-]+", line)}
     assert named <= known
 
@@ -142,5 +144,6 @@ def test_the_groups_shown_are_those_of_the_registry():
 
 
 def test_pictures_are_there():
-    for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
-        assert (ROOT / path).is_file()
+    for text, content in TEXTS.items():
+        for path in re.findall(r"\]\((?!http)([^)]+)\)", content):
+            assert (text.parent / path).is_file()
