@@ -102,4 +102,10 @@ def _fail(message: str, status: ExitStatus) -> int:
 
 def main() -> None:
     """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        # Now and then torch's threads of several processes abort the interpreter on its way out.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

@@ -125,6 +125,8 @@ def processes(device: torch.device) -> Iterator[Processes]:
     before = signal.signal(signal.SIGTERM, _told_to_end)
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size())
+        with _all_alive():
+            distributed.barrier()  # torchrun ends all when one ends badly: not before the first has said all
     except BaseException:
         before = signal.SIG_IGN  # torchrun's signal must not come between the error and its line on stderr
         raise

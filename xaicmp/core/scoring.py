@@ -16,7 +16,7 @@ from xaicmp.core.controls import other_image, other_images, pool, prepare_rolled
 from xaicmp.core.curve import iou_curves
 from xaicmp.core.errors import UsageError
 
-BLOCK = 2048
+BLOCK = 1024
 """Images whose maps are compared at once; the maps of other images come from the same block."""
 DRAWS = 20
 """Other images that a map is compared with: with 5, a test at 5% against them rejects in 2% of cases."""
