@@ -328,7 +328,8 @@ def write_maps(path: Path, journal: Journal, images: ImageSet, methods: Sequence
     """
     chosen, classes = journal.chosen, np.array(images.classes)
     size = next(journal.column(f"map {methods[0]}")).shape[1:]
-    with replacing(path) as target, zipfile.ZipFile(target, "w") as archive:
+    built = journal.folder / path.name  # where a kill leaves nothing that the next run does not find
+    with replacing(built) as target, zipfile.ZipFile(target, "w") as archive:
         with archive.open("maps.npy", "w", force_zip64=True) as entry:
             shape = (len(methods), len(chosen), *size)
             np.lib.format.write_array_header_1_0(
@@ -354,3 +355,4 @@ def write_maps(path: Path, journal: Journal, images: ImageSet, methods: Sequence
         }.items():
             with archive.open(f"{name}.npy", "w") as entry:
                 np.lib.format.write_array(entry, np.asarray(array, order="C"), allow_pickle=False)
+    built.replace(path)
