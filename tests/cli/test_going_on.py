@@ -171,6 +171,24 @@ def test_another_command_is_not_gone_on_with(forks: Any, tmp_path: Path) -> None
     assert listing(tmp_path) == ["out.json.part"]
 
 
+def test_what_was_wrong_from_the_start_leaves_nothing(forks: Any, tmp_path: Path) -> None:
+    assert forks.run(tmp_path, command=shlex.split(f"{LINES['metrics']} --top 0.0005")) == [2]
+    assert "--resume" not in said(tmp_path)
+    assert listing(tmp_path) == []
+
+
+def test_other_images_are_not_gone_on_with_and_what_is_kept_stays(forks: Any, tmp_path: Path) -> None:
+    (process,) = forks.start(tmp_path, command=shlex.split(LINES["metrics"]))
+    kept = until_kept(tmp_path, "metrics")
+    os.kill(process, signal.SIGKILL)
+    forks.wait()
+    with np.load(kept / "000000.npz") as arrays:
+        np.savez(kept / "000000.npz", **{**arrays, "candidates": 0})
+    assert forks.run(tmp_path, command=shlex.split(f"{LINES['metrics']} --resume")) == [2]
+    assert said(tmp_path).endswith("give the same --data, or leave out --resume to start anew\n")
+    assert listing(tmp_path) == [kept.name]
+
+
 def test_resume_wants_an_output_and_starts_anew_where_there_is_nothing(forks: Any, tmp_path: Path) -> None:
     assert forks.run(tmp_path, command=shlex.split("metrics --n 2 --resume")) == [2]
     assert said(tmp_path).startswith("xaicmp: --resume goes with --output")

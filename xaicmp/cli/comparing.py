@@ -217,14 +217,16 @@ class Session:
         try:
             yield journal
         except (KeyboardInterrupt, XaicmpError) as error:
-            if not journal.images and not journal.found:
+            kept, wrong = journal.images, isinstance(error, UsageError)
+            if not kept or (wrong and not journal.found):
                 journal.remove()
+            if not kept or wrong:  # the same command cannot go on
                 raise
             reason, kind = (
                 ("stopped", Interrupted) if isinstance(error, KeyboardInterrupt) else (error, type(error))
             )
             raise kind(
-                f"{reason}; {journal.folder} keeps {journal.images} of {self.selection.count} images: "
+                f"{reason}; {journal.folder} keeps {kept} of {self.selection.count} images: "
                 "go on with the same command and --resume"
             ) from error
         journal.remove()

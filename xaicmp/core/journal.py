@@ -40,7 +40,6 @@ class Journal:
     Attributes:
         folder: where it is.
         found: how many batches were there when it was opened.
-        batches, images: how many have been read or written since.
 
     Raises:
         UsageError: what is there is of another plan; the message names what differs.
@@ -50,10 +49,10 @@ class Journal:
     def __init__(self, result: Path, plan: Mapping[str, Any], *, resume: bool = False) -> None:
         self.folder = folder_of(result)
         self.plan = json.loads(json.dumps(plan))
-        self.images = self.batches = self.found = 0
+        self.found = 0
         if resume and (self.folder / PLAN).is_file():
             self._check_plan()
-            self.found = _whole(self.folder)
+            self.found = self.batches
             return
         try:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -71,7 +70,6 @@ class Journal:
         arrays |= {f"grid {name}": np.array(grid) for name, grid in batch.grids.items()}
         with replacing(self._path(number)) as temporary:
             np.savez(temporary, candidates=_crc(candidates), **arrays)
-        self._count(batch.chosen)
 
     def read(self, number: int, images: ImageSet, ids: np.ndarray, methods: Sequence[str]) -> Explanations:
         """What is kept of batch ``number``, whose candidates are ``images`` at ``ids``.
@@ -86,7 +84,7 @@ class Journal:
                     f"{self.folder} is of other images; give the same --data, or leave out --resume to start anew"
                 )
             chosen = Chosen(*(arrays[field.name] for field in fields(Chosen)))
-            found = Explanations(
+            return Explanations(
                 chosen,
                 images.pixels[torch.from_numpy(chosen.ids)],
                 tuple(methods),
@@ -98,8 +96,6 @@ class Journal:
                     if f"grid {name}" in arrays
                 },
             )
-        self._count(chosen)
-        return found
 
     def column(self, name: str) -> Iterator[np.ndarray]:
         """One array of every batch with images, in order: ``"map saliency"``, ``"gap lrp"``, ``"ids"``."""
@@ -109,6 +105,19 @@ class Journal:
                     yield arrays[name]
 
     @property
+    def batches(self) -> int:
+        """How many are there, from the first on without a gap."""
+        numbers = {
+            int(path.stem) for path in self.folder.iterdir() if re.fullmatch(r"\d{6,}\.npz", path.name)
+        }
+        return next(number for number in range(len(numbers) + 1) if number not in numbers)
+
+    @property
+    def images(self) -> int:
+        """How many images are in them."""
+        return sum(len(ids) for ids in self.column("ids"))
+
+    @property
     def chosen(self) -> Chosen:
         """The images so far, and what the model says of them."""
         return Chosen(*(np.concatenate(list(self.column(field.name))) for field in fields(Chosen)))
@@ -116,10 +125,6 @@ class Journal:
     def remove(self) -> None:
         """Leave nothing behind."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _count(self, chosen: Chosen) -> None:
-        self.batches += 1
-        self.images += len(chosen)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06}.npz"
@@ -151,12 +156,6 @@ class Journal:
 def folder_of(result: Path) -> Path:
     """Where the journal of ``result`` is."""
     return result.with_name(f"{result.name}.part")
-
-
-def _whole(folder: Path) -> int:
-    """How many batches are there, from the first on without a gap."""
-    numbers = {int(path.stem) for path in folder.iterdir() if re.fullmatch(r"\d{6,}\.npz", path.name)}
-    return next(number for number in range(len(numbers) + 1) if number not in numbers)
 
 
 def _crc(pixels: Tensor) -> int:

@@ -177,10 +177,10 @@ def explain_selection(
     layer, wanted, count, number = engine.layer, selection.count, 0, 0
     candidates = _candidates(engine, selection, data, target, progress)
 
-    def explained(images: ImageSet, candidates: np.ndarray, some: slice) -> Explanations:
+    def explained(images: ImageSet, every_id: np.ndarray, some: slice) -> Explanations:
         """What the selection admits of some of a batch of candidates."""
         nonlocal layer
-        ids = candidates[some]
+        ids = every_id[some]
         pixels = images.pixels[torch.from_numpy(ids)]
         inputs = engine.inputs(pixels)
         layer = layer or cam_layer(engine, inputs, methods)
