@@ -20,6 +20,7 @@ from xaicmp.core.journal import Journal
 from xaicmp.core.pipeline import compare_selection
 from xaicmp.views.files import (
     WRITERS,
+    decimals,
     document,
     format_of,
     images_csv,
@@ -272,3 +273,11 @@ def test_numbers_are_never_rounded_in_files(comparison: Comparison) -> None:
     for row in rows_of(images_csv(comparison)):
         value = float(row["pearson saliency|integrated-gradients"])
         assert not math.isclose(value, round(value, 6), rel_tol=0, abs_tol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(-0.0004, "0.000"), (-0.0006, "-0.001"), (0.1235, "0.123"), (1, "1.000"), (math.nan, "-"), (None, "-")],
+)
+def test_shown_numbers_have_three_decimals_and_zero_has_no_sign(value: float | None, shown: str) -> None:
+    assert decimals(value) == shown

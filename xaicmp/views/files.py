@@ -255,8 +255,8 @@ def estimate(summary: Summary) -> str:
 
 
 def decimals(value: float | None) -> str:
-    """Three decimals, or a dash for what is undefined."""
-    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+    """Three decimals, of 0 without a sign, or a dash for what is undefined."""
+    return "-" if value is None or math.isnan(value) else f"{round(value, 3) + 0.0:.3f}"
 
 
 def caption(comparison: Comparison) -> str:
