@@ -58,7 +58,7 @@ class Recipe:
     """
 
     optimiser: str = "muon"
-    lr: float = 0.05
+    lr: float = 0.04
     momentum: float = 0.85
     nesterov: bool = True
     weight_decay: float = 5e-4
