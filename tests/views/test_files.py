@@ -281,3 +281,14 @@ def test_numbers_are_never_rounded_in_files(comparison: Comparison) -> None:
 )
 def test_shown_numbers_have_three_decimals_and_zero_has_no_sign(value: float | None, shown: str) -> None:
     assert decimals(value) == shown
+
+
+def test_maps_may_be_named_like_a_batch_of_the_journal(tmp_path: Path) -> None:
+    path = tmp_path / "000000.npz"
+    engine, methods = small_engine(batch_size=4), get_methods(PUBLISHED, steps=2)
+    journal = Journal(path, {})
+    images, _ = compare_selection(engine, Selection(n=8, only="all"), methods, journal=journal)
+    write_maps(path, journal, images, PUBLISHED)
+    assert (journal.batches, journal.images) == (2, 8)
+    with np.load(path) as arrays:
+        assert arrays["ids"].tolist() == list(range(8))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from xaicmp.core.comparison import Comparison, Explanations
+    from xaicmp.core.journal import Journal
     from xaicmp.views.studies import Study
 
 STUDIES = "Studies"
@@ -124,9 +125,9 @@ def command(
     check_output(output)
     check_plot(options)
 
-    def finish(comparison: Comparison, found: Sequence[Study]) -> None:
+    def finish(comparison: Comparison, found: Sequence[Study], journal: Journal | None = None) -> None:
         if output:
-            write(output, WRITERS[form][0](comparison, found))
+            write(output, WRITERS[form][0](comparison, found), journal.folder if journal else None)
         if options.plot:
             from xaicmp.views.figures import curves_figure, save
 
@@ -158,7 +159,7 @@ def command(
             if options.studies:
                 found = of_maps(options, comparison)
                 found += of_model(options, session, images, comparison, batches, other)
-            finish(comparison, found)
+            finish(comparison, found, journal)
         show_comparison(comparison, format, by_image=False, studies=found)
         if verbose:
             from xaicmp.views.tables import checkpoint_table

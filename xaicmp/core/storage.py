@@ -14,15 +14,21 @@ from xaicmp.core.errors import UsageError, XaicmpError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, inside: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it otherwise.
+
+    Args:
+        path: what is written.
+        inside: a folder on the same disk for the temporary file, where a kill may leave it.
 
     Raises:
         XaicmpError: the folder is missing or cannot be written to, or the disk is full.
     """
     try:
         # The suffix stays, because writers such as matplotlib and numpy go by it.
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=inside or path.parent
+        )
     except OSError as error:
         raise _cannot_write(path, error) from error
     os.close(handle)

@@ -297,9 +297,9 @@ def format_of(path: Path) -> str:
     return SUFFIXES[path.suffix.lower()]
 
 
-def write(path: Path, text: str) -> None:
-    """Write ``text``, replacing ``path`` only once it is complete."""
-    with replacing(path) as temporary:
+def write(path: Path, text: str, inside: Path | None = None) -> None:
+    """Write ``text``, replacing ``path`` only once it is complete; for ``inside`` see ``replacing``."""
+    with replacing(path, inside) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -328,8 +328,7 @@ def write_maps(path: Path, journal: Journal, images: ImageSet, methods: Sequence
     """
     chosen, classes = journal.chosen, np.array(images.classes)
     size = next(journal.column(f"map {methods[0]}")).shape[1:]
-    built = journal.folder / path.name  # where a kill leaves nothing that the next run does not find
-    with replacing(built) as target, zipfile.ZipFile(target, "w") as archive:
+    with replacing(path, journal.folder) as target, zipfile.ZipFile(target, "w") as archive:
         with archive.open("maps.npy", "w", force_zip64=True) as entry:
             shape = (len(methods), len(chosen), *size)
             np.lib.format.write_array_header_1_0(
@@ -355,4 +354,3 @@ def write_maps(path: Path, journal: Journal, images: ImageSet, methods: Sequence
         }.items():
             with archive.open(f"{name}.npy", "w") as entry:
                 np.lib.format.write_array(entry, np.asarray(array, order="C"), allow_pickle=False)
-    built.replace(path)
