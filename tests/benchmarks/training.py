@@ -138,6 +138,7 @@ def main() -> None:
         images.verified,
         images.pixels.repeat(repeats, 1, 1, 1),
         images.labels.repeat(repeats),
+        images.classes,
     )
     rows: dict[str, list[float]] = {"published": [], "ours": [], "limit": [], "optimiser": []}
     for _ in range(arguments.rounds):

@@ -122,7 +122,9 @@ def fill_by(baseline: Baseline, image: Tensor) -> np.ndarray:
 def test_the_curves_are_those_of_a_loop_over_images_methods_and_steps(baseline: Baseline) -> None:
     model = SmallNet().eval()
     images, targets, maps = images_of(3, 3, 16, 16), torch.tensor([4, 0, 7]), images_of(2, 3, 16, 16, seed=1)
-    result = faithfulness(model, images, targets, maps, baseline=baseline, steps=6, samples=0)
+    result = faithfulness(
+        model, images, targets, maps, baseline=baseline, steps=6, samples=0, mean=MEAN, std=STD
+    )
     for method in range(2):
         for image in range(3):
             ranked = np.argsort(-maps[method, image].flatten().numpy(), kind="stable")

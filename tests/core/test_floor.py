@@ -20,7 +20,10 @@ class Untouchable(nn.Module):
 
 def explain(name: str, images: Tensor, **context: object) -> Tensor:
     return METHODS[name].explain(
-        Untouchable(), images, torch.zeros(len(images), dtype=torch.int64), **context
+        Untouchable(),
+        images,
+        torch.zeros(len(images), dtype=torch.int64),
+        **{"mean": MEAN, "std": STD} | context,
     )
 
 

@@ -86,7 +86,7 @@ def explanation(name: str, model: nn.Module, images: Tensor, targets: Tensor, **
     options = {"samples": context.pop("samples")} if "samples" in context else {}
     chosen = get_methods([name], **options)[0]
     object.__setattr__(chosen, "reduction", "sum")
-    return chosen.explain_in(Context(model, images, targets, **context))
+    return chosen.explain_in(Context(model, images, targets, mean=MEAN, std=STD, **context))
 
 
 def close(maps: Tensor, expected: Tensor, share: float = 1e-5) -> None:

@@ -36,6 +36,7 @@ def with_long_names(sample: ImageSet) -> ImageSet:
         False,
         sample.pixels.repeat(10, 1, 1, 1),
         torch.full((10_000,), CLASSES.index("automobile")),
+        CLASSES,
     )
 
 

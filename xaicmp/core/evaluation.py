@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from xaicmp.core.devices import Precision, autocast
 from xaicmp.core.distributed import ALONE, Processes
-from xaicmp.core.images import ImageSet, normalise
+from xaicmp.core.images import MEAN, STD, ImageSet, normalise
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def class_accuracy(
     totals = torch.zeros(2, len(images.classes), dtype=torch.int64, device=device)
     for rows in torch.arange(len(images)).tensor_split(processes.world)[processes.rank].split(batch_size):
         labels = images.labels[rows].to(device)
-        inputs = normalise(images.pixels[rows].to(device))
+        inputs = normalise(images.pixels[rows].to(device), MEAN, STD)
         with autocast(device, precision):
             right = model(inputs.contiguous(memory_format=torch.channels_last)).argmax(dim=1) == labels
         totals[0] += labels[right].bincount(minlength=totals.shape[1])

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.attribution.guard import unchanged
 from xaicmp.core.errors import UsageError
-from xaicmp.core.images import MEAN, STD
 
 Baseline = Literal["zero", "black", "blur", "road"]
 BASELINES: tuple[Baseline, ...] = ("zero", "black", "blur", "road")
@@ -78,8 +77,8 @@ def faithfulness(
     ids: Sequence[int] | np.ndarray | None = None,
     seed: int = 0,
     batch_size: int = 64,
-    mean: Sequence[float] = MEAN,
-    std: Sequence[float] = STD,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
     baseline: Baseline = "zero",
     steps: int = 20,
     samples: int = 50,
@@ -97,7 +96,7 @@ def faithfulness(
         ids: ``(N,)``: an image's random draws depend on its id and the seed, not on the other images.
         seed: of the random order, ROAD's noise and the perturbations of infidelity.
         batch_size: the most images in one pass.
-        mean, std: per channel, what the images were normalised by.
+        mean, std: what the images were normalised by, one value or one per channel; without them, not at all.
         baseline: ``"zero"``, the data set's mean colour; ``"black"``; ``"blur"``; or ``"road"``, see ``impute``.
         steps: the pixels are removed in as many portions, equal but for rounding.
         samples: perturbations an image, for infidelity; 0 leaves it out (NaN).

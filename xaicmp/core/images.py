@@ -83,7 +83,7 @@ class ImageSet:
     verified: bool
     pixels: Tensor
     labels: Tensor
-    classes: tuple[str, ...] = CLASSES
+    classes: tuple[str, ...]
     sample: bool = False
 
     def __len__(self) -> int:
@@ -94,7 +94,7 @@ class ImageSet:
         return replace(self, pixels=self.pixels[:count], labels=self.labels[:count])
 
 
-def normalise(pixels: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
+def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """uint8 ``(N, 3, H, W)`` to float32 of the same shape: scaled to [0, 1], less the mean, over the deviation."""
     shift, scale = (torch.tensor(values, device=pixels.device).view(1, -1, 1, 1) for values in (mean, std))
     return (pixels.float() / 255 - shift) / scale
@@ -149,6 +149,7 @@ def load_sample() -> ImageSet:
                 True,
                 torch.from_numpy(arrays["pixels"]),
                 torch.from_numpy(arrays["labels"]).long(),
+                CLASSES,
                 sample=True,
             )
 
@@ -244,7 +245,8 @@ def _load_binary(folder: Path, split: Split) -> ImageSet:
     if records[:, 0].max() >= len(CLASSES):
         raise XaicmpError(f"{folder} holds labels above 9: not CIFAR-10; fetch it again")
     pixels = torch.from_numpy(np.ascontiguousarray(records[:, 1:]).reshape(-1, 3, 32, 32))
-    return ImageSet("CIFAR-10", split, verified, pixels, torch.from_numpy(records[:, 0].astype(np.int64)))
+    labels = torch.from_numpy(records[:, 0].astype(np.int64))
+    return ImageSet("CIFAR-10", split, verified, pixels, labels, CLASSES)
 
 
 def _load_pickled(folder: Path, split: Split) -> ImageSet:
@@ -261,7 +263,7 @@ def _load_pickled(folder: Path, split: Split) -> ImageSet:
     except OSError as error:
         raise XaicmpError(f"cannot read {folder}: {error.strerror}; give --data another folder") from error
     pixels = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
-    return ImageSet("CIFAR-10", split, True, pixels, torch.tensor(data.targets))
+    return ImageSet("CIFAR-10", split, True, pixels, torch.tensor(data.targets), CLASSES)
 
 
 def _download(root: Path, progress: Progress) -> None:

@@ -364,7 +364,7 @@ def _whiten(model: nn.Module, images: ImageSet, count: int = 5_000) -> tuple[str
     """
     name, weight = next((name, value) for name, value in model.named_parameters() if value.ndim == 4)
     filters, (height, width) = weight[0].numel(), weight.shape[2:]
-    pixels = normalise(images.pixels[:count])
+    pixels = normalise(images.pixels[:count], MEAN, STD)
     patches = pixels.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, filters)
     variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
     whitening = (directions / (variances + 5e-4).sqrt()).T.reshape(-1, *weight.shape[1:])

@@ -9,12 +9,12 @@ import math
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xaicmp import __version__
 from xaicmp.core.comparison import Comparison, Measures, Pair
 from xaicmp.core.images import ImageSet
 from xaicmp.core.journal import Journal
@@ -43,7 +43,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
         return {"|".join(pair): number(values[pair][row]) for pair in comparison.pairs}
 
     return {
-        "xaicmp": __version__,
+        "xaicmp": version("xaicmp"),
         **source.details,
         "n": len(chosen),
         "methods": list(comparison.titles),

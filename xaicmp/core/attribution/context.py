@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from xaicmp.core.attribution.guard import unchanged
 from xaicmp.core.attribution.layers import find_layer, get_layer, watch
-from xaicmp.core.images import MEAN, STD
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class Context:
         seed: of every random draw.
         layer: the name of the layer whose maps the CAMs weigh; without it, the last with more than a pixel.
         batch_size: the most images in one pass through the model, unless more are explained at once.
-        mean, std: per channel, what the images were normalised by.
+        mean, std: what the images were normalised by, one value or one per channel; without them, not at all.
         report: told ``(done, total)`` by methods that take many passes.
         original: the model before anything in it was merged; without it, the same model.
         precise: of the pass that the methods share, see ``Forward``.
@@ -107,8 +106,8 @@ class Context:
         seed: int = 0,
         layer: str | None = None,
         batch_size: int = 64,
-        mean: Sequence[float] = MEAN,
-        std: Sequence[float] = STD,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
         report: Callable[[int, int], None] = lambda done, total: None,
         original: nn.Module | None = None,
         precise: bool = False,
