@@ -60,7 +60,7 @@ def measure(engine: Engine, images: ImageSet, chosen: Chosen, methods: Sequence[
 
 @contextmanager
 def _counting(*models: nn.Module) -> Iterator[list[int]]:
-    """Collects the number of images of every forward and backward pass through any of ``models``."""
+    """Collects the number of images of every forward and backward pass through any of ``models``, which may be one."""
     passed: list[int] = []
 
     def forward(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -68,7 +68,7 @@ def _counting(*models: nn.Module) -> Iterator[list[int]]:
         if output.requires_grad:
             output.register_hook(lambda gradient: passed.append(len(gradient)))
 
-    handles = [model.register_forward_hook(forward) for model in models]
+    handles = [model.register_forward_hook(forward) for model in dict.fromkeys(models)]
     try:
         yield passed
     finally:

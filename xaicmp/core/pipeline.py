@@ -21,7 +21,7 @@ from xaicmp.core.agreement import check_top
 from xaicmp.core.attribution import Method
 from xaicmp.core.attribution.context import Context, Forward
 from xaicmp.core.attribution.guard import unchanged
-from xaicmp.core.attribution.layers import find_layer
+from xaicmp.core.attribution.layers import find_layer, last_maps
 from xaicmp.core.comparison import Chosen, Comparison, Explanations, Measures, Scores, Source
 from xaicmp.core.devices import Precision, autocast, fast_batch
 from xaicmp.core.distributed import ALONE, Processes
@@ -86,8 +86,13 @@ class Engine:
 
     @cached_property
     def model(self) -> nn.Module:
-        """The checkpoint's model with its batch normalisations merged: what is run, a tenth faster."""
-        return fuse(self.checkpoint.model, self.inputs(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)))
+        """The checkpoint's model with its batch normalisations merged: what is run, a tenth faster.
+
+        The CAMs' layer puts out what it does in the checkpoint's model.
+        """
+        example = self.inputs(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+        layer = self.layer or last_maps(self.checkpoint.model, example)[0]
+        return fuse(self.checkpoint.model, example, [] if layer is None else [layer])
 
     def inputs(self, pixels: Tensor) -> Tensor:
         """uint8 ``(N, 3, H, W)`` to the model's normalised input on its device."""
@@ -260,7 +265,9 @@ def _batches(engine: Engine, images: ImageSet, selection: Selection, start: int)
 
 def cam_layer(engine: Engine, inputs: Tensor, methods: Sequence[Method]) -> str | None:
     """The CAMs' layer, if there is one among the methods."""
-    return find_layer(engine.model, inputs[:2]) if any(each.family == "cam" for each in methods) else None
+    if not any(each.family == "cam" for each in methods):
+        return None
+    return find_layer(engine.checkpoint.model, inputs[:2])
 
 
 def _explained(

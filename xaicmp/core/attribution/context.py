@@ -139,7 +139,7 @@ class Context:
             XaicmpError: the model has none such, or none that would do.
         """
         if self.asked_layer is None:
-            return find_layer(self.model, self.images[:2])
+            return find_layer(self.original, self.images[:2])  # merging may hide a layer
         get_layer(self.model, self.asked_layer)
         return self.asked_layer
 

@@ -46,6 +46,21 @@ def find_layer(model: nn.Module, images: Tensor) -> str:
     Raises:
         XaicmpError: there is none, or what follows it is a sequence of tokens.
     """
+    layer, tokens = last_maps(model, images)
+    if layer is None:
+        raise XaicmpError(
+            "the model has no feature map of more than one pixel; use larger images, or leave the CAMs out"
+        )
+    if tokens:
+        raise XaicmpError(
+            f"after {layer} the model turns its maps into a sequence of tokens, which CAMs cannot weigh; "
+            f"take its maps all the same with --layer {layer}, or leave the CAMs out"
+        )
+    return layer
+
+
+def last_maps(model: nn.Module, images: Tensor) -> tuple[str | None, bool]:
+    """The layer that ``find_layer`` means, None if there is none, and whether a sequence of tokens follows it."""
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
     calls: Counter[str] = Counter()
     sizes: dict[str, torch.Size] = {}
@@ -73,18 +88,10 @@ def find_layer(model: nn.Module, images: Tensor) -> str:
         lent(noise)
     sizes = {name: size for name, size in sizes.items() if calls[name] == 1}
     if not sizes:
-        raise XaicmpError(
-            "the model has no feature map of more than one pixel; use larger images, or leave the CAMs out"
-        )
+        return None, bool(sequences)
     final = next(reversed(sizes.values()))
     ends = [name for name, size in reversed(sizes.items()) if size == final]
-    layer = min(ends, key=lambda name: name.count("."))
-    if sequences:
-        raise XaicmpError(
-            f"after {layer} the model turns its maps into a sequence of tokens, which CAMs cannot weigh; "
-            f"take its maps all the same with --layer {layer}, or leave the CAMs out"
-        )
-    return layer
+    return min(ends, key=lambda name: name.count(".")), bool(sequences)
 
 
 @contextmanager
