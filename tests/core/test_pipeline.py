@@ -7,6 +7,7 @@ import gc
 import os
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from small import CPU, SmallNet, compared, registered, small_checkpoint, small_e
 from torch import Tensor, nn
 
 from xaicmp.core import pipeline
-from xaicmp.core.attribution import PUBLISHED, get_methods
+from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
 from xaicmp.core.comparison import Comparison, Explanations, Measures
 from xaicmp.core.errors import UsageError, XaicmpError
 from xaicmp.core.images import MEAN, STD, ImageSet, Selection
@@ -389,6 +390,34 @@ def test_an_explanation_of_chosen_images_is_fast_in_the_same_way(
     (ours,) = explain(engine, sample, chosen, methods)
     ((_, theirs),) = explain_selection(engine, Selection(ids=tuple(chosen.ids), only="all"), methods)
     assert torch.equal(ours.maps, theirs.maps)
+
+
+@pytest.mark.parametrize("layer", [None, "layer1.0"])
+@pytest.mark.parametrize("mode", [{}, {"precision": "bf16"}, {"precision": "bf16", "fast": True}])
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_gives_finite_maps_in_every_precision(
+    name: str, mode: dict[str, Any], layer: str | None, sample: ImageSet
+) -> None:
+    options = {"steps": 2, "samples": 2} | (FAST if mode.get("fast") else {})
+    methods = get_methods([name], **options)
+    engine = small_engine(layer=layer, **mode)
+    ((_, found),) = explain_selection(engine, Selection(ids=(3, 7), only="all"), methods, data=sample)
+    assert found.maps.shape == (1, 2, 32, 32)
+    assert found.maps.dtype == torch.float32
+    assert found.maps.isfinite().all()
+
+
+@pytest.mark.parametrize("layer", ["layer4", "layer1.0"])
+def test_fast_ablation_cam_is_as_exact_as_the_pass_it_is_compared_with(layer: str, sample: ImageSet) -> None:
+    ids = tuple(range(8))
+    maps = []
+    for mode in ({}, {"precision": "bf16", "fast": True}):
+        engine = small_engine(layer=layer, **mode)
+        chosen = choose(small_engine(), sample, Selection(ids=ids, only="all"))
+        (found,) = explain(engine, sample, chosen, get_methods(["ablation-cam"]))
+        maps.append(found.maps)
+    assert maps[0].amax() > 0
+    torch.testing.assert_close(maps[1], maps[0], rtol=0, atol=1e-5 * float(maps[0].amax()))
 
 
 def test_the_outcome_cannot_be_changed_by_mistake(sample: ImageSet) -> None:

@@ -109,7 +109,6 @@ def ablation_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: 
     the score hangs on the input by these maps alone, only what follows the layer is run for each of them.
     """
     activations, _ = _seen(context)
-    decisive = _decisive(model, activations, context)
 
     def ablated(image: Tensor, channel: Tensor) -> Tensor:
         rest = activations[image]
@@ -119,7 +118,9 @@ def ablation_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: 
 
     alive = (activations != 0).any(dim=3).any(dim=2)
     score = context.at_layer.logits.float().gather(1, targets[:, None])
-    drops = score - _scores(context, alive, ablated)  # what is zero already stays zero
+    with context.shared_precision():  # of the score too, or a drop would be the difference of two roundings
+        decisive = _decisive(model, activations, context)
+        drops = score - _scores(context, alive, ablated)  # what is zero already stays zero
     return _finish(drops[:, :, None, None] * activations.float(), images)
 
 

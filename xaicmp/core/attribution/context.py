@@ -48,7 +48,12 @@ class Forward:
 
     def __init__(self, model: nn.Module, images: Tensor, layer: str | None, *, precise: bool = False) -> None:
         count, self.layer, self.precise = len(images), layer, precise
-        with self._own(images), unchanged(model) as lent, torch.inference_mode(False), torch.enable_grad():
+        with (
+            _shared_precision(images, precise),
+            unchanged(model) as lent,
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
             self._images = _in_company(images.detach()).clone().requires_grad_()
             with watch(lent, layer) as self._seen:
                 self._logits = lent(self._images)
@@ -56,16 +61,17 @@ class Forward:
 
     def backward(self, rows: Tensor, targets: Tensor) -> Pass:
         """The pass of the images ``rows`` for the classes ``targets``, both int64 ``(M,)``; can be made once."""
-        with self._own(rows), torch.inference_mode(False), torch.enable_grad():
+        with _shared_precision(rows, self.precise), torch.inference_mode(False), torch.enable_grad():
             score = self._logits[rows.clone(), targets.clone()].sum()
             wanted = [self._images, *self._seen]
             found = [each[rows] for each in torch.autograd.grad(score, wanted, materialize_grads=True)]
         activations, gradients = (self._seen[0].detach()[rows], found[1]) if self._seen else (None, None)
         return Pass(self._logits.detach()[rows], found[0], activations, gradients)
 
-    def _own(self, values: Tensor) -> AbstractContextManager[object]:
-        """Where autocast is off, if the pass is to be precise: backward takes to it too."""
-        return torch.autocast(values.device.type, enabled=False) if self.precise else nullcontext()
+
+def _shared_precision(values: Tensor, precise: bool) -> AbstractContextManager[object]:
+    """Where autocast is off, if a pass is to be precise: backward takes to it too."""
+    return torch.autocast(values.device.type, enabled=False) if precise else nullcontext()
 
 
 def _in_company(values: Tensor) -> Tensor:
@@ -170,6 +176,10 @@ class Context:
                 )
             ]
         return torch.cat(parts)
+
+    def shared_precision(self) -> AbstractContextManager[object]:
+        """Where a pass is in the precision of the one that the methods share, with which it is to be compared."""
+        return _shared_precision(self.images, self.precise)
 
     def generators(self, purpose: str) -> Iterator[torch.Generator]:
         """A generator (on the CPU) for each image, made from the seed, the image's id and ``purpose``."""
