@@ -27,6 +27,7 @@ from xaicmp.core.agreement import (
     pearson,
     take,
     top_pixels,
+    whole_pixels,
 )
 from xaicmp.core.errors import UsageError
 
@@ -180,11 +181,40 @@ def test_ties_go_to_the_lower_pixel_index_at_the_size_of_real_maps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("top", "pixels", "count"), [(0.2, 1024, 204), (0.29, 100, 28), (0.5, 3, 1), (0.999999, 1024, 1023)]
+    ("top", "pixels", "count"), [(0.2, 1024, 204), (0.29, 100, 29), (0.5, 3, 1), (0.999999, 1024, 1023)]
 )
 def test_exactly_that_many_pixels(top: float, pixels: int, count: int) -> None:
     maps = torch.rand(4, 1, pixels)
     assert top_pixels(maps, top).values[0].sum(dim=1).tolist() == [count] * 4
+
+
+def test_a_share_of_pixels_is_exact_for_every_percent_of_every_size() -> None:
+    for percent in range(1, 100):
+        shares = (
+            percent / 100,
+            float(f"0.{percent:02d}"),
+            np.float64(percent / 100),
+            np.float32(percent / 100),
+        )
+        for pixels in (*range(1, 4097), 224 * 224, 10**9):
+            assert whole_pixels(shares[pixels % 4], pixels) == percent * pixels // 100
+
+
+@given(digits=st.integers(1, 10**6 - 1), pixels=st.integers(1, 10**7))
+def test_a_share_with_six_digits_is_exact_too(digits: int, pixels: int) -> None:
+    assert whole_pixels(float(f"0.{digits:06d}"), pixels) == digits * pixels // 10**6
+
+
+def test_the_top_29_percent_of_100_pixels_are_29_wherever_they_are_counted() -> None:
+    a, b = torch.rand(2, 1, 10, 10, generator=torch.Generator().manual_seed(0))
+    tops = [set(each.flatten().argsort(descending=True)[:29].tolist()) for each in (a, b)]
+    expected = len(tops[0] & tops[1]) / len(tops[0] | tops[1])
+    assert agreement("iou", a, b, 0.29).item() == pytest.approx(expected, abs=1e-15)
+    ways = scipy.stats.hypergeom(100, 29, 29).pmf(both := np.arange(30))
+    assert IOU.chance(0.29, 100) == pytest.approx((ways * both / (58 - both)).sum(), abs=1e-12)
+    rbo = STATISTICS["rbo"]
+    assert rbo.prepare(a, 0.29).values[0].unique().tolist() == list(range(30))
+    assert rbo.chance(0.29, 100) == pytest.approx(29 * (1 - (28 / 29) ** 29) / 100, abs=1e-12)
 
 
 def test_the_largest_share_below_one_leaves_a_pixel_outside() -> None:

@@ -60,3 +60,14 @@ def test_the_shares_are_whole_percents_of_a_pixel_or_more() -> None:
     assert curve_shares(1024) == [each / 100 for each in range(1, 51)]
     assert curve_shares(10) == [each / 100 for each in range(10, 51)]
     assert curve_shares(2) == [0.5]
+    for pixels in range(2, 2000):
+        counts = [percent for percent in range(1, 51) if percent * pixels >= 100]
+        assert curve_shares(pixels) == [percent / 100 for percent in counts]
+
+
+def test_each_point_of_the_curve_has_exactly_its_pixels() -> None:
+    a, b = torch.rand(2, 1, 10, 10, generator=torch.Generator().manual_seed(0))
+    curve = iou_curves(torch.stack([a, b], dim=1), "ab", None)["observed"]["a", "b"][0]
+    for percent, value in enumerate(curve, 1):
+        tops = [set(each.flatten().argsort(descending=True)[:percent].tolist()) for each in (a, b)]
+        assert value == pytest.approx(len(tops[0] & tops[1]) / len(tops[0] | tops[1]), abs=1e-12)

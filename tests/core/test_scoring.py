@@ -163,6 +163,17 @@ def test_a_grid_too_coarse_for_the_top_pixels_has_no_overlap_rather_than_no_resu
     assert np.isnan(found["pearson"]["a", "c"]).all()
 
 
+def test_a_pooled_grid_has_the_top_pixels_that_its_share_says() -> None:
+    maps = random_maps(2, 4, side=20)
+    scores = score(explanations_of(maps, grids={"b": (10, 10)}), measures("pooled", top=0.29))
+    for row, value in enumerate(scores.controls["pooled"]["iou"]["a", "b"]):
+        a, b = maps[:, row].double().numpy().reshape(2, 10, 2, 10, 2).mean(axis=(2, 4)).reshape(2, 100)
+        tops = [set(np.argsort(-each)[:29]) for each in (a, b)]
+        assert value == pytest.approx(len(tops[0] & tops[1]) / len(tops[0] | tops[1]))
+    few = explanations_of(maps, grids={"b": (2, 2)})
+    assert not np.isnan(score(few, measures("pooled", top=0.25)).controls["pooled"]["iou"]["a", "b"]).any()
+
+
 def test_two_maps_of_the_full_grid_are_pooled_to_themselves() -> None:
     scores = score(explanations_of(random_maps(2, 4)), measures("pooled"))
     for name in ("pearson", "iou"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -294,14 +295,23 @@ def check_top(top: float) -> None:
         raise UsageError(f"--top {top:g}: the share of top pixels lies between 0 and 1, as in --top 0.2")
 
 
+def whole_pixels(share: float, pixels: int) -> int:
+    """The whole pixels in a share of ``pixels``, exactly: 0.29 is 29%, and 29 of 100 pixels.
+
+    The float nearest to 0.29 lies below it, and so may its product; the shortest decimal that gives this float is
+    what was meant.
+    """
+    return math.floor(Fraction(str(share)) * pixels)
+
+
 def count_top(top: float, pixels: int) -> int:
-    """How many of ``pixels`` the share ``top`` is: ``int(top * pixels)``.
+    """How many of ``pixels`` the share ``top`` is, see ``whole_pixels``.
 
     Raises:
         UsageError: ``top`` is outside (0, 1) or leaves no pixel.
     """
     check_top(top)
-    count = int(top * pixels)
+    count = whole_pixels(top, pixels)
     if count == 0:
         enough = math.ceil(1e6 / pixels) / 1e6
         raise UsageError(f"--top {top:g} leaves no pixel of {pixels}; ask for at least {enough:g}")
@@ -319,8 +329,8 @@ def top_pixels(maps: Tensor, top: float = 0.2) -> Prepared:
     """The top share ``top`` of the pixels of each map ``(..., H, W)``.
 
     Returns:
-        one tensor, bool ``(..., H * W)``, exactly ``int(top * H * W)`` set in each row; ties go to the lower
-        index, and ``tied`` says whether the lowest pixel inside equals the highest outside.
+        one tensor, bool ``(..., H * W)``, exactly ``count_top(top, H * W)`` set in each row; ties go to the
+        lower index, and ``tied`` says whether the lowest pixel inside equals the highest outside.
 
     Raises:
         UsageError: ``top`` is outside (0, 1) or leaves no pixel.

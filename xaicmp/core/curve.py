@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement import chunks
+from xaicmp.core.agreement import chunks, count_top, whole_pixels
 from xaicmp.core.summary import Pair
 
 SHARES = tuple(percent / 100 for percent in range(1, 51))
@@ -17,7 +17,7 @@ SHARES = tuple(percent / 100 for percent in range(1, 51))
 
 def curve_shares(pixels: int) -> list[float]:
     """1% to 50%, without those that are less than a pixel of so many."""
-    return [share for share in SHARES if int(share * pixels)]
+    return [share for share in SHARES if whole_pixels(share, pixels)]
 
 
 def iou_curves(
@@ -35,7 +35,7 @@ def iou_curves(
         a map has a NaN or there is no other image.
     """
     pixels = maps.shape[2] * maps.shape[3]
-    counts = torch.tensor([int(share * pixels) for share in curve_shares(pixels)])
+    counts = torch.tensor([count_top(share, pixels) for share in curve_shares(pixels)])
     levels = torch.empty(*maps.shape[:2], pixels, dtype=torch.uint8)
     undefined = torch.empty(maps.shape[:2], dtype=torch.bool)
     for rows in chunks(maps):

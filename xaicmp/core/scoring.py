@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement import Statistic, chunks, prepare_all, take
+from xaicmp.core.agreement import Statistic, chunks, prepare_all, take, whole_pixels
 from xaicmp.core.comparison import Explanations, Measures, Pair, Scores, Values
 from xaicmp.core.controls import other_image, other_images, pool, prepare_rolled, shifted, shifts
 from xaicmp.core.curve import iou_curves
@@ -122,7 +122,7 @@ def _pooled(
     coarser = [min(grids[a], grids[b], key=math.prod) for a, b in pairs.T.tolist()]
     values = torch.full((len(maps), len(coarser)), torch.nan, dtype=torch.float64)
     for grid in set(coarser):
-        if not statistic.uses_top or int((statistic.top or top) * math.prod(grid)):
+        if not statistic.uses_top or whole_pixels(statistic.top or top, math.prod(grid)):
             those = torch.tensor([each == grid for each in coarser])
             prepared = statistic.prepare(pool(maps, grid), top)
             values[:, those] = statistic.compare_pairs(prepared, prepared, pairs[:, those])
