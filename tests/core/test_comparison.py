@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -68,6 +69,10 @@ def test_a_result_is_the_summary_beside_its_floors() -> None:
     assert result.above is not None
     assert result.above.difference == pytest.approx(0.375)
     assert result.above_shifted == summarise(np.array([1, 0, NAN, 0]))
+    small = dataclasses.replace(comparison, pixels=19, _results={}).result(pearson, AB).above_shifted
+    assert small is not None
+    assert (small.n, small.undefined) == (0, 4)
+    assert np.isnan([small.mean, small.low, small.high]).all()
     overlap = comparison.result(iou, AB)
     assert overlap.summary.tied == 1
     assert overlap.chance == pytest.approx(0.2 / 1.8, abs=2e-3)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from xaicmp.core.agreement import IOU, PEARSON, STATISTICS, Prepared, Statistic
 from xaicmp.core.controls import (
     Shifted,
+    among_highest,
     corrected,
     other_image,
     other_images,
@@ -68,7 +70,7 @@ def shifted_pair(statistic: Statistic, a: Tensor, b: Tensor, seed: int = 0, draw
     ]
     found = shifted(statistic, observed, prepared, rolled, AB)
     assert found.mean.shape == found.p.shape == (len(a), 1)
-    return Shifted(found.mean[:, 0], found.p[:, 0])
+    return Shifted(found.mean[:, 0], found.p[:, 0], found.draws)
 
 
 AA, AB = torch.tensor([[0], [0]]), torch.tensor([[0], [1]])
@@ -216,7 +218,7 @@ def test_p_of_the_shifts_is_uniform_where_two_maps_have_nothing_in_common() -> N
     # p takes the values 1/20 to 1: spread evenly below each, it is continuous and the test of it exact.
     spread = result.p.numpy() - np.random.default_rng(0).uniform(size=2000) / 20
     assert scipy.stats.kstest(spread, "uniform").pvalue > 1e-2
-    assert result.above.double().mean().item() == pytest.approx(0.05, abs=0.015)
+    assert result.above.mean().item() == pytest.approx(0.05, abs=0.015)
 
 
 def test_p_of_the_shifts_is_lowest_where_two_maps_are_the_same_and_undefined_for_constant_ones() -> None:
@@ -224,7 +226,8 @@ def test_p_of_the_shifts_is_lowest_where_two_maps_are_the_same_and_undefined_for
     maps[2] = 1
     result = shifted_pair(PEARSON, maps, maps)
     assert result.p[:2].tolist() == [0.05, 0.05]
-    assert result.above.tolist() == [True, True, False]
+    assert result.above[:2].tolist() == [1, 1]
+    assert result.above[2].isnan()
     assert result.p[2].isnan()
     assert result.mean[2].isnan()
 
@@ -276,13 +279,14 @@ def said(
     chance: float | None = 0.1,
     floor: float | None = 0.2,
     higher: bool = True,
+    lowest: float = 0.01,
 ) -> str:
     sign = 1 if higher else -1
     summary = Summary(mean, 0.1, 100, 0, None, *interval)
     difference = NAN if floor is None else sign * (mean - floor)
     significant = p is not None and (p < 0.05 or p > 0.95)
     ends = (difference / 2, 1.5 * difference) if significant else (difference - 1, difference + 1)
-    test = None if p is None else PairedTest(difference, min(ends), max(ends), p)
+    test = None if p is None else PairedTest(difference, min(ends), max(ends), p, lowest)
     return verdict(summary, chance, floor, test, higher)
 
 
@@ -307,6 +311,31 @@ def test_the_verdict_follows_its_table(
     mean: float, interval: tuple[float, float], p: float | None, phrase: str
 ) -> None:
     assert said(mean, interval, p) == phrase
+
+
+@pytest.mark.parametrize("sides", [(1, 2), (3, 3), (4, 4), (1, 19), (4, 5), (5, 5)])
+def test_a_share_in_the_top_5_percent_is_undefined_where_no_map_can_get_there(sides: tuple[int, int]) -> None:
+    maps = maps_of(5, *sides)
+    result = shifted_pair(PEARSON, maps, maps)
+    draws = min(19, maps[0].numel() - 1)
+    torch.testing.assert_close(result.p, torch.full_like(result.p, 1 / (1 + draws)), rtol=0, atol=1e-15)
+    assert result.above.tolist() == pytest.approx([1.0 if draws == 19 else math.nan] * 5, nan_ok=True)
+
+
+@given(draws=st.integers(1, 60), beaten=st.integers(0, 60))
+def test_what_no_p_can_show_is_undefined(draws: int, beaten: int) -> None:
+    p = np.array([(1 + min(beaten, draws)) / (1 + draws), math.nan])
+    possible = any((1 + each) / (1 + draws) <= 0.05 for each in range(draws + 1))
+    assert possible == (draws >= 19)
+    expected = float(p[0] <= 0.05) if possible else math.nan
+    np.testing.assert_array_equal(among_highest(p, draws), [expected, math.nan])
+
+
+def test_a_verdict_that_no_p_could_change_is_not_given() -> None:
+    for mean, p in ((0.3, 0.0625), (0.21, 0.2), (0.15, 0.0625)):
+        assert said(mean, (0.13, 0.4), p, lowest=0.0625) == "too few images to say"
+    assert said(0.05, (0.02, 0.08), 0.0625, lowest=0.0625) == "less than chance"
+    assert said(0.3, (0.13, 0.4), 0.04, lowest=0.03125) == "agrees about this image"
 
 
 def test_the_verdict_without_chance_or_floor() -> None:

@@ -20,6 +20,7 @@ from xaicmp.core.summary import (
     holm,
     interval,
     letters,
+    lowest_p,
     paired_test,
     summarise,
 )
@@ -260,7 +261,7 @@ def test_the_paired_test_gives_the_mean_difference_its_interval_and_p() -> None:
 
 def test_what_differs_by_rounding_only_does_not_differ() -> None:
     floor = np.linspace(0.5, 1, 30)
-    assert paired_test(floor * (1 + 1e-15), floor, two_sided=True) == PairedTest(0, 0, 0, 1)
+    assert paired_test(floor * (1 + 1e-15), floor, two_sided=True) == PairedTest(0, 0, 0, 1, 2**-29)
     assert paired_test(floor * (1 + 1e-9), floor, two_sided=True).p < 0.01
 
 
@@ -327,6 +328,24 @@ def test_a_pair_that_is_defined_nowhere_is_told_apart_from_none() -> None:
     without = compare_pairs(three_pairs())
     assert [test for test in tests if test not in undefined] == without
     assert letters(values, tests)[("a", "d")] == "ab"
+
+
+@pytest.mark.parametrize("two_sided", [False, True])
+def test_the_lowest_p_is_that_of_differences_of_one_sign_and_size(two_sided: bool) -> None:
+    rng = np.random.default_rng(0)
+    for images in range(1, 13):
+        found = flip_signs(rng.normal(0.5, 1, (500, images)), two_sided=two_sided)
+        best = flip_signs(np.ones((1, images)), two_sided=two_sided)[0]
+        lowest = lowest_p(images, two_sided=two_sided)
+        assert lowest == best == pytest.approx(min(1, (1 + two_sided) / 2**images), abs=1e-15)
+        assert (found >= lowest).all()
+        assert paired_test(np.ones(images), np.zeros(images), two_sided=two_sided).lowest == lowest
+
+
+def test_the_lowest_adjusted_p_counts_the_comparisons() -> None:
+    values = {("a", name): np.full(7, 2.0**row) for row, name in enumerate("bcd")}
+    for test in compare_pairs(values):
+        assert test.lowest == test.adjusted == pytest.approx(3 * 2 / 2**7)
 
 
 def test_one_pair_has_nothing_to_be_compared_with() -> None:

@@ -129,6 +129,15 @@ def test_letters_and_means_stand_beside_each_other(sample: ImageSet) -> None:
         assert test["p"] <= test["adjusted"] <= 1
 
 
+def test_letters_are_left_out_where_so_few_images_cannot_show_a_difference(sample: ImageSet) -> None:
+    for images, letters in ((6, False), (7, True)):
+        ids = tuple(range(images))
+        comparison, _ = compared(sample, ("saliency", "input-x-gradient", "random"), ids)
+        rows = [row[1].split()[1] for row in differences(comparison).rows]
+        assert [each.isalpha() for each in rows] == [letters] * 3
+        assert letters or rows == ["-"] * 3
+
+
 def test_a_group_is_headed_by_its_size(sample: ImageSet) -> None:
     comparison, _ = compared(sample, ("saliency", "input-x-gradient", "random"), tuple(range(12)))
     made = groups(comparison, "correct")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from xaicmp.core.agreement import DEFAULT_STATISTICS, Statistic, count_top, get_statistics
-from xaicmp.core.controls import LEVEL, corrected, verdict
+from xaicmp.core.controls import SHIFTS, among_highest, corrected, verdict
 from xaicmp.core.summary import PairedTest, Summary, defined_mean, paired_test, summarise
 
 Pair = tuple[str, str]
@@ -198,7 +198,8 @@ class Result:
         corrected: (mean - chance) / (1 - chance).
         controls: by control, the mean.
         above: whether the mean is above that of another image's map; None without that control.
-        above_shifted: whether each image is in the top 5% of its own shifted maps; None likewise.
+        above_shifted: whether each image is in the top 5% of its own shifted maps, undefined where these are too few
+            to say; None likewise.
     """
 
     summary: Summary
@@ -323,7 +324,7 @@ class Comparison:
             )
         above_shifted = None
         if (places := self.scores.shifted_p.get(statistic.name, {}).get(pair)) is not None:
-            inside = np.where(np.isnan(places), np.nan, places <= LEVEL)
+            inside = among_highest(places, min(SHIFTS, self.pixels - 1))
             above_shifted = summarise(inside, level=measures.level, seed=measures.seed)
         return Result(
             summary,

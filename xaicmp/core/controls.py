@@ -20,6 +20,8 @@ from xaicmp.core.summary import PairedTest, Summary
 
 LEVEL = 0.05
 """A p-value below this is taken for a finding."""
+SHIFTS = 19
+"""Shifted maps that each map is compared with: the fewest for which p can be ``LEVEL``."""
 
 
 def other_images(groups: np.ndarray, draws: int = 5, seed: int = 0) -> Tensor:
@@ -94,26 +96,38 @@ class Shifted:
         mean: float64 ``(N, K)``, over the draws.
         p: float64 ``(N, K)``, (1 + number of draws that agree as well as observed or better) / (1 + draws): exact if
             every place of B's map is as likely as any other.
+        draws: how many shifted maps each map was compared with.
     """
 
     mean: Tensor
     p: Tensor
+    draws: int
 
     @property
     def above(self) -> Tensor:
-        """Bool ``(N, K)``: whether the observed value is in the top 5% of its own null distribution."""
-        return self.p <= LEVEL
+        """Float64 ``(N, K)``, see ``among_highest``."""
+        return torch.from_numpy(among_highest(self.p.numpy(), self.draws))
+
+
+def among_highest(p: np.ndarray, draws: int) -> np.ndarray:
+    """Whether each observed value is in the top 5% of its own null distribution, from ``Shifted.p``.
+
+    Returns:
+        float64 like ``p``: 1 for yes, 0 for no, NaN where p is; NaN everywhere if so few draws cannot say yes.
+    """
+    undefined = np.isnan(p) | (1 / (1 + draws) > LEVEL)
+    return np.where(undefined, np.nan, p <= LEVEL)
 
 
 def shifts(
-    size: Sequence[int], ids: Sequence[int] | np.ndarray, draws: int = 19, seed: int = 0
+    size: Sequence[int], ids: Sequence[int] | np.ndarray, draws: int = SHIFTS, seed: int = 0
 ) -> Iterator[Tensor]:
     """Rolls over the edges by random offsets, never (0, 0) and never twice by the same.
 
     Args:
         size: height and width of a map.
         ids: ``(N,)``: an image's offsets depend on its id and the seed, not on the other images.
-        draws: 19 is the fewest for which p can be 0.05; H * W - 1 at most.
+        draws: H * W - 1 at most.
         seed: of the draws.
 
     Yields:
@@ -179,7 +193,7 @@ def shifted(
         defined += ~null.isnan()
         total += null.masked_fill(null.isnan(), 0)
     p = (1 + as_good) / (1 + draws)
-    return Shifted(total / defined, p.masked_fill(observed.isnan(), torch.nan))
+    return Shifted(total / defined, p.masked_fill(observed.isnan(), torch.nan), draws)
 
 
 def pool(maps: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -209,6 +223,7 @@ def verdict(
     the interval wholly below chance                         less than chance
     the interval not wholly above chance                     no more than chance
     no floor, or the test against it undefined               more than chance, if that is known
+    p cannot be below 0.05 for so few images                 too few images to say
     mean above the floor, p < 0.05                           agrees about this image
     mean below the floor, interval of the difference not 0   less than with another image's map
     else                                                     no more than with another image's map
@@ -231,6 +246,8 @@ def verdict(
         return "no more than chance"
     if floor is None or above is None or not math.isfinite(above.p):
         return "no floor to measure it by" if chance is None else "more than chance"
+    if above.lowest >= LEVEL:
+        return "too few images to say"
     more = sign * (summary.mean - floor) > 0
     if more and above.p < LEVEL:
         return "agrees about this image"

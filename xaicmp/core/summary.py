@@ -56,12 +56,14 @@ class PairedTest:
         difference: the mean of the differences, NaN where both are defined nowhere.
         low, high: ends of its confidence interval.
         p: of a difference as large or larger if there is none; two-sided, of one as far from 0.
+        lowest: the lowest p that so many images can give.
     """
 
     difference: float
     low: float
     high: float
     p: float
+    lowest: float
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class PairTest:
         low, high: ends of its confidence interval, which is that of this comparison alone.
         p: two-sided, NaN without such images.
         adjusted: the same after Holm's correction for all comparisons.
+        lowest: the lowest adjusted p that so many images can give.
     """
 
     a: Pair
@@ -83,6 +86,7 @@ class PairTest:
     high: float
     p: float
     adjusted: float
+    lowest: float = 0
 
 
 def summarise(
@@ -172,12 +176,13 @@ def paired_test(
     """
     known = ~np.isnan(observed - floor)
     if not known.any():
-        return PairedTest(*[float("nan")] * 4)
+        return PairedTest(*[float("nan")] * 5)
     differences = observed[known] - floor[known]
     # Where both are the same but for rounding, its direction is no finding.
     differences[np.abs(differences) <= 1e-12 * np.abs(observed[known]).max()] = 0
     p = flip_signs(differences[None], two_sided=two_sided, seed=seed)
-    return PairedTest(float(differences.mean()), *interval(differences, level, seed), float(p[0]))
+    lowest = lowest_p(len(differences), two_sided=two_sided)
+    return PairedTest(float(differences.mean()), *interval(differences, level, seed), float(p[0]), lowest)
 
 
 def flip_signs(differences: np.ndarray, *, two_sided: bool, seed: int = 0) -> np.ndarray:
@@ -217,6 +222,11 @@ def flip_signs(differences: np.ndarray, *, two_sided: bool, seed: int = 0) -> np
     return np.where(np.isnan(differences).all(axis=1), np.nan, p)
 
 
+def lowest_p(images: int, *, two_sided: bool) -> float:
+    """The lowest p that ``flip_signs`` can give for so many images: that of differences of one sign and size."""
+    return min(1.0, (2 if two_sided else 1) * 0.5**images)
+
+
 def _every_sign(images: int) -> Iterator[np.ndarray]:
     yield 1.0 - 2 * (np.arange(2**images)[:, None] >> np.arange(images) & 1)
 
@@ -240,8 +250,18 @@ def compare_pairs(values: Mapping[Pair, np.ndarray], *, level: float = 0.95, see
         return []
     differences = np.stack([values[a] - values[b] for a, b in compared])
     p = flip_signs(differences, two_sided=True, seed=seed)
+    tests = int((~np.isnan(p)).sum())
     return [
-        PairTest(a, b, each.mean, each.low, each.high, float(raw), float(adjusted))
+        PairTest(
+            a,
+            b,
+            each.mean,
+            each.low,
+            each.high,
+            float(raw),
+            float(adjusted),
+            min(1.0, tests * lowest_p(each.n, two_sided=True)),
+        )
         for (a, b), each, raw, adjusted in zip(
             compared,
             (summarise(row, level=level, seed=seed, resamples=SEVERAL) for row in differences),

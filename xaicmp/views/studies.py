@@ -87,7 +87,8 @@ def differences(comparison: Comparison) -> Study:
     for statistic in comparison.statistics:
         values = comparison.scores.values[statistic.name]
         tests = compare_pairs(values, level=comparison.measures.level, seed=comparison.measures.seed)
-        shared = letters(values, tests)
+        can_tell = not tests or any(test.lowest < LEVEL for test in tests)
+        shared = letters(values, tests) if can_tell else dict.fromkeys(names, "-")
         for row, pair in zip(rows, names, strict=True):
             row.append(f"{decimals(comparison.summary(statistic.name, pair).mean)} {shared[pair]}")
         data[statistic.name] = [
@@ -106,7 +107,8 @@ def differences(comparison: Comparison) -> Study:
         "Do the pairs differ?",
         ("Pair", *(each.title(comparison.top) for each in comparison.statistics)),
         rows,
-        "Pairs that share a letter do not differ at 5% (paired over images, Holm-corrected).",
+        "Pairs that share a letter do not differ at 5% (paired over images, Holm-corrected); a dash stands where "
+        "so few images cannot show a difference.",
         data,
     )
 
@@ -206,15 +208,11 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Study:
             paired_test(values[-1], chance, two_sided=True, level=measures.level, seed=measures.seed)
             for values, chance in zip(agreement, found.chance[name], strict=True)
         ]
-        counts = [
-            int(np.isfinite(each[-1] - chance).sum())
-            for each, chance in zip(agreement, found.chance[name], strict=True)
-        ]
         band = found.band(name)
         rows.append([f"{name}: area", *(decimals(area.mean) for area in areas)])
         rows.append([f"{name}: {level_title(measures)}", *map(interval, areas)])
         rows.append([f"{name}: chance", *(decimals(defined_mean(values)) for values in found.chance[name])])
-        rows.append([f"{name}: last stage", *map(_place, means[:, -1], tests, counts)])
+        rows.append([f"{name}: last stage", *map(_place, means[:, -1], tests)])
         data[name] = [
             {
                 "method": method,
@@ -283,11 +281,11 @@ def _summarise(values: np.ndarray, measures: Measures) -> Summary:
     return summarise(values, level=measures.level, seed=measures.seed)
 
 
-def _place(mean: float, test: PairedTest, images: int) -> str:
+def _place(mean: float, test: PairedTest) -> str:
     """Where the last stage is, in words; with so few images no test can tell."""
     if mean > UNCHANGED:
         return "unchanged"
-    if 2 / 2**images >= LEVEL:
+    if not test.lowest < LEVEL:
         return "too few"
     if not test.p < LEVEL:
         return "as chance"
