@@ -143,6 +143,48 @@ def test_pearson_does_not_leave_the_range_of_float64(scale: float) -> None:
     torch.testing.assert_close(pearson(a * scale, b), pearson(a, b), rtol=0, atol=1e-12)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    exponents=st.tuples(st.integers(-307, 307), st.integers(-307, 307)),
+    offset=st.sampled_from([0.0, 0.5, -3.0, 100.0]),
+)
+def test_no_statistic_depends_on_the_scale_of_its_maps(
+    seed: int, exponents: tuple[int, int], offset: float
+) -> None:
+    # Float32 values stay apart in float64, whatever they are multiplied by.
+    a, b = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(seed)).double()
+    b = a + b
+    a, b = ((each + offset) / 200 for each in (a, b))  # below 1, so that 1e307 times each is in the range
+    a, b = a.float().double(), b.float().double()
+    if offset < 0:
+        a[:, 0, 0] = b[:, 3, 3] = 0.25
+    scaled_a, scaled_b = (each * 10.0**power for each, power in zip((a, b), exponents, strict=True))
+    for name in STATISTICS:
+        torch.testing.assert_close(
+            agreement(name, scaled_a, scaled_b), agreement(name, a, b), rtol=0, atol=1e-7, equal_nan=True
+        )
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+@pytest.mark.parametrize("scale", [1e-307, 1e-305, 1e-200, 1e200, 1e305, 1e307, np.finfo(float).max])
+def test_maps_at_the_ends_of_the_range_have_the_values_of_their_reference(name: str, scale: float) -> None:
+    a, b = np.random.default_rng(0).uniform(-1, 1, (2, 5, 12, 12))
+    b = (a + b) / 2
+    found = agreement(name, torch.from_numpy(a * scale), torch.from_numpy(b * scale))
+    expected = [REFERENCES[name](x, y) for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+
+
+def test_a_small_positive_part_beside_a_large_negative_one_keeps_its_shares() -> None:
+    a, b = 1e-250 * np.abs(np.random.default_rng(1).normal(size=(2, 4, 6, 6)))
+    a[:, 0, 0] = b[:, 0, 0] = 0
+    expected = [overlap_by_hand(x, y) for x, y in zip(a, b, strict=True)]
+    a[:, 0, 0] = b[:, 0, 0] = -1e200
+    found = agreement("mass-overlap", torch.from_numpy(a), torch.from_numpy(b))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
 def test_pearson_worked_out_on_paper() -> None:
     a = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
     b = torch.tensor([[[1.0, 3.0], [2.0, 4.0]]])

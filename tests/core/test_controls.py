@@ -247,6 +247,13 @@ def test_pooling_is_the_mean_of_each_block(shape: tuple[int, int], grid: tuple[i
     np.testing.assert_allclose(pool(maps, grid), blocks.mean(axis=(2, 4)), rtol=1e-14)
 
 
+@pytest.mark.parametrize("scale", [1e-307, 1e-150, 1e150, 1e307, np.finfo(float).max])
+def test_means_of_blocks_stay_in_the_range_of_float64(scale: float) -> None:
+    maps = torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(0)).double()
+    blocks = maps.numpy().reshape(3, 4, 2, 3, 3).mean(axis=(2, 4))
+    np.testing.assert_allclose(pool(maps * scale, (4, 3)), blocks * scale, rtol=1e-12)
+
+
 @pytest.mark.parametrize("grid", [(4, 4), (3, 5), (7, 7)])
 def test_a_constant_map_stays_constant_to_the_bit_when_pooled(grid: tuple[int, int]) -> None:
     pooled = pool(torch.tensor([0.1, 1 / 3, 1e-30])[:, None, None].expand(3, 11, 16), grid)

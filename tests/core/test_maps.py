@@ -103,7 +103,7 @@ def test_a_strangers_file_needs_methods_and_maps_only(kind: str, compressed: boo
     assert document(comparison)["images"][0]["confidence"] is None
 
 
-@pytest.mark.parametrize("scale", [1e-60, 1e60])
+@pytest.mark.parametrize("scale", [1e-307, 1e-60, 1e60, 1e307])
 def test_float64_maps_are_not_rounded_to_float32(scale: float, tmp_path: Path) -> None:
     fine = 1 + 1e-9 * np.random.default_rng(0).random((1, 2, 6, 7))
     values = scale * np.concatenate([fine, fine])

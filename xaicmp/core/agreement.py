@@ -193,6 +193,17 @@ def _constant(flat: Tensor) -> Tensor:
     return (flat == flat[..., :1]).all(dim=-1)
 
 
+def extent(flat: Tensor) -> Tensor:
+    """What to divide maps ``(..., H * W)`` by before sums: the largest absolute value, where these could leave
+    the range of float64, else 1, so that the maps of every network stay bit-identical.
+
+    Returns:
+        float64 ``(..., 1)``.
+    """
+    largest = flat.abs().amax(dim=-1, keepdim=True)
+    return largest.masked_fill((largest == 0) | ((largest > 1e-100) & (largest < 1e100)), 1)
+
+
 def _unit(flat: Tensor) -> Tensor:
     # Squares of very large or very small values would leave the range of float64.
     scaled = flat / flat.abs().amax(dim=-1, keepdim=True)
@@ -212,7 +223,8 @@ def _dot(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
 def _prepare_pearson(maps: Tensor, top: float) -> Prepared:
     """Unit deviations from the mean, whose scalar product is the correlation."""
     flat, infinite = _flat(maps)
-    return _prepared(infinite | _constant(flat), _unit(flat - flat.mean(dim=-1, keepdim=True)))
+    scaled = flat / extent(flat)
+    return _prepared(infinite | _constant(flat), _unit(scaled - scaled.mean(dim=-1, keepdim=True)))
 
 
 def _prepare_spearman(maps: Tensor, top: float) -> Prepared:
@@ -270,8 +282,9 @@ def _blur(maps: Tensor) -> Tensor:
 def _prepare_ssim(maps: Tensor, top: float) -> Prepared:
     """The maps scaled to [0, 1] each, and their local means and variances."""
     flat, infinite = _flat(maps)
-    low, high = flat.aminmax(dim=-1, keepdim=True)
-    scaled = ((flat - low) / (high - low)).view(maps.shape)
+    scaled = flat / extent(flat)
+    low, high = scaled.aminmax(dim=-1, keepdim=True)
+    scaled = ((scaled - low) / (high - low)).view(maps.shape)
     mean = _blur(scaled)
     undefined = infinite | _constant(flat) | (min(maps.shape[-2:]) <= 2 * _RADIUS)
     return _prepared(undefined, scaled, mean, _blur(scaled**2) - mean**2)
@@ -398,6 +411,7 @@ def _prepare_shares(maps: Tensor, top: float) -> Prepared:
     """The positive part as shares that sum to 1, and their entropy."""
     flat, infinite = _flat(maps)
     positive = flat.clamp_min(0)
+    positive = positive / extent(positive)
     shares = positive / positive.sum(dim=-1, keepdim=True)
     return _prepared(infinite | (flat <= 0).all(dim=-1), shares, torch.special.entr(shares).sum(dim=-1))
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from xaicmp.core.agreement import Prepared, Statistic, chunks, take
+from xaicmp.core.agreement import Prepared, Statistic, chunks, extent, take
 from xaicmp.core.summary import PairedTest, Summary
 
 LEVEL = 0.05
@@ -201,7 +201,9 @@ def pool(maps: Tensor, grid: tuple[int, int]) -> Tensor:
 
     A grid that does not divide the map has blocks that overlap by a pixel.
     """
-    return adaptive_avg_pool2d(maps.double(), grid)
+    values = maps.double()
+    scale = extent(values.flatten(-2))[..., None]
+    return adaptive_avg_pool2d(values / scale, grid) * scale
 
 
 def corrected(observed: float, chance: float) -> float:
