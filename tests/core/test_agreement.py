@@ -209,7 +209,9 @@ def test_top_pixels_ties_and_iou_are_those_found_by_hand(shape: tuple[int, int],
         assert set(top_a.values[0][row].nonzero().ravel().tolist()) == set_a
         assert set(top_b.values[0][row].nonzero().ravel().tolist()) == set_b
         assert (bool(top_a.tied[row]), bool(top_b.tied[row])) == (tied_a, tied_b)
-        assert values[row].item() == pytest.approx(len(set_a & set_b) / len(set_a | set_b), abs=1e-6)
+        constant = any(len(set(each.ravel().tolist())) == 1 for each in (x, y))
+        expected = math.nan if constant else len(set_a & set_b) / len(set_a | set_b)
+        assert values[row].item() == pytest.approx(expected, abs=1e-6, nan_ok=True)
         ties += tied_a
     assert 100 < ties < len(a) - 100
 
@@ -385,12 +387,12 @@ def is_defined(name: str, values: np.ndarray) -> bool:
         "pearson": finite and distinct,
         "spearman": distinct,
         "kendall": distinct,
-        "cosine": finite and (values != 0).any(),
+        "cosine": finite and distinct,
         "ssim": finite and distinct and min(values.shape) >= 11,
-        "iou": True,
-        "rbo": True,
-        "mass-overlap": finite and (values > 0).any(),
-        "jensen-shannon": finite and (values > 0).any(),
+        "iou": distinct,
+        "rbo": distinct,
+        "mass-overlap": finite and distinct and (values > 0).any(),
+        "jensen-shannon": finite and distinct and (values > 0).any(),
         "sign": both_signs,
     }[name]
 
@@ -439,6 +441,32 @@ def test_each_statistic_on_smooth_maps_at_the_size_of_real_ones(name: str) -> No
     values = agreement(name, torch.from_numpy(a), torch.from_numpy(b))
     expected = [REFERENCES[name](x, y) for x, y in zip(a, b, strict=True)]
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-10)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    value=st.floats(allow_nan=True, allow_infinity=True),
+    dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16]),
+    sides=st.tuples(st.integers(2, 14), st.integers(2, 14)),
+    top=st.sampled_from([0.25, 0.5, 0.9]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_constant_map_has_no_statistic_with_any_other(
+    value: float, dtype: torch.dtype, sides: tuple[int, int], top: float, seed: int
+) -> None:
+    other = torch.randn(3, *sides, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    other[1] = other[1].sort(dim=0).values
+    constant = torch.full(other.shape, value, dtype=torch.float64).to(dtype)
+    other[2] = constant[2]
+    for name in STATISTICS:
+        assert agreement(name, constant, other, top).isnan().all(), name
+        assert agreement(name, other, constant, top).isnan().all(), name
+
+
+def test_zeros_of_either_sign_are_one_value() -> None:
+    zeros = torch.tensor([0.0, -0.0]).repeat(72).view(1, 12, 12)
+    for name in STATISTICS:
+        assert agreement(name, zeros, torch.randn(1, 12, 12)).isnan().all(), name
 
 
 def test_rbo_worked_out_on_paper() -> None:

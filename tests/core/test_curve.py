@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from xaicmp.core import agreement as statistics
-from xaicmp.core.agreement import agreement
+from xaicmp.core.agreement import agreement, iou, top_pixels
 from xaicmp.core.controls import other_images
 from xaicmp.core.curve import curve_shares, iou_curves
 
@@ -63,6 +63,29 @@ def test_the_shares_are_whole_percents_of_a_pixel_or_more() -> None:
     for pixels in range(2, 2000):
         counts = [percent for percent in range(1, 51) if percent * pixels >= 100]
         assert curve_shares(pixels) == [percent / 100 for percent in counts]
+
+
+def test_a_constant_map_has_no_curve_and_enters_no_mean() -> None:
+    maps = torch.rand(6, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    maps[1, 0], maps[4, 1] = 0, 3
+    partners = other_images(np.zeros(6), 5)
+    found = iou_curves(maps, "ab", partners)
+    assert np.isnan(found["observed"]["a", "b"]).all(axis=1).tolist() == [
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    for row in range(6):
+        others = [other for other in partners[:, row].tolist() if row != 1 and other != 4]
+        for index, share in enumerate(curve_shares(64)):
+            values = [
+                iou(*(top_pixels(m[None], share) for m in (maps[row, 0], maps[o, 1]))).item() for o in others
+            ]
+            expected = np.mean(values) if values else np.nan
+            assert found["other_image"]["a", "b"][row, index] == pytest.approx(expected, nan_ok=True)
 
 
 def test_each_point_of_the_curve_has_exactly_its_pixels() -> None:

@@ -174,6 +174,25 @@ def test_a_pooled_grid_has_the_top_pixels_that_its_share_says() -> None:
     assert not np.isnan(score(few, measures("pooled", top=0.25)).controls["pooled"]["iou"]["a", "b"]).any()
 
 
+def test_constant_maps_enter_no_value_and_no_control() -> None:
+    maps, without = random_maps(2, 9, side=12), [0, 3, 8]
+    maps[0, 0], maps[0, 3], maps[1, 8] = 0, 1, -2.5
+    kept = [row for row in range(9) if row not in without]
+    settings = measures("other_image", "shifted", "pooled", statistics=get_statistics(list(STATISTICS)))
+    scores = score(explanations_of(maps, grids={"b": (11, 11)}), settings)
+    partners = other_images(np.zeros(9), DRAWS, 0).numpy()
+    for name in STATISTICS:
+        for found in (scores.values, *(scores.controls[each] for each in ("shifted", "pooled"))):
+            assert np.isnan(found[name]["a", "b"][without]).all(), name
+            assert np.isfinite(found[name]["a", "b"][kept]).all(), name
+        other = scores.controls["other_image"][name]["a", "b"]
+        assert np.isnan(other[[0, 3]]).all(), name
+        for row in kept:
+            others = [each for each in partners[:, row] if each >= 0 and each != 8]
+            mean = agreement.agreement(name, maps[0, [row] * len(others)], maps[1, others]).mean()
+            assert other[row] == pytest.approx(mean.item(), abs=1e-9), name
+
+
 def test_two_maps_of_the_full_grid_are_pooled_to_themselves() -> None:
     scores = score(explanations_of(random_maps(2, 4)), measures("pooled"))
     for name in ("pearson", "iou"):

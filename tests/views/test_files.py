@@ -89,11 +89,12 @@ def test_what_is_undefined_is_null_in_json(undefined: Comparison) -> None:
     first, second, third = found["pairs"]
     for pair in (first, second):
         assert pair["pearson"]["mean"] is pair["pearson"]["std"] is None
-        assert (pair["pearson"]["undefined"], pair["iou"]["undefined"], pair["iou"]["tied"]) == (3, 0, 3)
-    assert third["pearson"]["undefined"] == 0
+        assert (pair["pearson"]["undefined"], pair["iou"]["undefined"], pair["iou"]["tied"]) == (3, 3, 0)
+    assert third["pearson"]["undefined"] == third["iou"]["undefined"] == 0
     for image in found["images"]:
         assert image["pearson"]["grad-cam|saliency"] is None
-        assert image["iou"]["grad-cam|saliency"] is not None
+        assert image["iou"]["grad-cam|saliency"] is None
+        assert image["iou"]["saliency|integrated-gradients"] is not None
 
 
 def rows_of(text: str) -> list[dict[str, str]]:
@@ -131,7 +132,7 @@ def test_what_is_undefined_is_empty_in_csv_and_a_dash_in_markdown(undefined: Com
     assert rows_of(pairs_csv(undefined))[0]["pearson_mean"] == ""
     assert rows_of(images_csv(undefined))[0]["pearson grad-cam|saliency"] == ""
     assert "| Grad-CAM vs Saliency | - ± - | - to - |" in pairs_markdown(undefined)
-    assert "| - / 0." in images_markdown(undefined)
+    assert "| - / - | - / - | 0." in images_markdown(undefined)
     for writers in WRITERS.values():
         for writer in writers:
             assert "nan" not in writer(undefined).lower()

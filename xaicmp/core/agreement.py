@@ -2,7 +2,7 @@
 
 A statistic does what needs one map only once a method (``prepare``), and the rest once a pair (``compare``).
 Everything is float64 and batched over the images, and over the methods where there are several. A value that is
-not defined is NaN.
+not defined is NaN; a constant map has no structure, and so no statistic is defined.
 """
 
 from __future__ import annotations
@@ -189,8 +189,14 @@ def _flat(maps: Tensor) -> tuple[Tensor, Tensor]:
     return flat, ~flat.isfinite().all(dim=-1)
 
 
-def _constant(flat: Tensor) -> Tensor:
+def is_constant(flat: Tensor) -> Tensor:
+    """Which maps ``(..., H * W)`` have one value throughout: no structure, and so no statistic with any other."""
     return (flat == flat[..., :1]).all(dim=-1)
+
+
+def is_orderless(flat: Tensor) -> Tensor:
+    """Which maps ``(..., H * W)`` have no order of their pixels: constant ones, and those with a NaN."""
+    return flat.isnan().any(dim=-1) | is_constant(flat)
 
 
 def extent(flat: Tensor) -> Tensor:
@@ -224,7 +230,7 @@ def _prepare_pearson(maps: Tensor, top: float) -> Prepared:
     """Unit deviations from the mean, whose scalar product is the correlation."""
     flat, infinite = _flat(maps)
     scaled = flat / extent(flat)
-    return _prepared(infinite | _constant(flat), _unit(scaled - scaled.mean(dim=-1, keepdim=True)))
+    return _prepared(infinite | is_constant(flat), _unit(scaled - scaled.mean(dim=-1, keepdim=True)))
 
 
 def _prepare_spearman(maps: Tensor, top: float) -> Prepared:
@@ -232,14 +238,13 @@ def _prepare_spearman(maps: Tensor, top: float) -> Prepared:
     flat = maps.flatten(-2)
     ordered = flat.sort(dim=-1).values
     ranks = (torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True)).double()
-    undefined = flat.isnan().any(dim=-1) | _constant(flat)
-    return _prepared(undefined, _unit(ranks - ranks.mean(dim=-1, keepdim=True)))
+    return _prepared(is_orderless(flat), _unit(ranks - ranks.mean(dim=-1, keepdim=True)))
 
 
 def _prepare_kendall(maps: Tensor, top: float) -> Prepared:
     flat = maps.flatten(-2)
     ranks = torch.searchsorted(flat.sort(dim=-1).values, flat, out_int32=True)
-    return _prepared(flat.isnan().any(dim=-1) | _constant(flat), ranks)
+    return _prepared(is_orderless(flat), ranks)
 
 
 def _kendall(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
@@ -252,7 +257,7 @@ def _kendall(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
 
 def _prepare_cosine(maps: Tensor, top: float) -> Prepared:
     flat, infinite = _flat(maps)
-    return _prepared(infinite | (flat == 0).all(dim=-1), _unit(flat))
+    return _prepared(infinite | is_constant(flat), _unit(flat))
 
 
 # Structural similarity.
@@ -286,7 +291,7 @@ def _prepare_ssim(maps: Tensor, top: float) -> Prepared:
     low, high = scaled.aminmax(dim=-1, keepdim=True)
     scaled = ((scaled - low) / (high - low)).view(maps.shape)
     mean = _blur(scaled)
-    undefined = infinite | _constant(flat) | (min(maps.shape[-2:]) <= 2 * _RADIUS)
+    undefined = infinite | is_constant(flat) | (min(maps.shape[-2:]) <= 2 * _RADIUS)
     return _prepared(undefined, scaled, mean, _blur(scaled**2) - mean**2)
 
 
@@ -351,9 +356,7 @@ def top_pixels(maps: Tensor, top: float = 0.2) -> Prepared:
     flat = maps.flatten(-2)
     count = count_top(top, flat.shape[-1])
     values, place = _descending(flat)
-    return _prepared(
-        flat.isnan().any(dim=-1), place < count, tied=values[..., count - 1] == values[..., count]
-    )
+    return _prepared(is_orderless(flat), place < count, tied=values[..., count - 1] == values[..., count])
 
 
 def _jaccard(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
@@ -391,7 +394,7 @@ def _prepare_rbo(maps: Tensor, top: float) -> Prepared:
     weights = terms.flip(0).cumsum(dim=0).flip(0) + p**count / count
     weights = torch.cat([weights, weights.new_zeros(1)]).expand(*flat.shape[:-1], -1)
     tied = (values[..., :count] == values[..., 1 : count + 1]).any(dim=-1)
-    return _prepared(flat.isnan().any(dim=-1), place.clamp_max(count), weights, tied=tied)
+    return _prepared(is_orderless(flat), place.clamp_max(count), weights, tied=tied)
 
 
 def _rbo(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
@@ -413,7 +416,8 @@ def _prepare_shares(maps: Tensor, top: float) -> Prepared:
     positive = flat.clamp_min(0)
     positive = positive / extent(positive)
     shares = positive / positive.sum(dim=-1, keepdim=True)
-    return _prepared(infinite | (flat <= 0).all(dim=-1), shares, torch.special.entr(shares).sum(dim=-1))
+    undefined = infinite | is_constant(flat) | (flat <= 0).all(dim=-1)
+    return _prepared(undefined, shares, torch.special.entr(shares).sum(dim=-1))
 
 
 def _overlap(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
@@ -578,5 +582,8 @@ def pearson(maps_a: Tensor, maps_b: Tensor) -> Tensor:
 
 
 def iou(top_a: Prepared, top_b: Prepared) -> Tensor:
-    """Intersection over union of two sets of ``top_pixels``, float64 ``(N,)``; NaN where a map has a NaN."""
+    """Intersection over union of two sets of ``top_pixels``, float64 ``(N,)``.
+
+    NaN where a map is constant or has a NaN.
+    """
     return IOU.compare(top_a, top_b)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement import chunks, count_top, whole_pixels
+from xaicmp.core.agreement import chunks, count_top, is_orderless, whole_pixels
 from xaicmp.core.summary import Pair
 
 SHARES = tuple(percent / 100 for percent in range(1, 51))
@@ -32,7 +32,7 @@ def iou_curves(
 
     Returns:
         ``observed`` and, with partners, ``other_image``, the mean over them: by pair, float64 ``(N, K)``, NaN where
-        a map has a NaN or there is no other image.
+        a map is constant or has a NaN, or there is no other image.
     """
     pixels = maps.shape[2] * maps.shape[3]
     counts = torch.tensor([count_top(share, pixels) for share in curve_shares(pixels)])
@@ -40,7 +40,7 @@ def iou_curves(
     undefined = torch.empty(maps.shape[:2], dtype=torch.bool)
     for rows in chunks(maps):
         flat = maps[rows].flatten(2)
-        levels[rows], undefined[rows] = _levels(flat, counts), flat.isnan().any(dim=2)
+        levels[rows], undefined[rows] = _levels(flat, counts), is_orderless(flat)
     draws = {"observed": torch.arange(len(maps))[None]}
     if partners is not None:
         draws["other_image"] = partners[(partners >= 0).all(dim=1)]

@@ -18,6 +18,7 @@ from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import splu
 from torch import Tensor, nn
 
+from xaicmp.core.agreement import is_orderless
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.attribution.guard import unchanged
 from xaicmp.core.errors import UsageError
@@ -141,9 +142,7 @@ def faithfulness(
         squared = look((~squares).int(), (1,))[1, ..., 0]
     whole_of_each, empty_of_each = (end.expand(-1, between.shape[1], -1, -1) for end in (whole, empty))
     curves = torch.cat([whole_of_each, between, empty_of_each], dim=-1).unflatten(1, (-1, 2))
-    flat = maps.flatten(2)
-    orderless = (flat == flat[..., :1]).all(dim=2) | flat.isnan().any(dim=2)
-    curves[:, :-1].masked_fill_(orderless[None, :, None, :, None], torch.nan)
+    curves[:, :-1].masked_fill_(is_orderless(maps.flatten(2))[None, :, None, :, None], torch.nan)
     return Faithfulness(
         baseline,
         np.array(portions) / pixels,

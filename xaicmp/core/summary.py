@@ -35,7 +35,7 @@ class Summary:
         std: population standard deviation (ddof 0), NaN likewise.
         n: images where it is defined.
         undefined: images where it is not.
-        tied: images where the choice of top pixels had to break a tie; None where that cannot be.
+        tied: images where it is defined and the choice of top pixels had to break a tie; None where that cannot be.
         low, high: ends of the confidence interval of the mean; NaN for fewer than two images.
     """
 
@@ -109,7 +109,8 @@ def summarise(
     mean, std = defined_mean(values), float(defined.std()) if len(defined) else float("nan")
     low, high = interval(defined, level, seed, resamples)
     undefined = len(values) - len(defined)
-    return Summary(mean, std, len(defined), undefined, None if tied is None else int(tied.sum()), low, high)
+    ties = None if tied is None else int(tied[~np.isnan(values)].sum())
+    return Summary(mean, std, len(defined), undefined, ties, low, high)
 
 
 def defined_mean(values: np.ndarray) -> float:
