@@ -20,7 +20,7 @@ def comparison_of(
     *,
     floor: list[float] | None = None,
     places: list[float] | None = None,
-    identical: list[bool] | None = None,
+    identical: list[float] | None = None,
     labels: list[int] | None = None,
     predicted: list[int] | None = None,
     confidence: list[float] | None = None,
@@ -136,6 +136,9 @@ def test_a_pair_is_an_identity_if_its_maps_are_the_same_on_every_image() -> None
     assert nearly.identities == frozenset()
     assert "identity" not in nearly.verdict(AB)
     assert nearly.rows(np.array([0, 1])).identities == {AB}
+    somewhere, nowhere = (comparison_of([1.0] * 3, identical=[NAN, NAN, each]) for each in (1, NAN))
+    assert somewhere.identities == {AB}
+    assert nowhere.identities == frozenset()
     assert same.rows(np.array([], dtype=np.int64)).identities == frozenset()
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from itertools import combinations
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import scipy.stats
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small import small_engine
 from torch import Tensor
 
@@ -223,15 +227,85 @@ def test_maps_are_the_same_if_one_is_the_other_times_a_positive_number(change: o
     assert scores.identical["a", "b"].tolist() == [same] * 6
 
 
+def identical(a: np.ndarray, b: np.ndarray) -> list[float]:
+    maps = torch.from_numpy(np.stack([a, b]))
+    return (
+        score(explanations_of(maps), measures(statistics=(STATISTICS["sign"],))).identical["a", "b"].tolist()
+    )
+
+
+STRUCTURES = {
+    "noise": lambda noise: noise,
+    "on an offset": lambda noise: noise + 1000,
+    "sparse": lambda noise: np.where(noise > 1, noise, 0),
+    "most of it sparse": lambda noise: np.where(noise > -1, noise, 0),
+    "one pixel": lambda noise: np.where(noise == noise.max(axis=(1, 2), keepdims=True), 1, 0),
+    "two values": lambda noise: np.where(noise > 0.3, 1, -2),
+    "segments": lambda noise: noise.round(),
+    "a spike": lambda noise: np.where(noise == noise.max(axis=(1, 2), keepdims=True), 1e6, noise),
+    "heavy tails": lambda noise: noise**5,
+    "smooth": lambda noise: scipy.ndimage.gaussian_filter(noise, (0, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), power=st.floats(-30, 30), sides=st.tuples(*[st.integers(4, 14)] * 2))
+def test_a_map_is_the_same_as_itself_at_every_scale_and_rounded(
+    structure: str, dtype: type, seed: int, power: float, sides: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(seed)
+    a = STRUCTURES[structure](rng.normal(size=(3, *sides))).astype(dtype)
+    assert identical(a, (a * 10.0**power).astype(dtype)) == [
+        1.0 if len(np.unique(x)) > 1 else math.nan for x in a
+    ]
+    assert identical(a, (a.astype(np.float32) * np.float32(0.7)).astype(dtype)) == [1] * 3
+    assert identical(a, -a) == [0] * 3
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    noise=st.floats(-9, 3),
+    offset=st.sampled_from([0.0, 1.0, -1.0, 1e3]),
+    spikes=st.integers(0, 20),
+    height=st.floats(0, 12),
+    covered=st.sampled_from([0.0, 0.2, 0.8]),
+)
+def test_independent_noise_is_never_the_same_whatever_it_lies_on(
+    seed: int, noise: float, offset: float, spikes: int, height: float, covered: float
+) -> None:
+    """On a common offset, beside common spikes, or in the few pixels that are not 0 in both."""
+    rng = np.random.default_rng(seed)
+    a, b = 10.0**noise * rng.normal(size=(2, 3, 12, 12)) * (rng.random((12, 12)) >= covered) + offset
+    where = rng.choice(144, spikes // (5 if covered == 0.8 else 1), replace=False)
+    for each in (a, b):
+        each.reshape(3, 144)[:, where] = 10.0**height
+    assert identical(a, b) == [0] * 3
+
+
+def test_a_bent_map_is_not_the_same_though_its_order_is() -> None:
+    noise = np.random.default_rng(0).random((3, 12, 12))
+    for a, b in (
+        (noise, noise**2),
+        (1 + 1e-6 * noise, 1 + 1e-6 * noise**2),
+        (1 + 1e-6 * noise, 1 + 2e-6 * noise),
+    ):
+        assert identical(a, b) == [0] * 3
+
+
 def test_which_images_have_the_same_map_is_said_one_by_one() -> None:
-    maps = random_maps(1, 5).repeat(2, 1, 1, 1)
+    maps = random_maps(1, 6).repeat(2, 1, 1, 1)
     maps[1, 1] = maps[1, 1].flip(0)
-    maps[:, 2] = 0  # nothing is the same as nothing
+    maps[:, 2] = 0  # where neither map varies, there is nothing to be the same
     maps[:, 3] = torch.tensor([1.0, 7.0])[:, None, None]
     maps[1, 4, 0, 0] = torch.nan
+    maps[1, 5] = 0
     scores = score(explanations_of(maps), measures())
-    assert scores.identical["a", "b"].tolist() == [True, False, True, True, False]
-    assert np.isnan(scores.values["pearson"]["a", "b"]).tolist() == [False, False, True, True, True]
+    same = scores.identical["a", "b"].tolist()
+    assert same == pytest.approx([1, 0, math.nan, math.nan, 0, 0], nan_ok=True)
+    assert np.isnan(scores.values["pearson"]["a", "b"]).tolist() == [False, False, True, True, True, True]
 
 
 def test_ties_of_either_map_are_marked() -> None:

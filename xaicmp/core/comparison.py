@@ -134,7 +134,8 @@ class Scores:
         values: of the two maps of the same image.
         tied: by statistic that looks at top pixels, and pair, bool ``(N,)``: whether those of one of the maps had to
             be chosen among equals.
-        identical: by pair, bool ``(N,)``: whether the maps are the same up to scale.
+        identical: by pair, float64 ``(N,)``: 1 where the maps are the same up to scale, 0 where not, NaN where
+            neither varies.
         controls: by control (``other_image``, ``other_image_same_class``, ``shifted``, ``pooled``), what the
             statistics are where the maps have been parted, shifted or pooled.
         shifted_p: the place of the observed value among those of shifted maps, see ``controls.Shifted``.
@@ -251,8 +252,9 @@ class Comparison:
 
     @cached_property
     def identities(self) -> frozenset[Pair]:
-        """The pairs whose maps are the same up to scale on every image."""
-        return frozenset(pair for pair, same in self.scores.identical.items() if len(same) and same.all())
+        """The pairs whose maps are the same up to scale on every image where one varies, if there is any."""
+        same = self.scores.identical.items()
+        return frozenset(pair for pair, each in same if (each == 1).any() and not (each == 0).any())
 
     def result(self, statistic: Statistic, pair: Pair) -> Result:
         """One statistic of one pair over the images."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement import Statistic, chunks, prepare_all, take, whole_pixels
+from xaicmp.core.agreement import Statistic, chunks, is_constant, prepare_all, take, whole_pixels
 from xaicmp.core.comparison import Explanations, Measures, Pair, Scores, Values
 from xaicmp.core.controls import other_image, other_images, pool, prepare_rolled, shifted, shifts
 from xaicmp.core.curve import iou_curves
@@ -21,7 +21,11 @@ BLOCK = 1024
 DRAWS = 20
 """Other images that a map is compared with: with 5, a test at 5% against them rejects in 2% of cases."""
 SAME = 1e-5
-"""How far two maps, each scaled to 1 at most, may differ and still be called the same."""
+"""How far two maps, scaled to each other, may differ at most and be the same, relative to the largest deviation."""
+TYPICAL = 1e-3
+"""The same for half of the pixels that vary, relative to a small deviation: no single pixel hides the others."""
+ROUNDING = torch.finfo(torch.float32).eps
+"""What float32 makes of a value, relative to it."""
 CONTROLS = {
     "other-image": ("other_image", "other_image_same_class"),
     "shift": ("shifted",),
@@ -130,9 +134,37 @@ def _pooled(
 
 
 def _identical(maps: Tensor, pairs: Tensor) -> Tensor:
-    """Whether the maps are the same up to scale, bool ``(N, K)``."""
-    scaled = maps.flatten(2).double()
-    largest = scaled.abs().amax(dim=2, keepdim=True)
-    scaled = scaled / largest.masked_fill(largest == 0, 1)  # two maps of nothing are the same
-    apart = [(scaled[:, a] - scaled[:, b]).abs().amax(dim=1) for a, b in pairs.T.tolist()]
-    return torch.stack(apart, dim=1) <= SAME
+    """Whether the maps are the same up to a positive scale: 1 or 0, NaN where neither varies; float64 ``(N, K)``.
+
+    What two maps have in common where they do not vary, an offset or a background, or in a few pixels, is no
+    sameness: they differ little only if that is little beside how far most of their pixels deviate.
+    """
+    flat = maps.flatten(2).double()
+    scaled = flat / flat.abs().amax(dim=2, keepdim=True)
+    away = (scaled - scaled.median(dim=2, keepdim=True).values).abs()
+    varies = ~is_constant(flat)
+    found = torch.stack(
+        [_same(scaled[:, a], scaled[:, b], away[:, a], away[:, b]) for a, b in pairs.T.tolist()], dim=1
+    )
+    either = varies[:, pairs[0]] | varies[:, pairs[1]]
+    return found.double().masked_fill(~either, torch.nan)
+
+
+def _same(a: Tensor, b: Tensor, away_a: Tensor, away_b: Tensor) -> Tensor:
+    """Whether maps ``(N, H * W)``, of 1 at most, are the same up to scale; ``away`` is how far from the median."""
+    scale = (a * b).sum(dim=1) / (b * b).sum(dim=1)  # the best in least squares
+    apart = (a - scale[:, None] * b).abs()
+    worst, largest = apart.amax(dim=1), away_a.amax(dim=1)
+    same = (scale > 0) & (largest > 0) & (worst <= TYPICAL * largest)
+    same &= worst <= SAME * largest + ROUNDING
+    if same.any():  # seldom, and only then worth a sort
+        moving = (away_a[same] > 0) | (away_b[same] > 0)
+        typical = _quantile(apart[same], moving, 0.5)
+        same[same.clone()] = typical <= TYPICAL * _quantile(away_a[same], away_a[same] > 0, 0.25)
+    return same
+
+
+def _quantile(values: Tensor, counted: Tensor, share: float) -> Tensor:
+    """Of those of ``(N, P)`` that are counted, the lowest with that share of them below it; at least one a row is."""
+    ordered = values.masked_fill(~counted, torch.inf).sort(dim=1).values
+    return ordered.gather(1, (share * counted.sum(dim=1, keepdim=True)).long())[:, 0]
