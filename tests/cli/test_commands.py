@@ -226,10 +226,21 @@ def test_nothing_is_cut_or_wrapped_into_the_next_row(
 def test_every_way_to_name_ids_means_the_same(xaicmp: Xaicmp, ids: str) -> None:
     methods = ("--methods", "saliency", "grad-cam")
     found = document(xaicmp("metrics", *ids.split(), *methods, "--format", "json"))
-    assert [image["id"] for image in found["images"]] == [12, 3, 3]
-    assert found["images"][1] == found["images"][2]
+    assert [image["id"] for image in found["images"]] == [12, 3]
     assert found["methods"] == ["saliency", "grad-cam"]
     assert list(found["images"][0]["iou"]) == ["saliency|grad-cam"]
+
+
+def test_an_image_has_one_vote_however_often_it_is_named(xaicmp: Xaicmp) -> None:
+    line = ("metrics", "--methods", "saliency", "edge", "--format", "json", "--ids")
+    once = xaicmp(*line, 3, 7, 12, 58)
+    often = xaicmp(*line, *[3, 7, 12, 58] * 9, "3-3", 3)
+    assert document(often) == document(once)
+    assert document(once)["n"] == 4
+    assert document(once)["pairs"][0]["pearson"]["above_other_image"]["p"] >= 2 / 2**4
+    assert once.err == ""
+    assert often.err == "xaicmp: --ids: 34 repeated ids left out; each image counts once\n"
+    assert xaicmp(*line, 3, 3, "-q").err == ""
 
 
 def test_methods_may_be_given_with_commas(xaicmp: Xaicmp) -> None:

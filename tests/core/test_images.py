@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torchvision.datasets import CIFAR10
 
 from xaicmp.core import images as module
@@ -42,6 +44,17 @@ def test_a_selection_that_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> N
 )
 def test_a_selection_fits_when_no_image_of_it_lies_behind(selection: Selection, fits: bool) -> None:
     assert selection.fits(1000) is fits
+
+
+@given(ids=st.lists(st.integers(0, 12), min_size=1, max_size=40))
+def test_an_image_is_selected_once_where_it_comes_first(ids: list[int]) -> None:
+    selection = Selection(ids=tuple(ids), only="all")
+    once = [each for place, each in enumerate(ids) if each not in ids[:place]]
+    assert selection.ids == tuple(once)
+    assert selection.count == len(once)
+    assert selection.repeated == len(ids) - len(once)
+    assert selection == Selection(ids=tuple(once), only="all")
+    assert Selection(n=len(ids)).repeated == 0
 
 
 # ---------------------------------------------------------------- the sample

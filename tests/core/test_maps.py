@@ -269,6 +269,53 @@ def test_a_damaged_file_is_refused_or_read_but_never_breaks(
     assert refused > 200
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_an_image_counts_once_however_often_the_file_holds_it(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    rows = np.concatenate([np.arange(6), rng.integers(0, 6, 7)])
+    rng.shuffle(rows)
+    once = rows[np.sort(np.unique(rows, return_index=True)[1])]
+    whole = {
+        "maps": rng.normal(size=(2, 6, 6, 7)),
+        "ids": rng.permutation(100)[:6],
+        "labels": np.array(list("abcabc")),
+        "confidence": np.array([0.1, np.nan, 0.3, 0.4, 0.5, 0.6]),
+        "completeness": rng.normal(size=(2, 6)),
+    }
+    whole["maps"][0, 2, 1, 1] = np.nan
+
+    def file(name: str, which: np.ndarray) -> Path:
+        parts = {
+            key: each[:, which] if key in ("maps", "completeness") else each[which]
+            for key, each in whole.items()
+        }
+        return stranger(tmp_path / name, **parts)
+
+    told: list[str] = []
+    found = compare_maps(file("many.npz", rows), EVERY, told.append)
+    assert_same_outcome(found, compare_maps(file("once.npz", once), EVERY, told.append))
+    assert told == [f"{tmp_path / 'many.npz'}: 7 repeated images left out; each image counts once"]
+
+
+@pytest.mark.parametrize("name", ["maps", "labels", "confidence"])
+def test_two_images_under_one_id_are_refused(name: str, tmp_path: Path) -> None:
+    arrays = {
+        "maps": np.random.default_rng(0).normal(size=(2, 3, 6, 7))[:, [0, 1, 0, 2]],
+        "ids": np.array([4, 9, 4, 1]),
+        "labels": np.array(list("abac")),
+        "confidence": np.array([0.1, 0.2, 0.1, np.nan]),
+    }
+    changed = arrays[name].copy()
+    by_image = changed.swapaxes(0, 1) if name == "maps" else changed
+    by_image[2] = by_image[1]
+    path = stranger(tmp_path / "m.npz", **arrays | {name: changed})
+    with pytest.raises(
+        XaicmpError, match=f"two images with id 4, whose {name} differ; give each an id of its own"
+    ):
+        compare_maps(path, EVERY)
+    compare_maps(stranger(tmp_path / "n.npz", **arrays), EVERY)
+
+
 def test_a_share_that_leaves_no_pixel_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--top 0\.01 leaves no pixel of 42"):
         compare_maps(stranger(tmp_path / "m.npz"), Measures(top=0.01))

@@ -136,6 +136,9 @@ class Session:
         self.group = group or ALONE
         self.options = replace(options, quiet=options.quiet or self.group.rank > 0)
         self.selection = selection_of(options, default)
+        if repeated := self.selection.repeated:
+            ids = "id" if repeated == 1 else "ids"
+            remark(self.options, f"--ids: {repeated} repeated {ids} left out; each image counts once")
         self.measures = measures_of(options, curve=curve)
         self.methods = get_methods(
             _words(options.methods) or PUBLISHED,

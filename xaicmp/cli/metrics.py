@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
 
-from xaicmp.cli.comparing import Session, check_output, measures_of, show_comparison, together
+from xaicmp.cli.comparing import Session, check_output, measures_of, remark, show_comparison, together
 from xaicmp.cli.options import OUTPUT, Comparing, Format, FormatOption, Resume, option, with_options
 from xaicmp.core.errors import UsageError
 
@@ -141,7 +141,9 @@ def command(
         from xaicmp.core.maps import compare_maps
 
         check_alone(options, verbose=verbose, resume=resume)
-        comparison = compare_maps(options.maps, measures_of(options, curve=options.curve))
+        comparison = compare_maps(
+            options.maps, measures_of(options, curve=options.curve), partial(remark, options)
+        )
         found = of_maps(options, comparison) if options.studies else []
         finish(comparison, found)
         show_comparison(comparison, format, by_image=False, studies=found)

@@ -13,7 +13,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Literal
@@ -104,6 +104,12 @@ def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 class Selection:
     """Which images: the first ``n`` that ``only`` admits, or exactly those in ``ids``, in that order.
 
+    An image counts once, however often ``ids`` names it: where it comes first.
+
+    Attributes:
+        n, ids, only: as given, but for repeated ids.
+        repeated: how many ids were left out because they came before.
+
     Raises:
         UsageError: both or neither of ``n`` and ``ids``, ``n`` below 1, an id below 0.
     """
@@ -111,6 +117,7 @@ class Selection:
     n: int | None = None
     ids: tuple[int, ...] | None = None
     only: Only = "correct"
+    repeated: int = field(default=0, init=False, compare=False)
 
     def __post_init__(self) -> None:
         if (self.n is None) == (self.ids is None):
@@ -122,6 +129,9 @@ class Selection:
                 raise UsageError("--ids names no image; give one or more, as in --ids 3 7 12")
             if min(self.ids) < 0:
                 raise UsageError(f"--ids {min(self.ids)}: ids count from 0")
+            once = tuple(dict.fromkeys(self.ids))
+            object.__setattr__(self, "repeated", len(self.ids) - len(once))
+            object.__setattr__(self, "ids", once)
 
     @property
     def count(self) -> int:

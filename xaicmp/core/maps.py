@@ -6,6 +6,7 @@ import hashlib
 import io
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ ARRAYS = {
 """What is read: of which kind, and how much for M methods and N images. Only the first two must be there."""
 
 
-def compare_maps(path: Path, measures: Measures) -> Comparison:
+def compare_maps(
+    path: Path, measures: Measures, remark: Callable[[str], None] = lambda message: None
+) -> Comparison:
     """Compare the maps in ``path`` pairwise.
 
     Args:
@@ -41,12 +44,16 @@ def compare_maps(path: Path, measures: Measures) -> Comparison:
             ``ids`` ``(N,)``, ``labels``, ``predicted`` and ``targets`` (strings), ``confidence``, ``grids``
             ``(M, 2)``, ``completeness`` ``(M, N)``. What else it holds is not read.
         measures: what is measured.
+        remark: told how many images were left out because the file holds them before, with the same maps.
 
     Raises:
         UsageError: fewer than two methods, or a share of top pixels of less than a pixel.
-        XaicmpError: the file cannot be read, or does not hold that.
+        XaicmpError: the file cannot be read, does not hold that, or holds different maps under one id.
     """
     arrays, digest = _read(path)
+    if repeated := _drop_repeated(path, arrays):
+        images = "image" if repeated == 1 else "images"
+        remark(f"{path}: {repeated} repeated {images} left out; each image counts once")
     # float64 where float32 would round: pixels must not become equal.
     kind = np.float32 if np.can_cast(arrays["maps"].dtype, np.float32) else np.float64
     maps, names = torch.from_numpy(arrays["maps"].astype(kind)), arrays["methods"].astype(str).tolist()
@@ -150,6 +157,35 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
         raise XaicmpError(
             f"{path} holds a grid that is not between 1 x 1 and the maps' {size[0]} x {size[1]}"
         )
+
+
+def _drop_repeated(path: Path, arrays: dict[str, Any]) -> int:
+    """Keep each image where it comes first, in place, and say how many others there were.
+
+    Raises:
+        XaicmpError: what the file holds under one id differs.
+    """
+    if "ids" not in arrays:
+        return 0
+    ids = arrays["ids"].astype(np.int64)
+    _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    repeated = np.flatnonzero(first[inverse] != np.arange(len(ids)))
+    if not len(repeated):
+        return 0
+    kept = np.sort(first)
+    for name in (each for each in ARRAYS if each in arrays):
+        axes = ARRAYS[name][1]
+        if "N" not in axes:
+            continue
+        by_image = np.moveaxis(arrays[name], axes.index("N"), 0)
+        for row in repeated:
+            one, other = by_image[row], by_image[first[inverse[row]]]
+            if not np.array_equal(one, other, equal_nan=one.dtype.kind == "f"):
+                raise XaicmpError(
+                    f"{path} holds two images with id {ids[row]}, whose {name} differ; give each an id of its own"
+                )
+        arrays[name] = np.take(arrays[name], kept, axis=axes.index("N"))
+    return len(repeated)
 
 
 def _chosen(arrays: dict[str, Any], count: int) -> tuple[Chosen, tuple[str, ...]]:
