@@ -16,7 +16,8 @@ import hypothesis
 import numpy as np
 import pytest
 
-from xaicmp.core.images import FILES, ImageSet, load_sample
+from xaicmp.core.images.cifar10 import FILES, load_sample
+from xaicmp.core.images.source import ImageSet
 
 
 @pytest.fixture(scope="session")
@@ -51,11 +52,11 @@ def binary_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Forks:
-    """Processes that need not import torch first: ``tests/core/train_small.py`` forks them."""
+    """Processes that need not import torch first: ``tests/train_small.py`` forks them."""
 
     def __init__(self) -> None:
         self.server = subprocess.Popen(
-            [sys.executable, Path(__file__).parent / "core" / "train_small.py"],
+            [sys.executable, Path(__file__).parent / "train_small.py"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -11,12 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from xaicmp.core.attribution import METHODS, Method, get_methods, method
-from xaicmp.core.comparison import Comparison, Explanations, Measures
-from xaicmp.core.images import CLASSES, MEAN, STD, ImageSet, Selection
-from xaicmp.core.journal import Journal
-from xaicmp.core.models import Checkpoint
-from xaicmp.core.pipeline import DEFAULT, Engine, choose, compare, compare_selection
-from xaicmp.views.files import write_maps
+from xaicmp.core.images.cifar10 import CLASSES, MEAN, STD
+from xaicmp.core.images.selection import Selection
+from xaicmp.core.images.source import ImageSet
+from xaicmp.core.models.checkpoint import Checkpoint
+from xaicmp.core.results.comparison import Comparison
+from xaicmp.core.results.explanations import Explanations
+from xaicmp.core.results.settings import Measures
+from xaicmp.core.run.comparing import DEFAULT, compare, compare_selection
+from xaicmp.core.run.engine import Engine
+from xaicmp.core.run.explaining import choose
+from xaicmp.core.run.journal import Journal
+from xaicmp.core.run.maps_file import write_maps
 
 CPU = torch.device("cpu")
 

@@ -14,10 +14,10 @@ from rich.console import Console
 import xaicmp
 from xaicmp.cli import run
 from xaicmp.core.attribution import METHODS, gradient
-from xaicmp.core.attribution.registry import groups
-from xaicmp.core.models import shipped_checkpoint
-from xaicmp.core.training import Epoch
-from xaicmp.views.tables import epochs_table
+from xaicmp.core.attribution.selection import groups
+from xaicmp.core.models.checkpoint import shipped_checkpoint
+from xaicmp.core.training.loop import Epoch
+from xaicmp.views.tables.training import epochs_table
 
 ROOT = Path(__file__).parent.parent
 TEXTS = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]}

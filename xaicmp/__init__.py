@@ -10,26 +10,27 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xaicmp.core.agreement import agreement, get_statistics, iou, pearson, top_pixels
+    from xaicmp.core.agreement.registry import agreement, get_statistics, iou, pearson
+    from xaicmp.core.agreement.top_pixels import top_pixels
     from xaicmp.core.attribution import METHODS, get_methods
-    from xaicmp.core.comparison import Comparison, Measures
-    from xaicmp.core.devices import find_device
-    from xaicmp.core.distributed import processes
-    from xaicmp.core.errors import XaicmpError
-    from xaicmp.core.images import ImageSet, Selection, load_cifar10, load_sample
-    from xaicmp.core.journal import Journal
-    from xaicmp.core.maps import compare_maps
-    from xaicmp.core.models import load_checkpoint, resnet18_cifar, save_checkpoint
-    from xaicmp.core.pipeline import (
-        Engine,
-        choose,
-        compare,
-        compare_selection,
-        explain,
-        find_images,
-        plan_of,
-    )
-    from xaicmp.core.training import RECIPES, Recipe, Run, train
+    from xaicmp.core.images.cifar10 import load_cifar10, load_sample
+    from xaicmp.core.images.selection import Selection
+    from xaicmp.core.images.source import ImageSet
+    from xaicmp.core.machine.devices import find_device
+    from xaicmp.core.machine.processes import processes
+    from xaicmp.core.models.architectures import resnet18_cifar
+    from xaicmp.core.models.checkpoint import load_checkpoint, save_checkpoint
+    from xaicmp.core.results.comparison import Comparison
+    from xaicmp.core.results.settings import Measures
+    from xaicmp.core.run.comparing import compare, compare_selection
+    from xaicmp.core.run.engine import Engine
+    from xaicmp.core.run.explaining import choose, explain, find_images
+    from xaicmp.core.run.journal import Journal
+    from xaicmp.core.run.maps_file import compare_maps
+    from xaicmp.core.run.provenance import plan_of
+    from xaicmp.core.training.loop import train
+    from xaicmp.core.training.recipe import RECIPES, Recipe, Run
+    from xaicmp.errors import XaicmpError
 
 __version__ = version("xaicmp")
 
@@ -69,23 +70,32 @@ __all__ = [
 ]
 
 _HOMES = {
-    "agreement": ("agreement", "get_statistics", "iou", "pearson", "top_pixels"),
-    "attribution": ("METHODS", "get_methods"),
-    "devices": ("find_device",),
+    "core.agreement.registry": ("agreement", "get_statistics", "iou", "pearson"),
+    "core.agreement.top_pixels": ("top_pixels",),
+    "core.attribution": ("METHODS", "get_methods"),
+    "core.images.cifar10": ("load_cifar10", "load_sample"),
+    "core.images.selection": ("Selection",),
+    "core.images.source": ("ImageSet",),
+    "core.machine.devices": ("find_device",),
+    "core.machine.processes": ("processes",),
+    "core.models.architectures": ("resnet18_cifar",),
+    "core.models.checkpoint": ("load_checkpoint", "save_checkpoint"),
+    "core.results.comparison": ("Comparison",),
+    "core.results.settings": ("Measures",),
+    "core.run.comparing": ("compare", "compare_selection"),
+    "core.run.engine": ("Engine",),
+    "core.run.explaining": ("choose", "explain", "find_images"),
+    "core.run.journal": ("Journal",),
+    "core.run.maps_file": ("compare_maps",),
+    "core.run.provenance": ("plan_of",),
+    "core.training.loop": ("train",),
+    "core.training.recipe": ("RECIPES", "Recipe", "Run"),
     "errors": ("XaicmpError",),
-    "images": ("ImageSet", "Selection", "load_cifar10", "load_sample"),
-    "models": ("load_checkpoint", "resnet18_cifar", "save_checkpoint"),
-    "comparison": ("Comparison", "Measures"),
-    "maps": ("compare_maps",),
-    "pipeline": ("Engine", "choose", "compare", "compare_selection", "explain", "find_images", "plan_of"),
-    "journal": ("Journal",),
-    "distributed": ("processes",),
-    "training": ("RECIPES", "Recipe", "Run", "train"),
 }
 
 
 def __getattr__(name: str) -> Any:
     for module, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(f"xaicmp.core.{module}"), name)
+            return getattr(import_module(f"xaicmp.{module}"), name)
     raise AttributeError(f"module 'xaicmp' has no attribute {name!r}")

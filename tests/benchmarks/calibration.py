@@ -17,10 +17,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "results"))
 from test_calibration import coverage, null_above_other_images, null_differences, population
 
-from xaicmp.core.summary import flip_signs
+from xaicmp.core.results.significance import flip_signs
 
 
 def main() -> None:

@@ -37,12 +37,16 @@ from torch.nn.functional import interpolate
 from torchvision.models import resnet50
 
 from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
-from xaicmp.core.comparison import Chosen, Measures
-from xaicmp.core.devices import Precision, autocast, find_device
-from xaicmp.core.fusion import fuse
-from xaicmp.core.images import ImageSet, Selection
-from xaicmp.core.models import Checkpoint, load_checkpoint, shipped_checkpoint
-from xaicmp.core.pipeline import FAST, Engine, choose, compare, compare_selection, find_images
+from xaicmp.core.images.selection import Selection
+from xaicmp.core.images.source import ImageSet
+from xaicmp.core.machine.devices import Precision, autocast, find_device
+from xaicmp.core.models.checkpoint import Checkpoint, load_checkpoint, shipped_checkpoint
+from xaicmp.core.models.fusion import fuse
+from xaicmp.core.results.predictions import Chosen
+from xaicmp.core.results.settings import Measures
+from xaicmp.core.run.comparing import compare, compare_selection
+from xaicmp.core.run.engine import FAST, Engine
+from xaicmp.core.run.explaining import choose, find_images
 
 STEPS = 32
 BATCHES = (16, 32, 64, 128)

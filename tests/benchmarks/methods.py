@@ -27,10 +27,10 @@ from torch import Tensor, nn
 
 from xaicmp.core.attribution import PUBLISHED, get_methods
 from xaicmp.core.attribution.context import Context
-from xaicmp.core.attribution.guard import unchanged
-from xaicmp.core.devices import find_device
-from xaicmp.core.images import load_sample
-from xaicmp.core.models import load_checkpoint, shipped_checkpoint
+from xaicmp.core.images.cifar10 import load_sample
+from xaicmp.core.machine.devices import find_device
+from xaicmp.core.models.checkpoint import load_checkpoint, shipped_checkpoint
+from xaicmp.core.models.guard import unchanged
 
 Other = Callable[[nn.Module, Tensor, Tensor], object]
 

@@ -23,12 +23,16 @@ from rich.console import Console
 from rich.table import Table
 
 from xaicmp.core.attribution import METHODS, get_methods
-from xaicmp.core.comparison import Comparison, Explanations, Measures
-from xaicmp.core.devices import find_device
-from xaicmp.core.images import Selection
-from xaicmp.core.models import load_checkpoint, shipped_checkpoint
-from xaicmp.core.pipeline import Engine, compare, find_images
-from xaicmp.core.scoring import score
+from xaicmp.core.images.selection import Selection
+from xaicmp.core.machine.devices import find_device
+from xaicmp.core.models.checkpoint import load_checkpoint, shipped_checkpoint
+from xaicmp.core.results.comparison import Comparison
+from xaicmp.core.results.explanations import Explanations
+from xaicmp.core.results.settings import Measures
+from xaicmp.core.run.comparing import compare
+from xaicmp.core.run.engine import Engine
+from xaicmp.core.run.explaining import find_images
+from xaicmp.core.run.scoring import score
 
 COSTLY = ("score-cam", "ablation-cam")
 """Hundreds of passes an image: with them, the share would be a fraction."""

@@ -24,12 +24,14 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from xaicmp.core.convolution import matrix_convolutions
-from xaicmp.core.devices import autocast, find_device, has_bf16
-from xaicmp.core.images import MEAN, STD, ImageSet, load_cifar10, load_sample
-from xaicmp.core.models import resnet18_cifar
-from xaicmp.core.optimisation import Optimiser
-from xaicmp.core.training import RECIPES, Run, train
+from xaicmp.core.images.cifar10 import MEAN, STD, load_cifar10, load_sample
+from xaicmp.core.images.source import ImageSet
+from xaicmp.core.machine.devices import autocast, find_device, has_bf16
+from xaicmp.core.models.architectures import resnet18_cifar
+from xaicmp.core.training.convolution import matrix_convolutions
+from xaicmp.core.training.loop import train
+from xaicmp.core.training.optimiser import Optimiser
+from xaicmp.core.training.recipe import RECIPES, Run
 
 BATCH = 128
 

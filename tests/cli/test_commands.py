@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from xaicmp.core import pipeline
-from xaicmp.core.agreement import iou, pearson, top_pixels
+from xaicmp.core.agreement.registry import iou, pearson
+from xaicmp.core.agreement.top_pixels import top_pixels
 from xaicmp.core.attribution import METHODS as REGISTRY
-from xaicmp.core.images import CLASSES, load_sample
-from xaicmp.core.models import DEFAULT, load_checkpoint, save_checkpoint, shipped_checkpoint
-from xaicmp.views.files import decimals
+from xaicmp.core.images.cifar10 import CLASSES, load_sample
+from xaicmp.core.models.checkpoint import DEFAULT, load_checkpoint, save_checkpoint, shipped_checkpoint
+from xaicmp.core.run import explaining
+from xaicmp.views.text import decimals
 
 Xaicmp = Callable[..., Any]
 METHODS = ["grad-cam", "saliency", "integrated-gradients"]
@@ -272,8 +273,8 @@ def test_data_beyond_the_sample_comes_from_the_cache(
     xaicmp: Xaicmp, monkeypatch: pytest.MonkeyPatch, binary_folder: Path, n: int, sample: bool
 ) -> None:
     """With a sample of five images, six are too many, whatever the model says of them."""
-    monkeypatch.setattr(pipeline, "load_sample", lambda: load_sample().first(5))
-    monkeypatch.setattr(pipeline, "SAMPLE_SIZE", 5)
+    monkeypatch.setattr(explaining, "load_sample", lambda: load_sample().first(5))
+    monkeypatch.setattr(explaining, "SAMPLE_SIZE", 5)
     line = ("metrics", "--only", "all", "--methods", "saliency", "grad-cam", "--format", "json", "--n", n)
     if not sample:
         outcome = xaicmp(*line)
@@ -288,7 +289,7 @@ def test_data_beyond_the_sample_comes_from_the_cache(
 def test_fewer_than_asked_for_are_compared_and_their_number_is_told(
     xaicmp: Xaicmp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "load_cifar10", lambda *given, **options: load_sample().first(4))
+    monkeypatch.setattr(explaining, "load_cifar10", lambda *given, **options: load_sample().first(4))
     outcome = xaicmp("metrics", "--data", "x", "--n", 9, "--only", "all", "--ig-steps", 4, "--format", "json")
     assert document(outcome)["n"] == 4
     assert outcome.err == "xaicmp: there are 4 such images, not 9; going on with those\n"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from xaicmp.core import pipeline
-from xaicmp.core.models import FORMAT
+from xaicmp.core.models.checkpoint import FORMAT
+from xaicmp.core.run import explaining
 
 Xaicmp = Callable[..., Any]
 COMMANDS = ("metrics", "explain", "figure")
@@ -127,7 +127,7 @@ def test_a_picture_too_large_to_draw_is_refused_before_the_work(
     xaicmp: Xaicmp, alone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     explained: list[object] = []
-    monkeypatch.setattr(pipeline, "explain", lambda *arguments: explained.append(arguments) or iter(()))
+    monkeypatch.setattr(explaining, "explain", lambda *arguments: explained.append(arguments) or iter(()))
     refused(xaicmp("figure", "--ids", "0-99", "--dpi", "600"), FAILED, "too large", "fewer images")
     assert not explained
     assert names(alone) == []

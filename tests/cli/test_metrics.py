@@ -20,13 +20,14 @@ from PIL import Image
 from scipy.stats import pearsonr
 from small import SmallNet
 
-from xaicmp.core.agreement import STATISTICS
+from xaicmp.core.agreement.registry import STATISTICS
 from xaicmp.core.attribution import METHODS
-from xaicmp.core.attribution.registry import groups
-from xaicmp.core.images import CLASSES
-from xaicmp.core.models import ARCHITECTURES, save_checkpoint
-from xaicmp.views.files import decimals
-from xaicmp.views.tables import IN_SHORT
+from xaicmp.core.attribution.selection import groups
+from xaicmp.core.images.cifar10 import CLASSES
+from xaicmp.core.models.architectures import ARCHITECTURES
+from xaicmp.core.models.checkpoint import save_checkpoint
+from xaicmp.views.tables.comparison import IN_SHORT
+from xaicmp.views.text import decimals
 
 Xaicmp = Callable[..., Any]
 PAIR = ("--methods", "grad-cam", "saliency")
@@ -225,7 +226,7 @@ def never(*args: object, **values: object) -> None:
 @pytest.fixture
 def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing may be explained."""
-    monkeypatch.setattr("xaicmp.core.pipeline.compare_selection", never)
+    monkeypatch.setattr("xaicmp.core.run.comparing.compare_selection", never)
 
 
 @pytest.mark.usefixtures("idle")
@@ -398,7 +399,7 @@ def test_maps_from_a_file_give_the_numbers_of_the_run_that_wrote_them(xaicmp: Xa
 def test_maps_from_a_file_need_no_checkpoint_and_print_in_every_format(
     xaicmp: Xaicmp, kept: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xaicmp.core.models.load_checkpoint", never)
+    monkeypatch.setattr("xaicmp.core.models.checkpoint.load_checkpoint", never)
     for words in ((), ("--by", "class", "correct", "confidence", "method", "--compare-pairs")):
         text = printed(xaicmp("metrics", "--from", "maps.npz", *words))
         assert "Maps from maps.npz." in " ".join(text.split())

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xaicmp.cli.multivalue import MOST, parse_ids, spread
-from xaicmp.core.errors import UsageError
+from xaicmp.errors import UsageError
 
 SEVERAL = {"--ids", "--methods"}
 

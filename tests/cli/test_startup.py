@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from xaicmp.core import models
+from xaicmp.core.models.architectures import resnet18_cifar
+from xaicmp.core.models.checkpoint import load_checkpoint
+from xaicmp.errors import XaicmpError
 
 # Each takes from a tenth of a second to one and a half.
 HEAVY = (
@@ -61,14 +63,14 @@ def test_the_published_methods_do_without_what_other_methods_need(tmp_path: Path
 
 
 def test_reading_a_checkpoint_leaves_the_generator_alone_and_shares_nothing(tmp_path: Path) -> None:
-    made = models.resnet18_cifar()
+    made = resnet18_cifar()
     weights = {name: value.clone() for name, value in made.state_dict().items()}
     weights["bn1.weight"] = torch.ones(1).expand(64)  # 64 values in one place
     weights["bn1.bias"] = weights["layer1.0.bn1.bias"]  # two in one
     weights["fc.weight"] = weights["fc.weight"].double()
     torch.save(weights, tmp_path / "a.pth")
     before = torch.get_rng_state()
-    model = models.load_checkpoint(tmp_path / "a.pth").model
+    model = load_checkpoint(tmp_path / "a.pth").model
     assert torch.equal(torch.get_rng_state(), before)
     places = [value.data_ptr() for value in model.state_dict().values()]
     assert len(set(places)) == len(places)
@@ -89,11 +91,11 @@ def test_reading_a_checkpoint_leaves_the_generator_alone_and_shares_nothing(tmp_
 def test_one_value_that_is_not_finite_is_found_wherever_it_is(
     tmp_path: Path, value: float, dtype: torch.dtype
 ) -> None:
-    weights = dict(models.resnet18_cifar().state_dict())
+    weights = dict(resnet18_cifar().state_dict())
     weights["fc.weight"] = weights["fc.weight"].to(dtype)
     for place in ((0, 0), (9, 511), (4, 17)):
         spoilt = weights["fc.weight"].clone()
         spoilt[place] = torch.tensor(value, dtype=torch.float64).to(dtype)
         torch.save(weights | {"fc.weight": spoilt}, tmp_path / "a.pth")
-        with pytest.raises(models.XaicmpError, match=r"values in fc.weight that are not finite"):
-            models.load_checkpoint(tmp_path / "a.pth")
+        with pytest.raises(XaicmpError, match=r"values in fc.weight that are not finite"):
+            load_checkpoint(tmp_path / "a.pth")

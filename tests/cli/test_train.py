@@ -20,9 +20,10 @@ import pytest
 import torch
 from PIL import Image
 
-from xaicmp.core import models
-from xaicmp.core.models import ARCHITECTURES, load_checkpoint
-from xaicmp.core.training import RECIPES
+from xaicmp.core.models import checkpoint
+from xaicmp.core.models.architectures import ARCHITECTURES
+from xaicmp.core.models.checkpoint import load_checkpoint
+from xaicmp.core.training.recipe import RECIPES
 
 TABLE = re.compile(r"^ *(\d+) +(\d+\.\d{4}) +(\d+\.\d\d)% +(\d+\.\d\d)% +(\d+\.\d) +(\d+) *$", re.MULTILINE)
 
@@ -370,7 +371,7 @@ def test_torchrun_trains_in_two_processes(binary_folder, tmp_path):
 
 
 def test_the_names_written_in_the_help_are_those_that_work(xaicmp):
-    assert models.DEFAULT.as_posix() == "checkpoints/resnet18.pt"
+    assert checkpoint.DEFAULT.as_posix() == "checkpoints/resnet18.pt"
     assert "checkpoints/resnet18.pt" in " ".join(xaicmp("train", "--help").out.split())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from train_small import SMALL
 
-from xaicmp.core.models import ARCHITECTURES
+from xaicmp.core.models.architectures import ARCHITECTURES
 
 
 @pytest.fixture

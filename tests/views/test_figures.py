@@ -13,22 +13,18 @@ from matplotlib.figure import Figure
 from PIL import Image
 from small import SmallNet, compared, registered, small_engine
 
-from xaicmp.core.agreement import DEFAULT_STATISTICS, get_statistics
+from xaicmp.core.agreement.registry import DEFAULT_STATISTICS, get_statistics
 from xaicmp.core.attribution import PUBLISHED
-from xaicmp.core.comparison import Comparison, Explanations, Measures
-from xaicmp.core.errors import UsageError, XaicmpError
-from xaicmp.core.images import ImageSet
-from xaicmp.core.randomisation import Randomisation
-from xaicmp.views.figures import (
-    CELL,
-    MARGIN,
-    SUFFIXES,
-    check_name,
-    curves_figure,
-    images_figure,
-    randomisation_figure,
-    save,
-)
+from xaicmp.core.images.source import ImageSet
+from xaicmp.core.results.comparison import Comparison
+from xaicmp.core.results.explanations import Explanations
+from xaicmp.core.results.settings import Measures
+from xaicmp.core.studies.randomisation import Randomisation
+from xaicmp.errors import UsageError, XaicmpError
+from xaicmp.views.figures.maps import CELL, MARGIN, images_figure
+from xaicmp.views.figures.randomisation import randomisation_figure
+from xaicmp.views.figures.shares import curves_figure
+from xaicmp.views.figures.style import SUFFIXES, check_name, save
 
 Compared = tuple[Comparison, list[Explanations]]
 

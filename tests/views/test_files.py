@@ -13,24 +13,19 @@ import torch
 from small import SmallNet, compared, kept, registered, small_engine
 
 from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
-from xaicmp.core.comparison import Comparison, Explanations
-from xaicmp.core.errors import UsageError, XaicmpError
-from xaicmp.core.images import ImageSet, Selection
-from xaicmp.core.journal import Journal
-from xaicmp.core.pipeline import compare_selection
-from xaicmp.views.files import (
-    WRITERS,
-    decimals,
-    document,
-    format_of,
-    images_csv,
-    images_markdown,
-    pairs_csv,
-    pairs_markdown,
-    to_json,
-    write,
-    write_maps,
-)
+from xaicmp.core.images.selection import Selection
+from xaicmp.core.images.source import ImageSet
+from xaicmp.core.results.comparison import Comparison
+from xaicmp.core.results.explanations import Explanations
+from xaicmp.core.run.comparing import compare_selection
+from xaicmp.core.run.journal import Journal
+from xaicmp.core.run.maps_file import write_maps
+from xaicmp.errors import UsageError, XaicmpError
+from xaicmp.views.document import document, to_json
+from xaicmp.views.formats import WRITERS, format_of, write
+from xaicmp.views.tables.comparison import pairs_csv, pairs_markdown
+from xaicmp.views.tables.images import images_csv, images_markdown
+from xaicmp.views.text import decimals
 
 resource = pytest.importorskip("resource", reason="limits on file size are POSIX's")
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from small import registered
 
 from xaicmp.core.attribution import METHODS
-from xaicmp.views.methods import COLUMNS, WRITERS, methods_table
+from xaicmp.views.tables.methods import COLUMNS, WRITERS, methods_table
 
 
 def table(width: int) -> str:

@@ -9,11 +9,15 @@ from small import SmallNet, compared, registered, small_engine
 from torch import Tensor, nn
 
 from xaicmp.core.attribution import METHODS, PUBLISHED
-from xaicmp.core.comparison import Comparison
-from xaicmp.core.images import CLASSES, ImageSet
-from xaicmp.core.training import Epoch
-from xaicmp.views.files import decimals, document
-from xaicmp.views.tables import epochs_table, images_table, pairs_table
+from xaicmp.core.images.cifar10 import CLASSES
+from xaicmp.core.images.source import ImageSet
+from xaicmp.core.results.comparison import Comparison
+from xaicmp.core.training.loop import Epoch
+from xaicmp.views.document import document
+from xaicmp.views.tables.comparison import pairs_table
+from xaicmp.views.tables.images import images_table
+from xaicmp.views.tables.training import epochs_table
+from xaicmp.views.text import decimals
 
 WIDTHS = [80, 120]
 

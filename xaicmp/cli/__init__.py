@@ -14,7 +14,7 @@ import typer
 from xaicmp import __version__
 from xaicmp.cli import explain, figure, metrics, train
 from xaicmp.cli.multivalue import Group, MultiValueCommand
-from xaicmp.core.errors import Interrupted, UsageError, XaicmpError
+from xaicmp.errors import Interrupted, UsageError, XaicmpError
 
 # Everything that is wrong with a command line derives from this class, be Click apart or inside Typer.
 CommandLineError: Any = typer.BadParameter.__mro__[2]

@@ -8,18 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from xaicmp.cli.comparing import Session, check_output, remark, show_comparison, together
-from xaicmp.cli.options import (
-    METHODS,
-    OUTPUT,
-    Comparing,
-    Format,
-    FormatOption,
-    Resume,
-    option,
-    with_options,
-)
-from xaicmp.core.storage import check_suffix
+from xaicmp.cli.options import METHODS, OUTPUT, Comparing, Format, FormatOption, Resume, option, with_options
+from xaicmp.cli.session import Session, check_output, remark, show_comparison, together
+from xaicmp.core.machine.storage import check_suffix
 
 
 @with_options(Comparing)
@@ -47,7 +38,7 @@ def command(
         with session.journal(output, resume) as journal:
             images, comparison = session.compare(journal=journal)
             if output and journal is not None:
-                from xaicmp.views.files import write_maps
+                from xaicmp.core.run.maps_file import write_maps
 
                 write_maps(output, journal, images, [method.name for method in session.methods])
         if group.rank == 0:
@@ -58,7 +49,7 @@ def command(
 
 def show_methods(format: Format) -> None:
     """Print the registry."""
-    from xaicmp.views.methods import WRITERS, methods_table
+    from xaicmp.views.tables.methods import WRITERS, methods_table
 
     if format is Format.table:
         Console().print(methods_table())

@@ -6,11 +6,11 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from xaicmp.cli.comparing import Session, check_output, remark, show_comparison
 from xaicmp.cli.options import OUTPUT, Comparing, Format, FormatOption, option, with_options
+from xaicmp.cli.session import Session, check_output, remark, show_comparison
 
 if TYPE_CHECKING:
-    from xaicmp.core.comparison import Explanations
+    from xaicmp.core.results.explanations import Explanations
 
 
 class Style(str, Enum):
@@ -31,7 +31,8 @@ def command(
     """Draw images with their explanations, a row an image. Default: --n 6."""
     import numpy as np
 
-    from xaicmp.views.figures import check_name, check_size, images_figure, images_size, save
+    from xaicmp.views.figures.maps import images_figure, images_size
+    from xaicmp.views.figures.style import check_name, check_size, save
 
     check_name(output)
     check_output(output)

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
 
-from xaicmp.cli.comparing import Session, check_output, measures_of, remark, show_comparison, together
 from xaicmp.cli.options import OUTPUT, Comparing, Format, FormatOption, Resume, option, with_options
-from xaicmp.core.errors import UsageError
+from xaicmp.cli.session import Session, check_output, measures_of, remark, show_comparison, together
+from xaicmp.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from xaicmp.core.comparison import Comparison, Explanations
-    from xaicmp.core.journal import Journal
-    from xaicmp.views.studies import Study
+    from xaicmp.core.results.comparison import Comparison
+    from xaicmp.core.results.explanations import Explanations
+    from xaicmp.core.run.journal import Journal
+    from xaicmp.views.table import Study
 
 STUDIES = "Studies"
 OF_MAPS = {"maps", "compare_pairs", "by", "statistics", "top", "controls", "ci", "seed", "quiet", "plot"}
@@ -119,7 +120,7 @@ def command(
     ] = False,
 ) -> None:
     """Compare the methods over many images: mean ± std of Pearson and IoU for each pair. Default: --n 100."""
-    from xaicmp.views.files import WRITERS, format_of, write
+    from xaicmp.views.formats import WRITERS, format_of, write
 
     form = format_of(output) if output else ""
     check_output(output)
@@ -129,7 +130,8 @@ def command(
         if output:
             write(output, WRITERS[form][0](comparison, found), journal.folder if journal else None)
         if options.plot:
-            from xaicmp.views.figures import curves_figure, save
+            from xaicmp.views.figures.shares import curves_figure
+            from xaicmp.views.figures.style import save
 
             draw = next((study.draw for study in found if study.draw), partial(curves_figure, comparison))
             save(draw(), options.plot, 150, comparison.source.about)
@@ -138,7 +140,7 @@ def command(
         # Only then, for they bring what draws pictures and what solves equations.
         from xaicmp.cli.studies import load_other, of_maps, of_model
     if options.maps is not None:
-        from xaicmp.core.maps import compare_maps
+        from xaicmp.core.run.maps_file import compare_maps
 
         check_alone(options, verbose=verbose, resume=resume)
         comparison = compare_maps(
@@ -164,7 +166,7 @@ def command(
             finish(comparison, found, journal)
         show_comparison(comparison, format, by_image=False, studies=found)
         if verbose:
-            from xaicmp.views.tables import checkpoint_table
+            from xaicmp.views.tables.training import checkpoint_table
 
             # Where stdout is a document, it stays one.
             Console(stderr=format is not Format.table).print(checkpoint_table(session.engine.checkpoint))
@@ -184,7 +186,7 @@ def check_plot(options: Measuring) -> None:
     """Fail before the work rather than after it."""
     if options.plot is None:
         return
-    from xaicmp.views.figures import check_name
+    from xaicmp.views.figures.style import check_name
 
     if options.randomise is not None and options.faithfulness:
         raise UsageError("--plot draws --randomise or --faithfulness; give one of them")

@@ -6,7 +6,7 @@ import re
 
 import typer.core
 
-from xaicmp.core.errors import UsageError
+from xaicmp.errors import UsageError
 
 NEGATIVE_NUMBER = re.compile(r"-\d")
 MOST = 1_000_000

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from xaicmp.cli.comparing import Session, progress_bar
-from xaicmp.core.comparison import Comparison, Explanations
-from xaicmp.core.errors import UsageError
-from xaicmp.core.images import ImageSet
-from xaicmp.core.pipeline import Engine, explain
-from xaicmp.views import studies
-from xaicmp.views.studies import Study
+from xaicmp.cli.session import Session, progress_bar
+from xaicmp.core.images.source import ImageSet
+from xaicmp.core.results.comparison import Comparison
+from xaicmp.core.results.explanations import Explanations
+from xaicmp.core.run.engine import Engine
+from xaicmp.core.run.explaining import explain
+from xaicmp.errors import UsageError
+from xaicmp.views.table import Study
+from xaicmp.views.tables import studies
 
 if TYPE_CHECKING:
     from xaicmp.cli.metrics import Measuring
-    from xaicmp.core.faithfulness import Faithfulness
-    from xaicmp.core.models import Checkpoint
-    from xaicmp.core.repetition import Repetition
+    from xaicmp.core.models.checkpoint import Checkpoint
+    from xaicmp.core.studies.faithfulness import Faithfulness
+    from xaicmp.core.studies.stability import Repetition
 
 
 def of_maps(options: Measuring, comparison: Comparison) -> list[Study]:
@@ -36,7 +38,7 @@ def load_other(options: Measuring, session: Session) -> Checkpoint | None:
         UsageError: there is none, or it knows other classes.
         XaicmpError: it cannot be read.
     """
-    from xaicmp.core.models import load_checkpoint
+    from xaicmp.core.models.checkpoint import load_checkpoint
 
     if options.against is None:
         return None
@@ -72,14 +74,14 @@ def of_model(
     if options.faithfulness:
         found.append(_faithful(session, images, comparison, batches))
     if options.cost:
-        from xaicmp.core.cost import measure
+        from xaicmp.core.studies.cost import measure
 
         found.append(studies.costs(measure(engine, images, comparison.chosen, session.methods)))
     return found
 
 
 def _repeated(session: Session, second: Engine, images: ImageSet, comparison: Comparison) -> Repetition:
-    from xaicmp.core.repetition import repeat
+    from xaicmp.core.studies.stability import repeat
 
     with progress_bar(session.options.quiet) as show:
         return repeat(
@@ -92,8 +94,8 @@ def _inputs(session: Session, images: ImageSet, comparison: Comparison) -> torch
 
 
 def _randomised(session: Session, images: ImageSet, comparison: Comparison, kind: str) -> Study:
-    from xaicmp.core.agreement import get_statistics
-    from xaicmp.core.randomisation import randomisation_test
+    from xaicmp.core.agreement.registry import get_statistics
+    from xaicmp.core.studies.randomisation import randomisation_test
 
     engine, chosen = session.engine, comparison.chosen
 
@@ -121,7 +123,7 @@ def _randomised(session: Session, images: ImageSet, comparison: Comparison, kind
 def _faithful(
     session: Session, images: ImageSet, comparison: Comparison, batches: list[Explanations]
 ) -> Study:
-    from xaicmp.core.faithfulness import faithfulness
+    from xaicmp.core.studies.faithfulness import faithfulness
 
     engine, chosen = session.engine, comparison.chosen
     found: list[Faithfulness] = []

@@ -12,15 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from xaicmp.cli.comparing import (
-    Session,
-    check_output,
-    progress_bar,
-    remark,
-    selection_of,
-    show_comparison,
-    together,
-)
 from xaicmp.cli.options import (
     IMAGES,
     OUTPUT,
@@ -35,14 +26,24 @@ from xaicmp.cli.options import (
     option,
     with_options,
 )
-from xaicmp.core.errors import Interrupted, UsageError, XaicmpError
-from xaicmp.core.storage import check_suffix
+from xaicmp.cli.session import (
+    Session,
+    check_output,
+    progress_bar,
+    remark,
+    selection_of,
+    show_comparison,
+    together,
+)
+from xaicmp.core.machine.storage import check_suffix
+from xaicmp.errors import Interrupted, UsageError, XaicmpError
 
 if TYPE_CHECKING:
-    from xaicmp.core.distributed import Processes
-    from xaicmp.core.images import ImageSet, Split
-    from xaicmp.core.models import Checkpoint
-    from xaicmp.core.training import Epoch, Recipe, Run, Step
+    from xaicmp.core.images.source import ImageSet, Split
+    from xaicmp.core.machine.processes import Processes
+    from xaicmp.core.models.checkpoint import Checkpoint
+    from xaicmp.core.training.loop import Epoch, Step
+    from xaicmp.core.training.recipe import Recipe, Run
 
 RECIPE, TRAINING = "Recipe (each replaces a value of --recipe)", "Training"
 
@@ -157,7 +158,7 @@ class Training:
 
     def full_recipe(self) -> Recipe:
         """The named recipe with the given values in place of its own."""
-        from xaicmp.core.training import RECIPES, Recipe
+        from xaicmp.core.training.recipe import RECIPES, Recipe
 
         recipe = asdict(RECIPES[self.recipe.value])
         for name in recipe:
@@ -180,7 +181,7 @@ def command(
     ] = None,
 ) -> None:
     """Train a ResNet-18 on CIFAR-10, then compare the methods on it."""
-    from xaicmp.core.devices import find_device
+    from xaicmp.core.machine.devices import find_device
 
     device = find_device(options.device)
     with together(options.device) as group:
@@ -203,7 +204,7 @@ command.__name__ = "train"
 
 
 def _target(options: Training) -> Path:
-    from xaicmp.core.models import DEFAULT
+    from xaicmp.core.models.checkpoint import DEFAULT
 
     if options.checkpoint is None:
         try:
@@ -223,7 +224,7 @@ def _check_outputs(options: Training, output: Path | None, plot: Path | None, pa
     if output:
         check_suffix(output, (".json", ".csv"))
     if plot:
-        from xaicmp.views.figures import check_name
+        from xaicmp.views.figures.style import check_name
 
         check_name(plot, "--plot")
     for each in (path, output, plot):
@@ -231,8 +232,8 @@ def _check_outputs(options: Training, output: Path | None, plot: Path | None, pa
 
 
 def _run(options: Training, device: Any) -> Run:
-    from xaicmp.core.devices import has_bf16
-    from xaicmp.core.training import Run
+    from xaicmp.core.machine.devices import has_bf16
+    from xaicmp.core.training.recipe import Run
 
     precision = options.precision.value
     if precision == "auto":
@@ -241,7 +242,7 @@ def _run(options: Training, device: Any) -> Run:
 
 
 def _resumable(options: Training, path: Path) -> Checkpoint | None:
-    from xaicmp.core.models import load_checkpoint
+    from xaicmp.core.models.checkpoint import load_checkpoint
 
     if not options.resume:
         return None
@@ -252,7 +253,7 @@ def _resumable(options: Training, path: Path) -> Checkpoint | None:
 
 
 def _load(options: Training, group: Processes) -> tuple[ImageSet, ImageSet]:
-    from xaicmp.core.images import load_cifar10
+    from xaicmp.core.images.cifar10 import load_cifar10
 
     def load(split: Split) -> ImageSet:
         with progress_bar(options.quiet) as show:
@@ -281,7 +282,7 @@ def _train(
 ) -> list[Epoch]:
     import torch
 
-    from xaicmp.core.training import Epoch, train
+    from xaicmp.core.training.loop import Epoch, train
 
     display = _Display(run, quiet=options.quiet, silent=group.rank > 0)
     try:
@@ -306,11 +307,13 @@ def _train(
 
 def _write(history: list[Epoch], output: Path | None, plot: Path | None) -> None:
     if output:
-        from xaicmp.views.files import history_text, write
+        from xaicmp.views.formats import write
+        from xaicmp.views.tables.training import history_text
 
         write(output, history_text(history, output.suffix.lower()))
     if plot:
-        from xaicmp.views.figures import history_figure, save
+        from xaicmp.views.figures.style import save
+        from xaicmp.views.figures.training import history_figure
 
         save(history_figure(history), plot, dpi=150)
 
@@ -352,7 +355,7 @@ class _Display:
         )
 
     def epoch(self, epoch: Epoch) -> None:
-        from xaicmp.views.tables import epochs_table
+        from xaicmp.views.tables.training import epochs_table
 
         self.bar.stop()
         if not self.silent:

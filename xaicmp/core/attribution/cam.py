@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from xaicmp.core.attribution.context import Context
-from xaicmp.core.attribution.layers import substitute
+from xaicmp.core.attribution.method import method
 from xaicmp.core.attribution.propagation import guided_backprop
-from xaicmp.core.attribution.registry import method
+from xaicmp.core.models.layers import substitute
 
 cam = partial(method, family="cam", reduction="sum", needs="feature maps")
 

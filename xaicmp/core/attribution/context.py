@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xaicmp.core.attribution.guard import unchanged
-from xaicmp.core.attribution.layers import find_layer, get_layer, watch
+from xaicmp.core.models.guard import unchanged
+from xaicmp.core.models.layers import find_layer, get_layer, watch
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
 from xaicmp.core.attribution.context import Context
-from xaicmp.core.attribution.registry import method
-from xaicmp.core.errors import UsageError, XaicmpError
+from xaicmp.core.attribution.method import method
+from xaicmp.errors import UsageError, XaicmpError
 
 RULES = {
     "right": "riemann_right",
@@ -20,11 +20,13 @@ RULES = {
     "trapezoid": "riemann_trapezoid",
     "gauss-legendre": "gausslegendre",
 }
+
 """Where IG's m steps lie: at k/m, (k - 1)/m, (k - 1/2)/m, (k - 1)/(m - 1), or as Gauss and Legendre say."""
 
 BASELINES = ("zero", "black", "blur", "random")
 
 MOST_STEPS = 4096
+
 """How far IG doubles its steps to meet a tolerance."""
 
 

@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from xaicmp.core.attribution.context import Context
-from xaicmp.core.attribution.registry import method
+from xaicmp.core.attribution.method import method
 from xaicmp.core.attribution.superpixels import superpixels
-from xaicmp.core.errors import UsageError
+from xaicmp.errors import UsageError
 
 Keep = Callable[[Tensor, Tensor], Tensor]
+
 """``(image, sample) -> masks``: what the samples ``(B,)`` keep of the images ``(B,)``: ``(B, H, W)``, 0 to 1."""
 
 GRID = 7
+
 """RISE's random cells along a side."""
 
 

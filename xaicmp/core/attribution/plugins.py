@@ -21,10 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xaicmp.core.attribution.registry import REDUCTIONS, Method
-from xaicmp.core.errors import UsageError, XaicmpError
+from xaicmp.core.attribution.method import REDUCTIONS, Method
+from xaicmp.errors import UsageError, XaicmpError
 
 GROUP = "xaicmp.methods"
+
 """The entry point group in which an installed package names its methods."""
 
 Function = Callable[[nn.Module, Tensor, Tensor], Tensor]

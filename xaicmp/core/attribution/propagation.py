@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from xaicmp.core import fusion
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.attribution.gradient import baselines_of, noises, wide
-from xaicmp.core.attribution.registry import method
+from xaicmp.core.attribution.method import method
 from xaicmp.core.attribution.rules import (
     ELEMENTWISE,
     POOLS,
@@ -27,9 +26,11 @@ from xaicmp.core.attribution.rules import (
     refusals,
     slope,
 )
-from xaicmp.core.errors import XaicmpError
+from xaicmp.core.models import fusion
+from xaicmp.errors import XaicmpError
 
 TINY = 1e-6
+
 """Below this change of its input, a nonlinearity's slope is its derivative."""
 
 

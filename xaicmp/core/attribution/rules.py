@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from xaicmp.core.errors import XaicmpError
+from xaicmp.errors import XaicmpError
 
 Function = Callable[..., Tensor]
+
 Rule = Callable[..., Tensor]
+
 """Called with the function, which must not be in place, and its arguments."""
 
 ELEMENTWISE = [
@@ -55,6 +57,7 @@ ELEMENTWISE = [
     "tanhshrink",
     "threshold",
 ]
+
 """Functions of one activation, value by value."""
 
 POOLS = [f"{kind}max_pool{dimensions}d" for kind in ("", "adaptive_") for dimensions in (1, 2, 3)]
@@ -77,6 +80,7 @@ MIXING = [
     "std",
     "var",
 ]
+
 """Nonlinear functions of several activations, which no rule here takes apart."""
 
 PRODUCTS = [
@@ -91,6 +95,7 @@ PRODUCTS = [
     "maximum",
     "minimum",
 ]
+
 """Functions that are linear unless more than one of their arguments is an activation."""
 
 

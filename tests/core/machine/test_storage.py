@@ -1,0 +1,87 @@
+"""Nobody finds half a file, and nothing else is left behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from xaicmp.core.machine.storage import check_writable, replacing
+from xaicmp.errors import XaicmpError
+
+
+def test_the_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+        assert (temporary.parent, temporary.suffix) == (path.parent, ".json")
+    assert path.read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "result.json"
+    path.write_text("old")
+    with pytest.raises(error), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_the_file_has_the_usual_permissions(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with replacing(tmp_path / "a") as temporary:
+            temporary.write_text("x")
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("name", ["m" * 250 + ".json", "ä" * 120 + ".json"])
+def test_any_name_that_the_disk_allows_will_do(tmp_path: Path, name: str) -> None:
+    with replacing(tmp_path / name) as temporary:
+        temporary.write_text("x")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_error_of_the_disk_becomes_one_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(XaicmpError, match=r"a.txt: No space left"), replacing(tmp_path / "a.txt"):
+        Path("/dev/full").write_text("x")
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+UNWRITABLE = {
+    "missing/a.txt": "the folder .*missing does not exist; create it",
+    "file/a.txt": "the folder .*file does not exist",
+    "folder": "it is a folder; name a file",
+    "n" * 300: "File name too long",
+}
+
+
+@pytest.mark.parametrize(("name", "message"), UNWRITABLE.items())
+def test_a_place_that_cannot_be_written_is_named_with_the_reason(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    before = sorted([path.name for path in tmp_path.iterdir()])
+    with pytest.raises(XaicmpError, match=message):
+        check_writable(tmp_path / name)
+    with pytest.raises(XaicmpError, match=message), replacing(tmp_path / name) as temporary:
+        temporary.write_text("x")
+    assert sorted([path.name for path in tmp_path.iterdir()]) == before
+
+
+def test_checking_leaves_no_trace(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    check_writable(path)
+    assert [path.name for path in tmp_path.iterdir()] == []
+    path.write_text("old")
+    check_writable(path)
+    assert path.read_text() == "old"

@@ -1,0 +1,241 @@
+"""The outcome of a comparison: made by hand from values, so that each figure is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+
+from xaicmp.core.results.comparison import Comparison, Source
+from xaicmp.core.results.intervals import summarise
+from xaicmp.core.results.predictions import Chosen
+from xaicmp.core.results.scores import Scores
+from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.significance import paired_test
+
+NAN = float("nan")
+AB = ("a", "b")
+
+
+def comparison_of(
+    values: list[float],
+    *,
+    floor: list[float] | None = None,
+    places: list[float] | None = None,
+    identical: list[float] | None = None,
+    labels: list[int] | None = None,
+    predicted: list[int] | None = None,
+    confidence: list[float] | None = None,
+) -> Comparison:
+    """Two methods, a and b, whose Pearson correlations are ``values``; IoU is half of that, and tied at the end."""
+    count = len(values)
+    zeros, pearson = np.zeros(count, dtype=np.int64), np.array(values)
+    chosen = Chosen(
+        10 + np.arange(count),
+        np.array(labels) if labels else zeros,
+        np.array(predicted) if predicted else zeros,
+        np.array(confidence) if confidence else np.full(count, 0.5),
+        zeros,
+    )
+    floors = {"pearson": {AB: np.array(floor)}, "iou": {AB: np.array(floor) / 2}} if floor else {}
+    ties = np.arange(count) == count - 1
+    scores = Scores(
+        {"pearson": {AB: pearson}, "iou": {AB: pearson / 2}},
+        {"iou": {AB: ties}},
+        {AB: np.array(identical) if identical else np.zeros(count, dtype=bool)},
+        {"other_image": floors} if floor else {},
+        {"pearson": {AB: np.array(places)}} if places else {},
+        {},
+    )
+    source = Source("By hand.", {}, ("cat", "dog", "ship"))
+    return Comparison(source, {"a": "A", "b": "B"}, frozenset(), Measures(), 1024, chosen, scores)
+
+
+def parts(comparison: Comparison, by: str) -> dict[str, list[int]]:
+    found = list(comparison.groups(by))
+    assert len({name for name, _ in found}) == len(found)
+    return {name: (part.chosen.ids - 10).tolist() for name, part in found}
+
+
+def test_a_result_is_the_summary_beside_its_floors() -> None:
+    values, floor = [0.5, 0.75, NAN, 0.25], [0.25, 0.25, 0.5, NAN]
+    comparison = comparison_of(values, floor=floor, places=[0.05, 0.1, NAN, 0.3])
+    pearson, iou = comparison.statistics
+    result = comparison.result(pearson, AB)
+    assert (result.summary.mean, result.summary.n, result.summary.undefined) == (0.5, 3, 1)
+    assert result.summary == summarise(np.array(values), level=0.95, seed=0)
+    assert result.summary.tied is None
+    assert (result.chance, result.corrected) == (0, 0.5)
+    assert result.controls == {"other_image": pytest.approx(1 / 3)}
+    assert result.above == paired_test(np.array(values), np.array(floor), two_sided=True)
+    assert result.above is not None
+    assert result.above.difference == pytest.approx(0.375)
+    assert result.above_shifted == summarise(np.array([1, 0, NAN, 0]))
+    small = dataclasses.replace(comparison, pixels=19, _results={}).result(pearson, AB).above_shifted
+    assert small is not None
+    assert (small.n, small.undefined) == (0, 4)
+    assert np.isnan([small.mean, small.low, small.high]).all()
+    overlap = comparison.result(iou, AB)
+    assert overlap.summary.tied == 1
+    assert overlap.chance == pytest.approx(0.2 / 1.8, abs=2e-3)
+    assert overlap.chance is not None
+    assert overlap.corrected == pytest.approx((0.25 - overlap.chance) / (1 - overlap.chance))
+    assert overlap.above_shifted is None
+    assert comparison.summary("iou", AB) == overlap.summary
+
+
+def test_without_controls_there_is_nothing_to_be_above() -> None:
+    result = comparison_of([0.5, 0.75]).result(Measures().statistics[0], AB)
+    assert (result.controls, result.above, result.above_shifted) == ({}, None, None)
+
+
+def test_what_is_undefined_everywhere_stays_so_and_warns_of_nothing() -> None:
+    comparison = comparison_of([NAN, NAN], floor=[NAN, NAN], places=[NAN, NAN])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = comparison.result(Measures().statistics[0], AB)
+        assert comparison.verdict(AB) == "too few images to say"
+    assert np.isnan([result.summary.mean, result.corrected, result.controls["other_image"]]).all()
+    assert result.above_shifted is not None
+    assert np.isnan(result.above_shifted.mean)
+    assert result.above is not None
+    assert np.isnan(result.above.p)
+
+
+def test_a_result_is_worked_out_once() -> None:
+    comparison = comparison_of([0.5, 0.75, 0.25])
+    statistic = comparison.statistics[0]
+    assert comparison.result(statistic, AB) is comparison.result(statistic, AB)
+    part = comparison.rows(np.array([0]))
+    assert part.result(statistic, AB).summary.mean == 0.5
+    assert comparison.result(statistic, AB).summary.n == 3
+
+
+NOISE = np.random.default_rng(0).normal(0, 0.05, 40)
+
+
+@pytest.mark.parametrize(
+    ("level", "floor", "words"),
+    [
+        (-0.5, 0.0, "less than chance"),
+        (0.0, 0.0, "no more than chance"),
+        (0.5, None, "more than chance"),
+        (0.5, 0.1, "agrees about this image"),
+        (0.5, 0.5, "no more than with another image's map"),
+        (0.5, 0.8, "less than with another image's map"),
+    ],
+)
+def test_the_verdict_is_that_of_the_first_statistic(level: float, floor: float | None, words: str) -> None:
+    values = (level + NOISE - NOISE.mean()).tolist()
+    floors = None if floor is None else (floor + NOISE[::-1] - NOISE.mean()).tolist()
+    assert comparison_of(values, floor=floors).verdict(AB) == words
+
+
+def test_a_pair_is_an_identity_if_its_maps_are_the_same_on_every_image() -> None:
+    same, nearly = (comparison_of([1.0] * 3, identical=[True, True, each]) for each in (True, False))
+    assert same.identities == {AB}
+    assert same.verdict(AB) == "the same map on this model: an identity, not a finding"
+    assert nearly.identities == frozenset()
+    assert "identity" not in nearly.verdict(AB)
+    assert nearly.rows(np.array([0, 1])).identities == {AB}
+    somewhere, nowhere = (comparison_of([1.0] * 3, identical=[NAN, NAN, each]) for each in (1, NAN))
+    assert somewhere.identities == {AB}
+    assert nowhere.identities == frozenset()
+    assert same.rows(np.array([], dtype=np.int64)).identities == frozenset()
+
+
+def test_pairs_come_in_order_and_those_with_a_floor_last() -> None:
+    made = comparison_of([0.5])
+    titles = {name: name.title() for name in ("edge", "b", "random", "a")}
+    comparison = Comparison(
+        made.source, titles, frozenset({"edge", "random"}), made.measures, 1024, made.chosen, made.scores
+    )
+    assert comparison.pairs == (
+        ("b", "a"),
+        ("edge", "b"),
+        ("edge", "random"),
+        ("edge", "a"),
+        ("b", "random"),
+        ("random", "a"),
+    )
+
+
+def test_rows_take_everything_along() -> None:
+    comparison = comparison_of(
+        [0.1, 0.2, 0.3], floor=[0.4, 0.5, 0.6], labels=[0, 1, 2], predicted=[0, 2, 2], places=[0.1, 0.2, 0.3]
+    )
+    part = comparison.rows(np.array([2, 1]))
+    assert part.chosen.ids.tolist() == [12, 11]
+    assert part.chosen.wrong.tolist() == [False, True]
+    assert part.scores.values["pearson"][AB].tolist() == [0.3, 0.2]
+    assert part.scores.controls["other_image"]["pearson"][AB].tolist() == [0.6, 0.5]
+    assert part.scores.shifted_p["pearson"][AB].tolist() == [0.3, 0.2]
+    assert part.scores.tied["iou"][AB].tolist() == [True, False]
+    assert len(comparison.chosen) == 3
+
+
+def test_groups_of_class_and_of_right_and_wrong_leave_out_the_empty() -> None:
+    comparison = comparison_of([0.1, 0.2, 0.3, 0.4], labels=[2, 0, 2, 0], predicted=[2, 1, 0, 0])
+    assert parts(comparison, "class") == {"cat": [1, 3], "ship": [0, 2]}
+    assert parts(comparison, "correct") == {"right": [0, 3], "wrong": [1, 2]}
+    assert parts(comparison.rows(np.array([0, 3])), "correct") == {"right": [0, 3]}
+    means = {name: part.summary("pearson", AB).mean for name, part in comparison.groups("class")}
+    assert means == pytest.approx({"cat": 0.3, "ship": 0.2})
+
+
+def test_groups_of_confidence_are_quartiles_from_the_least_confident_on() -> None:
+    confidence = np.random.default_rng(1).permutation(100) / 100
+    comparison = comparison_of([0.5] * 100, confidence=confidence.tolist())
+    found = parts(comparison, "confidence")
+    assert list(found) == ["0.000 to 0.240", "0.250 to 0.490", "0.500 to 0.740", "0.750 to 0.990"]
+    order = np.argsort(confidence)
+    for index, ids in enumerate(found.values()):
+        assert sorted(order[25 * index : 25 * index + 25].tolist()) == ids
+
+
+@pytest.mark.parametrize(
+    ("confidence", "sizes"),
+    [
+        ([1.0] * 6, [6]),
+        ([0.2] * 3 + [1.0] * 3, [3, 3]),
+        ([0.2] + [1.0] * 9, [10]),
+        ([0.1, 0.2, 0.3, 0.4], [1, 1, 1, 1]),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], [2, 1, 1, 1]),
+        ([0.7], [1]),
+    ],
+)
+def test_equally_confident_images_stay_together(confidence: list[float], sizes: list[int]) -> None:
+    found = list(comparison_of([0.5] * len(confidence), confidence=confidence).groups("confidence"))
+    held = [set(part.chosen.confidence) for _, part in found]
+    assert [len(part.chosen) for _, part in found] == sizes
+    assert sum(len(each) for each in held) == len(set(confidence))
+
+
+def test_images_of_unknown_confidence_are_a_group_of_their_own() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        some = comparison_of([0.5] * 6, confidence=[NAN, 0.1, 0.2, NAN, 0.3, 0.4])
+        assert parts(some, "confidence") == {
+            "0.100 to 0.100": [1],
+            "0.200 to 0.200": [2],
+            "0.300 to 0.300": [4],
+            "0.400 to 0.400": [5],
+            "unknown": [0, 3],
+        }
+        assert parts(comparison_of([0.5] * 3, confidence=[NAN] * 3), "confidence") == {"unknown": [0, 1, 2]}
+
+
+@pytest.mark.parametrize("by", ["class", "correct", "confidence"])
+def test_every_image_is_in_one_group(by: str) -> None:
+    rng = np.random.default_rng(3)
+    for count in (1, 2, 5, 33):
+        comparison = comparison_of(
+            rng.random(count).tolist(),
+            labels=rng.integers(3, size=count).tolist(),
+            predicted=rng.integers(3, size=count).tolist(),
+            confidence=rng.choice([0.1, 0.5, 0.9, 1.0, NAN], count).tolist(),
+        )
+        ids = [each for _, part in comparison.groups(by) for each in part.chosen.ids.tolist()]
+        assert sorted(ids) == (10 + np.arange(count)).tolist()

@@ -1,0 +1,389 @@
+from __future__ import annotations
+
+import math
+import statistics
+import string
+import time
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xaicmp.core.results.intervals import interval, summarise
+from xaicmp.core.results.pair_tests import PairTest, compare_pairs, holm, letters
+from xaicmp.core.results.significance import PairedTest, flip_signs, lowest_p, paired_test
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 100])
+def test_mean_and_population_standard_deviation(n: int) -> None:
+    values = np.random.default_rng(n).normal(size=n)
+    summary = summarise(values)
+    assert summary.mean == pytest.approx(statistics.fmean(values), abs=1e-12)
+    assert summary.std == pytest.approx(statistics.pstdev(values), abs=1e-12)
+    assert (summary.n, summary.undefined, summary.tied) == (n, 0, None)
+
+
+def test_worked_out_on_paper() -> None:
+    summary = summarise(np.array([1.0, np.nan, 3.0, np.nan, 5.0]), np.array([True, False, True, True, False]))
+    assert summary.mean == 3
+    assert summary.std == pytest.approx(math.sqrt(8 / 3))
+    assert (summary.n, summary.undefined, summary.tied) == (3, 2, 2)
+
+
+@pytest.mark.parametrize("values", [np.full(4, np.nan), np.empty(0)])
+@pytest.mark.filterwarnings("error")
+def test_what_is_defined_nowhere_has_no_mean(values: np.ndarray) -> None:
+    summary = summarise(values)
+    assert math.isnan(summary.mean)
+    assert math.isnan(summary.std)
+    assert (summary.n, summary.undefined) == (0, len(values))
+
+
+def test_undefined_values_do_not_move_the_mean() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=50)
+    holes = np.insert(values, rng.integers(0, 50, 9), np.nan)
+    full, holed = summarise(values), summarise(holes)
+    assert (holed.mean, holed.std, holed.n, holed.undefined) == (full.mean, full.std, 50, 9)
+    assert (holed.low, holed.high) == (full.low, full.high)
+
+
+# Intervals.
+
+
+@pytest.mark.parametrize("n", [2, 3, 20, 100])
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.99])
+@pytest.mark.filterwarnings("error")
+def test_the_interval_is_scipys_on_the_same_resamples(n: int, level: float) -> None:
+    values = np.random.default_rng(n).gamma(1, size=n)
+    found = scipy.stats.bootstrap(
+        (values,),
+        np.mean,
+        confidence_level=level,
+        method="BCa",
+        rng=np.random.default_rng(3),
+        batch=1_000_000 // n,
+    ).confidence_interval
+    summary = summarise(values, level=level, seed=3)
+    assert (summary.low, summary.high) == pytest.approx((found.low, found.high), abs=1e-12)
+
+
+def test_on_normal_values_the_interval_is_students_and_narrows_with_n() -> None:
+    widths = []
+    for n in (100, 400, 6400):
+        values = scipy.stats.norm.ppf((np.arange(n) + 0.5) / n)
+        summary = summarise(values)
+        expected = scipy.stats.t.interval(0.95, n - 1, 0, values.std(ddof=1) / math.sqrt(n))
+        widths.append(summary.high - summary.low)
+        assert (summary.low, summary.high) == pytest.approx(expected, abs=0.05 * widths[-1])
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_on_skewed_values_the_interval_leans_to_the_long_tail() -> None:
+    summary = summarise(scipy.stats.expon.ppf((np.arange(40) + 0.5) / 40))
+    assert summary.high - summary.mean > 1.2 * (summary.mean - summary.low)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_of_fewer_than_two_values_there_is_no_interval(n: int) -> None:
+    summary = summarise(np.array([0.25, np.nan, np.nan])[: n or 3] if n else np.full(3, np.nan))
+    assert summary.n == n
+    assert math.isnan(summary.low)
+    assert math.isnan(summary.high)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 0.1, 1e-300])
+@pytest.mark.filterwarnings("error")
+def test_of_equal_values_the_interval_is_the_value(value: float) -> None:
+    summary = summarise(np.full(7, value))
+    assert (summary.low, summary.high) == (value, value)
+    almost = np.array([value, np.nextafter(value, 2), value, value])
+    if value > 1e-300:
+        assert (summarise(almost).low, summarise(almost).high) == (almost.min(), almost.max())
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1e-120, 1e120, 1e300])
+@pytest.mark.parametrize("values", [(0, 1), (0,) * 99 + (1,), (1,) * 99 + (0,), (1, 2, 4)])
+@pytest.mark.filterwarnings("error")
+def test_no_values_are_too_lopsided_large_or_small(values: tuple[int, ...], scale: float) -> None:
+    plain, scaled = interval(np.array(values, float)), interval(np.array(values) * scale)
+    assert min(values) <= plain[0] < np.mean(values) < plain[1] <= max(values)
+    assert scaled == pytest.approx((plain[0] * scale, plain[1] * scale), rel=1e-9, abs=1e-320)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1), n=st.integers(8, 60), move=st.floats(-5, 5), turn=st.sampled_from([1, -1])
+)
+def test_the_interval_holds_the_mean_and_moves_with_the_values(
+    seed: int, n: int, move: float, turn: int
+) -> None:
+    values = np.random.default_rng(seed).normal(size=n)
+    low, high = interval(values)
+    assert values.min() <= low < values.mean() < high <= values.max()
+    assert interval(turn * values + move)[::turn] == pytest.approx(
+        (turn * low + move, turn * high + move), abs=0.03
+    )
+    assert low < interval(values, 0.8)[0] < interval(values, 0.8)[1] < high
+
+
+def test_the_seed_decides_and_its_choice_matters_little() -> None:
+    for n in (100, 1500):
+        values = np.random.default_rng(4).beta(2, 5, size=n)
+        ends = np.array([interval(values, seed=seed) for seed in range(12)])
+        assert interval(values, seed=5) == tuple(ends[5])
+        assert len(set(ends[:, 0])) == 12
+        error = values.std() / math.sqrt(n)
+        assert ends.std(axis=0).max() < 0.12 * error
+        assert np.ptp(ends, axis=0).max() < 0.0025
+
+
+def test_six_intervals_over_a_hundred_images_take_well_under_half_a_second() -> None:
+    values = np.random.default_rng(0).beta(2, 5, size=(6, 100))
+    summarise(values[0])
+    start = time.process_time()
+    for row in values:
+        summarise(row)
+    assert time.process_time() - start < 0.4
+
+
+# Tests.
+
+
+@pytest.mark.parametrize("two_sided", [False, True])
+def test_flips_of_few_images_are_scipys_exact_permutation_test(two_sided: bool) -> None:
+    rng = np.random.default_rng(1)
+    for n in (2, 5, 11, 13):
+        for differences in (rng.normal(0.4, 1, n), rng.integers(-2, 3, n).astype(float)):
+            expected = scipy.stats.permutation_test(
+                (differences,),
+                lambda x, axis: np.abs(x.mean(axis)) if two_sided else x.mean(axis),
+                permutation_type="samples",
+                vectorized=True,
+                n_resamples=2**n,
+                alternative="greater",
+            ).pvalue
+            assert flip_signs(differences[None], two_sided=two_sided)[0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_flips_worked_out_on_paper() -> None:
+    # Of the 8 sums of 1, 2 and 3 with signs, 6 and 4 are 4 or more; with -1, 2, 3 the sum is 4 as well.
+    assert flip_signs(np.array([[-1.0, 2, 3], [1, 2, 3]]), two_sided=False).tolist() == [2 / 8, 1 / 8]
+    assert flip_signs(np.array([[-1.0, 2, 3], [1, 2, 3]]), two_sided=True).tolist() == [4 / 8, 2 / 8]
+
+
+@pytest.mark.parametrize("n", [20, 100])
+def test_random_flips_are_close_to_the_t_test_on_normal_differences(n: int) -> None:
+    differences = np.random.default_rng(2).normal(0.15, 1, (300, n))
+    for two_sided, alternative in ((True, "two-sided"), (False, "greater")):
+        expected = scipy.stats.ttest_1samp(differences, 0, axis=1, alternative=alternative).pvalue
+        np.testing.assert_allclose(
+            flip_signs(differences, two_sided=two_sided), expected, rtol=0.1, atol=0.02
+        )
+
+
+def test_p_values_below_what_the_flips_can_tell_come_from_the_normal_limit() -> None:
+    rng = np.random.default_rng(3)
+    clear = np.abs(rng.normal(1, 0.1, 50))
+    # Every difference is positive: of all 2^50 flips, one is as large.
+    assert 2.0**-50 < flip_signs(clear[None], two_sided=False)[0] < 1e-11
+    assert flip_signs(-clear[None], two_sided=False)[0] == 1
+    assert flip_signs(-clear[None], two_sided=True)[0] == pytest.approx(
+        2 * flip_signs(clear[None], two_sided=False)[0]
+    )
+    # Where the flips can tell, and where they no longer can, p falls as the difference grows.
+    noise = rng.normal(size=60)
+    p = flip_signs(np.linspace(0, 1.5, 40)[:, None] + noise - noise.mean(), two_sided=False)
+    assert (np.diff(p) <= 0).all()
+    assert (p[0], p[-1]) == (pytest.approx(0.5, abs=0.02), pytest.approx(0, abs=1e-8))
+
+
+def test_the_normal_limit_errs_on_the_safe_side() -> None:
+    # All 2^22 flips of 22 differences, against what random ones leave to the limit.
+    rng = np.random.default_rng(4)
+    for _ in range(3):
+        differences = rng.gamma(3, size=22) * rng.choice([1, 1, 1, 1, 1, 1, -0.2], 22)
+        left, right = (
+            np.array(list(product((-1, 1), repeat=11))) @ part for part in np.split(differences, 2)
+        )
+        exact = (left[:, None] + right >= differences.sum() - 1e-9).mean()
+        assert exact < 1e-4
+        assert exact <= flip_signs(differences[None], two_sided=False)[0] <= 1e-4 + 50 * exact
+
+
+def test_images_without_a_difference_take_no_part() -> None:
+    rng = np.random.default_rng(5)
+    differences = rng.normal(0.5, 1, 10)
+    padded = np.concatenate([differences, [0, 0, np.nan]])
+    expected = flip_signs(differences[None], two_sided=True)
+    assert flip_signs(padded[None], two_sided=True) == pytest.approx(expected, abs=1e-12)
+    assert flip_signs(np.array([[0.0, 0, np.nan], [np.nan] * 3]), two_sided=True).tolist() == [
+        1,
+        pytest.approx(np.nan, nan_ok=True),
+    ]
+    many = np.zeros((2, 200))
+    many[1] = np.nan
+    assert flip_signs(many, two_sided=False).tolist() == [1, pytest.approx(np.nan, nan_ok=True)]
+
+
+def test_a_row_of_many_differences_is_tested_as_it_is_alone() -> None:
+    differences = np.random.default_rng(6).normal(0.1, 1, (250, 70))
+    together = flip_signs(differences, two_sided=True)
+    for row in (0, 120, 249):
+        assert flip_signs(differences[row : row + 1], two_sided=True)[0] == together[row]
+
+
+def test_the_paired_test_gives_the_mean_difference_its_interval_and_p() -> None:
+    rng = np.random.default_rng(7)
+    floor = rng.normal(size=80)
+    observed = floor + rng.normal(0.1, 0.2, 80)
+    observed[3], floor[5] = np.nan, np.nan
+    both = np.delete(observed - floor, [3, 5])
+    test = paired_test(observed, floor, level=0.9, seed=1)
+    assert test.difference == pytest.approx(both.mean(), abs=1e-15)
+    assert (test.low, test.high) == interval(both, 0.9, 1)
+    assert test.p == flip_signs(both[None], two_sided=False, seed=1)[0] < 0.01
+    assert paired_test(floor, observed).p > 0.99
+    assert paired_test(floor, observed, two_sided=True).p == flip_signs(both[None], two_sided=True)[0] < 0.01
+
+
+def test_what_differs_by_rounding_only_does_not_differ() -> None:
+    floor = np.linspace(0.5, 1, 30)
+    assert paired_test(floor * (1 + 1e-15), floor, two_sided=True) == PairedTest(0, 0, 0, 1, 2**-29)
+    assert paired_test(floor * (1 + 1e-9), floor, two_sided=True).p < 0.01
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_paired_test_without_images_or_differences() -> None:
+    nothing = paired_test(np.array([np.nan, 1.0]), np.array([0.0, np.nan]))
+    assert np.isnan([nothing.difference, nothing.low, nothing.high, nothing.p]).all()
+    one = paired_test(np.array([2.0]), np.array([1.0]))
+    assert (one.difference, one.p) == (1, 1 / 2)
+    assert math.isnan(one.low)
+    same = paired_test(np.arange(30.0), np.arange(30.0))
+    assert (same.difference, same.low, same.high, same.p) == (0, 0, 0, 1)
+
+
+def test_holm_worked_out_on_paper() -> None:
+    p = np.array([0.04, 0.01, np.nan, 0.03, 0.005, 0.9])
+    # Sorted .005 .01 .03 .04 .9 times 5 4 3 2 1, never falling: .025 .04 .09 .09 .9.
+    np.testing.assert_allclose(holm(p), [0.09, 0.04, np.nan, 0.09, 0.025, 0.9], atol=1e-15)
+    assert holm(np.array([0.4, 0.6, 0.5])).tolist() == [1, 1, 1]
+    assert holm(np.array([])).tolist() == []
+
+
+def three_pairs(n: int = 100) -> dict[tuple[str, str], np.ndarray]:
+    """Two that agree alike, and one that agrees more."""
+    rng = np.random.default_rng(8)
+    image = rng.normal(0, 0.3, n)
+    return {
+        ("a", "b"): image + rng.normal(0.2, 0.1, n),
+        ("a", "c"): image + rng.normal(0.2, 0.1, n),
+        ("b", "c"): image + rng.normal(0.4, 0.1, n),
+    }
+
+
+def test_pairs_are_compared_over_the_images_where_both_are_defined() -> None:
+    values = three_pairs()
+    values[("a", "b")][:10] = np.nan
+    values[("b", "c")][5:30] = np.nan
+    tests = compare_pairs(values)
+    assert [(test.a, test.b) for test in tests] == list(combinations(values, 2))
+    p = []
+    for test in tests:
+        differences = values[test.a] - values[test.b]
+        differences = differences[~np.isnan(differences)]
+        assert test.difference == pytest.approx(differences.mean(), abs=1e-15)
+        error = differences.std() / math.sqrt(len(differences))
+        ends = (test.low - test.difference, test.high - test.difference)
+        assert ends == pytest.approx((-1.96 * error, 1.96 * error), rel=0.15)
+        p.append(scipy.stats.ttest_1samp(differences, 0).pvalue)
+        assert test.p == pytest.approx(p[-1], rel=0.1, abs=1e-4)
+    assert [test.adjusted for test in tests] == holm(np.array([test.p for test in tests])).tolist()
+    assert [test.adjusted < 0.05 for test in tests] == [False, True, True]
+    assert letters(values, tests) == {("a", "b"): "b", ("a", "c"): "b", ("b", "c"): "a"}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_pair_that_is_defined_nowhere_is_told_apart_from_none() -> None:
+    values = three_pairs() | {("a", "d"): np.full(100, np.nan)}
+    tests = compare_pairs(values)
+    undefined = [test for test in tests if ("a", "d") in (test.a, test.b)]
+    assert len(undefined) == 3
+    assert all(
+        math.isnan(each) for test in undefined for each in (test.p, test.adjusted, test.difference, test.low)
+    )
+    without = compare_pairs(three_pairs())
+    assert [test for test in tests if test not in undefined] == without
+    assert letters(values, tests)[("a", "d")] == "ab"
+
+
+@pytest.mark.parametrize("two_sided", [False, True])
+def test_the_lowest_p_is_that_of_differences_of_one_sign_and_size(two_sided: bool) -> None:
+    rng = np.random.default_rng(0)
+    for images in range(1, 13):
+        found = flip_signs(rng.normal(0.5, 1, (500, images)), two_sided=two_sided)
+        best = flip_signs(np.ones((1, images)), two_sided=two_sided)[0]
+        lowest = lowest_p(images, two_sided=two_sided)
+        assert lowest == best == pytest.approx(min(1, (1 + two_sided) / 2**images), abs=1e-15)
+        assert (found >= lowest).all()
+        assert paired_test(np.ones(images), np.zeros(images), two_sided=two_sided).lowest == lowest
+
+
+def test_the_lowest_adjusted_p_counts_the_comparisons() -> None:
+    values = {("a", name): np.full(7, 2.0**row) for row, name in enumerate("bcd")}
+    for test in compare_pairs(values):
+        assert test.lowest == test.adjusted == pytest.approx(3 * 2 / 2**7)
+
+
+def test_one_pair_has_nothing_to_be_compared_with() -> None:
+    values = {("a", "b"): np.arange(3.0)}
+    assert compare_pairs(values) == []
+    assert letters(values, []) == {("a", "b"): "a"}
+
+
+def told_apart(names: list[str], apart: set[tuple[str, str]]) -> tuple[dict, list[PairTest]]:
+    """Values in falling order of ``names``, and tests that tell ``apart``."""
+    pairs = [(name, "z") for name in names]
+    values = {pair: np.array([-float(index)]) for index, pair in enumerate(pairs)}
+    p = {True: 0.01, False: 0.5}
+    tests = [PairTest(a, b, 0.0, 0.0, 0.0, 0.0, p[(a[0], b[0]) in apart]) for a, b in combinations(pairs, 2)]
+    return values, tests
+
+
+def test_letters_worked_out_on_paper() -> None:
+    # abcd, split by 1-3 into abd|bcd, by 1-4 into ab|bd|bcd of which bd goes, by 2-4 into ab|cd|bc.
+    values, tests = told_apart(list("1234"), {("1", "3"), ("1", "4"), ("2", "4")})
+    assert list(letters(values, tests).values()) == ["a", "ab", "bc", "c"]
+    values, tests = told_apart(list("123"), {("1", "2")})
+    assert list(letters(values, tests).values()) == ["a", "b", "ab"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_pairs_share_a_letter_exactly_if_they_are_not_told_apart(data: st.DataObject) -> None:
+    names = list(string.ascii_lowercase[: data.draw(st.integers(1, 8))])
+    every = list(combinations(names, 2))
+    apart = set(data.draw(st.lists(st.sampled_from(every), unique=True))) if every else set()
+    values, tests = told_apart(names, apart)
+    found = {pair[0]: set(given) for pair, given in letters(values, tests).items()}
+    for a, b in every:
+        assert bool(found[a] & found[b]) == ((a, b) not in apart)
+    assert all(found.values())
+    assert found[names[0]] >= {"a"}
+    bearers = [{name for name in names if letter in found[name]} for letter in set().union(*found.values())]
+    assert not any(one < other for one, other in product(bearers, bearers)), (
+        "a letter that another makes needless"
+    )
+    assert set().union(*found.values()) == set(string.ascii_letters[: len(bearers)])
+
+
+def test_letters_do_not_run_out() -> None:
+    names = [str(index) for index in range(60)]
+    values, tests = told_apart(names, set(combinations(names, 2)))
+    found = list(letters(values, tests).values())
+    assert found[:2] + found[50:54] == ["a", "b", "Y", "Z", "(53)", "(54)"]
+    assert len(set(found)) == 60

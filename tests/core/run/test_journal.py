@@ -1,0 +1,192 @@
+"""What is kept of a run that has not ended, and the run that goes on with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small import small_engine
+
+from xaicmp.core.attribution import get_methods
+from xaicmp.core.images.selection import Selection
+from xaicmp.core.images.source import ImageSet
+from xaicmp.core.machine.storage import differences
+from xaicmp.core.results.comparison import Comparison
+from xaicmp.core.results.explanations import Explanations
+from xaicmp.core.run.comparing import compare_selection
+from xaicmp.core.run.explaining import explain_selection
+from xaicmp.core.run.journal import Journal, folder_of
+from xaicmp.core.run.provenance import plan_of
+from xaicmp.errors import UsageError, XaicmpError
+
+NAMES = ("grad-cam", "saliency", "integrated-gradients")
+METHODS = get_methods(NAMES, steps=2)
+PLAN = {"seed": 0, "n": 20}
+
+
+def batches(n: int = 20, size: int = 8, only: str = "all") -> Iterator[Explanations]:
+    stream = explain_selection(small_engine(batch_size=size), Selection(n=n, only=only), METHODS)
+    return (explanations for _, explanations in stream)
+
+
+def written(path: Path, sample: ImageSet, plan: dict = PLAN) -> list[Explanations]:
+    """A journal of what ``batches`` gives."""
+    journal, found = Journal(path, plan), list(batches())
+    for number, each in enumerate(found):
+        journal.write(number, sample.pixels[torch.from_numpy(each.chosen.ids)], each)
+    return found
+
+
+def same(a: Explanations, b: Explanations) -> bool:
+    return (
+        a.methods == b.methods
+        and torch.equal(a.maps, b.maps)
+        and torch.equal(a.pixels, b.pixels)
+        and a.grids == b.grids
+        and a.completeness.keys() == b.completeness.keys()
+        and all(np.array_equal(a.completeness[name], b.completeness[name]) for name in a.completeness)
+        and all(
+            np.array_equal(getattr(a.chosen, field.name), getattr(b.chosen, field.name))
+            for field in dataclasses.fields(a.chosen)
+        )
+    )
+
+
+def test_batches_come_back_as_they_went_in(sample: ImageSet, tmp_path: Path) -> None:
+    found = written(tmp_path / "a.json", sample)
+    journal = Journal(tmp_path / "a.json", PLAN, resume=True)
+    assert journal.found == len(found) == 3
+    for number, each in enumerate(found):
+        assert same(journal.read(number, sample, each.chosen.ids, NAMES), each)
+    assert (journal.batches, journal.images) == (3, 20)
+    np.testing.assert_array_equal(journal.chosen.ids, np.arange(20))
+    columns = list(journal.column("map saliency"))
+    np.testing.assert_array_equal(
+        np.concatenate(columns), torch.cat([each.maps[1] for each in found]).numpy()
+    )
+    assert list(journal.column("gap saliency")) == []
+    journal.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_goes_on_after_the_last_batch_without_a_gap(sample: ImageSet, tmp_path: Path) -> None:
+    written(tmp_path / "a.json", sample)
+    folder = folder_of(tmp_path / "a.json")
+    (folder / ".000003-half.npz").write_bytes(b"half")
+    assert Journal(tmp_path / "a.json", PLAN, resume=True).found == 3
+    (folder / "000001.npz").unlink()
+    assert Journal(tmp_path / "a.json", PLAN, resume=True).found == 1
+
+
+def test_without_resume_it_begins_empty(sample: ImageSet, tmp_path: Path) -> None:
+    written(tmp_path / "a.json", sample)
+    assert Journal(tmp_path / "a.json", PLAN).found == 0
+    assert [path.name for path in folder_of(tmp_path / "a.json").iterdir()] == ["plan.json"]
+
+
+def test_another_plan_is_refused_and_the_difference_named(sample: ImageSet, tmp_path: Path) -> None:
+    written(tmp_path / "a.json", sample)
+    with pytest.raises(UsageError, match=r"seed is 7 and was 0; .*leave out --resume"):
+        Journal(tmp_path / "a.json", PLAN | {"seed": 7}, resume=True)
+
+
+def test_other_images_are_refused(sample: ImageSet, tmp_path: Path) -> None:
+    first = written(tmp_path / "a.json", sample)[0]
+    other = dataclasses.replace(sample, pixels=sample.pixels.flip(0))
+    with pytest.raises(UsageError, match="other images; give the same --data"):
+        Journal(tmp_path / "a.json", PLAN, resume=True).read(0, other, first.chosen.ids, NAMES)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "000000.npz"])
+@pytest.mark.parametrize("content", [b"", b"half"])
+def test_damage_is_one_line(name: str, content: bytes, sample: ImageSet, tmp_path: Path) -> None:
+    first = written(tmp_path / "a.json", sample)[0]
+    (folder_of(tmp_path / "a.json") / name).write_bytes(content)
+    with pytest.raises(XaicmpError, match="leave out --resume to start anew"):
+        Journal(tmp_path / "a.json", PLAN, resume=True).read(0, sample, first.chosen.ids, NAMES)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(XaicmpError, match=r"cannot write .*No such file or directory"):
+        Journal(tmp_path / "none" / "a.json", PLAN)
+
+
+def test_values_that_differ_are_named_wherever_they_stand() -> None:
+    before, now = {"a": {"b": 1, "c": 2}, "d": None}, {"a": {"b": 1, "c": 3}, "e": 4}
+    assert differences(before, before) == []
+    assert differences(before, now) == [
+        "c is 3 and was 2",
+        "e is 4 and was unknown",
+        "d is unknown and was None",
+    ]
+
+
+def test_a_plan_is_plain_and_says_what_matters() -> None:
+    engine = small_engine()
+    plan = plan_of(engine, Selection(n=20), METHODS)
+    assert differences(json.loads(json.dumps(plan)), json.loads(json.dumps(plan))) == []
+    others = [
+        plan_of(dataclasses.replace(engine, seed=1), Selection(n=20), METHODS),
+        plan_of(dataclasses.replace(engine, precision="bf16"), Selection(n=20), METHODS),
+        plan_of(dataclasses.replace(engine, layer="layer1"), Selection(n=20), METHODS),
+        plan_of(engine, Selection(n=21), METHODS),
+        plan_of(engine, Selection(n=20, only="all"), METHODS),
+        plan_of(engine, Selection(ids=(3, 7), only="all"), METHODS),
+        plan_of(engine, Selection(n=20), METHODS[:2]),
+        plan_of(engine, Selection(n=20), get_methods(NAMES, steps=3)),
+        plan_of(engine, Selection(n=20), METHODS, target="label"),
+    ]
+    assert all(differences(plan, other) for other in others)
+
+
+def comparison(only: str, **values: object) -> Comparison:
+    return compare_selection(small_engine(batch_size=8), Selection(n=20, only=only), METHODS, **values)[1]
+
+
+class Stop:
+    """A Ctrl-C at one batch."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self, explanations: Explanations) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("only", ["all", "correct"])
+def test_a_run_stopped_at_any_batch_ends_in_the_same_numbers_to_the_bit(only: str, tmp_path: Path) -> None:
+    whole, path = comparison(only), tmp_path / "a.json"
+    for at in itertools.count(1):
+        stop = Stop(at)
+        with suppress(KeyboardInterrupt):
+            comparison(only, keep=stop, journal=Journal(path, PLAN))
+        if stop.left > 0:
+            break
+        behind = Journal(path, PLAN, resume=True)
+        assert behind.found >= at
+        resumed = comparison(only, journal=behind)
+        assert behind.images == 20
+        np.testing.assert_array_equal(resumed.chosen.ids, whole.chosen.ids)
+        for statistic, by_pair in whole.scores.values.items():
+            for pair, values in by_pair.items():
+                np.testing.assert_array_equal(resumed.scores.values[statistic][pair], values)
+        for name, control in whole.scores.controls.items():
+            for pair, values in control["pearson"].items():
+                np.testing.assert_array_equal(resumed.scores.controls[name]["pearson"][pair], values)
+    assert at > 3
+
+
+def test_what_is_kept_is_not_explained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison("correct", journal=Journal(tmp_path / "a.json", PLAN))
+    monkeypatch.setattr("xaicmp.core.run.explaining.Forward", None)  # calling it would fail
+    again = comparison("correct", journal=Journal(tmp_path / "a.json", PLAN, resume=True))
+    assert len(again.chosen) == 20

@@ -1,0 +1,150 @@
+"""The tables of studies: nothing is cut or lost at any width, and words say what the numbers do."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import numpy as np
+import pytest
+from rich.console import Console
+from small import compared
+
+from xaicmp.core.images.source import ImageSet
+from xaicmp.core.studies.randomisation import Randomisation
+from xaicmp.views.table import Study
+from xaicmp.views.tables.studies import differences, groups, randomisation
+
+NAMES = ("saliency", "edge")
+
+
+def rendered(study: Study, width: int) -> str:
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(study.table())
+    return console.export_text()
+
+
+def study(columns: int, width: int) -> Study:
+    rows = [[f"row {row}", *(f"{row}.{column:0{width}d}" for column in range(columns))] for row in range(3)]
+    return Study(
+        "key", "A title", ("Name", *(f"c{column}" for column in range(columns))), rows, "A note.", None
+    )
+
+
+@pytest.mark.parametrize("columns", [1, 2, 5, 6, 7, 19])
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_what_is_too_wide_goes_on_below_with_every_cell_once(columns: int, width: int) -> None:
+    made = study(columns, 10)
+    text = rendered(made, width)
+    lines = text.splitlines()
+    assert "…" not in text
+    assert max(map(len, lines)) <= width
+    assert lines[0].strip() == "A title"
+    assert "A note." in text
+    for row in made.rows:
+        for cell in row[1:]:
+            assert len(re.findall(rf"(?<!\S){re.escape(cell)}(?!\S)", text)) == 1
+    heads = [line for line in lines if line.startswith("Name")]
+    assert " ".join(heads).split().count("Name") == len(heads)
+    # A cell takes 12 characters, two between columns at most, and a name 5.
+    fit = max(1, (width - 5) // 14)
+    assert len(heads) == -(-columns // fit) or len(heads) == -(-columns // max(1, (width - 5) // 13))
+    for head in heads:
+        titles = head.split()[1:]
+        under = lines[lines.index(head) + 2].split()
+        assert [cell.split(".")[1] for cell in under[2:]] == [f"{int(title[1:]):010d}" for title in titles]
+
+
+def test_a_column_wider_than_the_terminal_is_still_printed_alone() -> None:
+    made = Study("key", "T", ("Name", "a", "b"), [["x", "word " * 20, "b1"]], "", None)
+    text = rendered(made, 40)
+    assert text.split().count("word") == 20
+    assert text.split().count("b1") == 1
+
+
+def drawn(agreement: np.ndarray, chance: np.ndarray, sample: ImageSet) -> Study:
+    """The study of one statistic, two methods and two stages."""
+    comparison, _ = compared(sample, NAMES, (0, 1, 2))
+    found = Randomisation(
+        "cascading",
+        ("fc", "conv1"),
+        np.array([0.9, 0.3, 0.1]),
+        {"pearson": agreement},
+        {"pearson": chance},
+    )
+    return randomisation(found, comparison)
+
+
+def last(made: Study) -> list[str]:
+    return list(next(row for row in made.rows if row[0] == "pearson: last stage")[1:])
+
+
+@pytest.mark.parametrize(
+    ("shift", "images", "said"),
+    [
+        (0.5, 12, "above chance"),
+        (-0.5, 12, "below chance"),
+        (0.0, 12, "as chance"),
+        (0.5, 6, "above chance"),
+        (0.5, 5, "too few"),  # 2 of 32 flips are as far off
+        (0.5, 1, "too few"),
+    ],
+)
+def test_the_last_stage_is_placed_in_words(shift: float, images: int, said: str, sample: ImageSet) -> None:
+    chance = np.tile(np.linspace(-0.1, 0.1, images), (2, 1))
+    noise = 0.01 * np.where(np.arange(images) % 2, 1, -1)
+    agreement = np.stack([[each, each + shift + noise] for each in chance])
+    made = drawn(agreement, chance, sample)
+    assert last(made) == [said, said]
+    for entry in made.data["pearson"]:
+        assert entry["last_above_chance"]["difference"] == pytest.approx(shift + noise.mean())
+        assert entry["defined"] == [images, images]
+    assert made.data["accuracy"] == [0.9, 0.3, 0.1]
+
+
+def test_undefined_maps_at_a_stage_are_counted_and_not_numbers(sample: ImageSet) -> None:
+    chance = np.zeros((2, 8))
+    agreement = np.full((2, 2, 8), 0.5)
+    agreement[0, 1] = np.nan
+    agreement[0, 0, :3] = np.nan
+    made = drawn(agreement, chance, sample)
+    saliency, edge = made.data["pearson"]
+    assert saliency["stages"] == [0.5, None]
+    assert saliency["defined"] == [5, 0]
+    assert edge["defined"] == [8, 8]
+    assert last(made) == ["too few", "above chance"]
+    assert "nan" not in rendered(made, 80).lower()
+
+
+def test_letters_and_means_stand_beside_each_other(sample: ImageSet) -> None:
+    comparison, _ = compared(sample, ("saliency", "input-x-gradient", "random"), tuple(range(12)))
+    made = differences(comparison)
+    for row, pair in zip(made.rows, comparison.pairs, strict=True):
+        mean, letters = row[1].split()
+        assert mean == f"{comparison.summary('pearson', pair).mean:.3f}"
+        assert letters.isalpha()
+    first, second = made.rows[0][1].split()[1], made.rows[1][1].split()[1]
+    assert not set(first) & set(second), "two methods agree more than a method and noise"
+    assert len(made.data["pearson"]) == 3
+    for test in made.data["pearson"]:
+        assert test["p"] <= test["adjusted"] <= 1
+
+
+def test_letters_are_left_out_where_so_few_images_cannot_show_a_difference(sample: ImageSet) -> None:
+    for images, letters in ((6, False), (7, True)):
+        ids = tuple(range(images))
+        comparison, _ = compared(sample, ("saliency", "input-x-gradient", "random"), ids)
+        rows = [row[1].split()[1] for row in differences(comparison).rows]
+        assert [each.isalpha() for each in rows] == [letters] * 3
+        assert letters or rows == ["-"] * 3
+
+
+def test_a_group_is_headed_by_its_size(sample: ImageSet) -> None:
+    comparison, _ = compared(sample, ("saliency", "input-x-gradient", "random"), tuple(range(12)))
+    made = groups(comparison, "correct")
+    heads = [row[0] for row in made.rows if not row[0].startswith(" ")]
+    wrong = int(comparison.chosen.wrong.sum())
+    assert heads == [
+        text for text, n in ((f"right, n = {12 - wrong}", 12 - wrong), (f"wrong, n = {wrong}", wrong)) if n
+    ]
+    assert len(made.rows) == 4 * len(heads)

@@ -1,0 +1,268 @@
+"""What explain, metrics and figure have in common: options in, comparison out, progress on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from xaicmp.cli.multivalue import parse_ids
+from xaicmp.cli.options import Comparing, Format
+from xaicmp.errors import Interrupted, UsageError, XaicmpError
+
+if TYPE_CHECKING:
+    from xaicmp.core.images.selection import Selection
+    from xaicmp.core.images.source import ImageSet
+    from xaicmp.core.machine.processes import Processes
+    from xaicmp.core.results.comparison import Comparison
+    from xaicmp.core.results.explanations import Explanations
+    from xaicmp.core.results.settings import Measures
+    from xaicmp.core.run.engine import Engine
+    from xaicmp.core.run.journal import Journal
+    from xaicmp.views.table import Study
+
+
+FAST_REPLACES = (Comparing.ig_steps, Comparing.ig_rule, Comparing.precision)
+
+Keep = Callable[["Explanations"], None]
+
+
+def selection_of(options: Comparing, default: int) -> Selection:
+    """What --n, --ids and --only say; the first ``default`` images if they say nothing."""
+    from xaicmp.core.images.selection import Selection
+
+    if options.ids is None:
+        only = options.only.value if options.only else "correct"
+        return Selection(n=default if options.n is None else options.n, only=only)  # type: ignore[arg-type]
+    if options.n is not None:
+        raise UsageError("--n and --ids exclude each other; give one of them")
+    if options.only is not None:
+        raise UsageError("--only goes with --n; --ids takes every image it names")
+    return Selection(ids=parse_ids(options.ids), only="all")
+
+
+def measures_of(options: Comparing, *, curve: bool = False) -> Measures:
+    """What --statistics, --top, --controls, --ci and --seed say; ``curve``: for a picture of all shares."""
+    from xaicmp.core.agreement.registry import DEFAULT_STATISTICS, get_statistics
+    from xaicmp.core.agreement.top_pixels import check_top
+    from xaicmp.core.results.settings import Measures
+    from xaicmp.core.run.scoring import get_controls
+
+    if not 0 < options.ci < 1:
+        raise UsageError(f"--ci {options.ci:g} is no level of an interval; give one between 0 and 1, as 0.95")
+    top, *more = tops = options.top or [0.2]
+    for each in tops:
+        check_top(each)
+    if len({f"{100 * each:g}" for each in tops}) < len(tops):
+        raise UsageError("--top names a share twice; name each once")
+    return Measures(
+        get_statistics(_words(options.statistics) or DEFAULT_STATISTICS, more),
+        top,
+        get_controls(_words(options.controls)),
+        options.ci,
+        options.seed,
+        curve,
+    )
+
+
+def _words(values: list[str] | None) -> list[str]:
+    """``["a,b", "c"]`` to ``["a", "b", "c"]``."""
+    return ",".join(values).split(",") if values else []
+
+
+def remark(options: Any, message: str) -> None:
+    """One line on stderr, unless --quiet."""
+    if not options.quiet:
+        typer.echo(f"xaicmp: {message}", err=True)
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr when that is a terminal, otherwise nothing."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done)
+
+        yield show
+
+
+@contextmanager
+def together(device: str) -> Iterator[Processes]:
+    """The processes that torchrun started, of which the first alone prints and writes; else there is one."""
+    from xaicmp.core.machine.devices import find_device
+    from xaicmp.core.machine.processes import processes
+
+    with processes(find_device(device)) as group:
+        try:
+            yield group
+        except (KeyboardInterrupt, XaicmpError) as error:
+            # Every process stops when one does; one of them says so.
+            if group.rank == 0:
+                raise
+            stopped, wrong = isinstance(error, KeyboardInterrupt | Interrupted), isinstance(error, UsageError)
+            raise typer.Exit(130 if stopped else 2 if wrong else 1) from error
+
+
+class Session:
+    """One command's model, images and methods, ready to be compared.
+
+    Args:
+        options: as given.
+        default: how many images are compared if the options do not say.
+        curve: whether IoU is measured at many shares.
+        group: the processes that share the work.
+    """
+
+    def __init__(
+        self, options: Comparing, default: int, *, curve: bool = False, group: Processes | None = None
+    ) -> None:
+        from xaicmp.core.attribution import PUBLISHED, get_methods
+        from xaicmp.core.machine.devices import find_device, has_bf16
+        from xaicmp.core.machine.memory import parse_bytes
+        from xaicmp.core.machine.processes import ALONE
+        from xaicmp.core.models.checkpoint import load_checkpoint
+        from xaicmp.core.run.comparing import check_comparable
+        from xaicmp.core.run.engine import FAST, Engine
+
+        if options.fast and (options.ig_steps, options.ig_rule, options.precision) != FAST_REPLACES:
+            raise UsageError("--fast sets --ig-steps, --ig-rule and --precision; leave it or them out")
+        self.group = group or ALONE
+        self.options = replace(options, quiet=options.quiet or self.group.rank > 0)
+        self.selection = selection_of(options, default)
+        if repeated := self.selection.repeated:
+            ids = "id" if repeated == 1 else "ids"
+            remark(self.options, f"--ids: {repeated} repeated {ids} left out; each image counts once")
+        self.measures = measures_of(options, curve=curve)
+        self.methods = get_methods(
+            _words(options.methods) or PUBLISHED,
+            reduce=options.reduce.value if options.reduce else None,
+            **(FAST if options.fast else {"steps": options.ig_steps, "rule": options.ig_rule.value}),
+            baseline=options.ig_baseline.value,
+            tolerance=options.ig_tolerance,
+            samples=options.samples,
+            stdev=options.noise,
+        )
+        check_comparable(self.methods, self.measures.top)
+        budget = None if options.memory is None else parse_bytes(options.memory)
+        device = find_device(options.device)
+        self.engine: Engine = Engine(
+            load_checkpoint(options.checkpoint),
+            device,
+            "bf16" if options.fast and has_bf16(device) else options.precision.value,
+            options.batch_size or 0,
+            options.seed,
+            options.layer,
+            options.fast,
+            partial(remark, self.options),
+        )
+        if budget is not None:
+            from xaicmp.core.run.budget import keep_within
+
+            keep_within(self.engine, self.selection, self.methods, budget)
+
+    def compare(
+        self, keep: Keep | None = None, journal: Journal | None = None
+    ) -> tuple[ImageSet, Comparison]:
+        """Choose, explain and compare, with progress on stderr.
+
+        Says so if there are fewer images than asked for or they are not verified.
+        """
+        from xaicmp.core.run.comparing import compare_selection
+
+        options = self.options
+        with progress_bar(options.quiet) as show:
+            images, comparison = compare_selection(
+                self.engine,
+                self.selection,
+                self.methods,
+                self.measures,
+                data=options.data,
+                target=options.target,
+                keep=keep,
+                journal=journal,
+                processes=self.group,
+                progress=show,
+            )
+        if not images.verified:
+            remark(options, f"{images.name}: the files' checksums are not the official ones")
+        found = len(comparison.chosen)
+        if self.selection.n is not None and found < self.selection.n:
+            remark(options, f"there are {found} such images, not {self.selection.n}; going on with those")
+        return images, comparison
+
+    @contextmanager
+    def journal(self, output: Path | None, resume: bool) -> Iterator[Journal | None]:
+        """What is kept beside ``output`` until that is complete; when it is not to be, says how to go on.
+
+        None without ``output``, and in every process but the first.
+        """
+        from xaicmp.core.run.journal import Journal, folder_of
+        from xaicmp.core.run.provenance import plan_of
+
+        if resume and output is None:
+            raise UsageError(
+                "--resume goes with --output, beside which an interrupted run keeps what is done"
+            )
+        if output is None or self.group.rank > 0:
+            yield None
+            return
+        if resume and not folder_of(output).is_dir():
+            remark(self.options, f"there is no {folder_of(output)}; starting at the first image")
+        plan = plan_of(self.engine, self.selection, self.methods, self.options.target)
+        journal = Journal(output, plan, resume=resume)
+        try:
+            yield journal
+        except (KeyboardInterrupt, XaicmpError) as error:
+            kept, wrong = journal.images, isinstance(error, UsageError)
+            if not kept or (wrong and not journal.found):
+                journal.remove()
+            if not kept or wrong:  # the same command cannot go on
+                raise
+            reason, kind = (
+                ("stopped", Interrupted) if isinstance(error, KeyboardInterrupt) else (error, type(error))
+            )
+            raise kind(
+                f"{reason}; {journal.folder} keeps {kept} of {self.selection.count} images: "
+                "go on with the same command and --resume"
+            ) from error
+        journal.remove()
+
+
+def show_comparison(
+    comparison: Comparison, format: Format, *, by_image: bool, studies: Sequence[Study] = ()
+) -> None:
+    """Print a comparison on stdout, a row a pair or a row an image, and the studies after it."""
+    if format is Format.table:
+        from xaicmp.views.tables.comparison import pairs_table
+        from xaicmp.views.tables.images import images_table
+
+        console = Console()
+        console.print((images_table if by_image else pairs_table)(comparison))
+        for study in studies:
+            console.print(study.table())
+        return
+    from xaicmp.views.formats import WRITERS
+
+    typer.echo(WRITERS[format.value][by_image](comparison, studies), nl=False)
+
+
+def check_output(path: Path | None) -> None:
+    """Fail before the work rather than after it."""
+    if path is not None:
+        from xaicmp.core.machine.storage import check_writable
+
+        check_writable(path)

@@ -1,0 +1,59 @@
+"""Correlations of the values of two maps, or of their ranks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from xaicmp.core.agreement.statistic import Prepared, _flat, _prepared, extent, is_constant, is_orderless
+
+
+def _unit(flat: Tensor) -> Tensor:
+    # Squares of very large or very small values would leave the range of float64.
+    scaled = flat / flat.abs().amax(dim=-1, keepdim=True)
+    return scaled / scaled.norm(dim=-1, keepdim=True)
+
+
+def _aligned(values: Tensor) -> Tensor:
+    """With zeros up to a whole number of cache lines a row, for rounding in products depends on where a row lies."""
+    missing = -values.shape[-1] % 8
+    return pad(values, (0, missing)) if missing else values
+
+
+def _dot(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    return _aligned(a[0]) @ _aligned(b[0]).mT
+
+
+def _prepare_pearson(maps: Tensor, top: float) -> Prepared:
+    """Unit deviations from the mean, whose scalar product is the correlation."""
+    flat, infinite = _flat(maps)
+    scaled = flat / extent(flat)
+    return _prepared(infinite | is_constant(flat), _unit(scaled - scaled.mean(dim=-1, keepdim=True)))
+
+
+def _prepare_spearman(maps: Tensor, top: float) -> Prepared:
+    """The same of the ranks, the mean rank where values are tied."""
+    flat = maps.flatten(-2)
+    ordered = flat.sort(dim=-1).values
+    ranks = (torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True)).double()
+    return _prepared(is_orderless(flat), _unit(ranks - ranks.mean(dim=-1, keepdim=True)))
+
+
+def _prepare_kendall(maps: Tensor, top: float) -> Prepared:
+    flat = maps.flatten(-2)
+    ranks = torch.searchsorted(flat.sort(dim=-1).values, flat, out_int32=True)
+    return _prepared(is_orderless(flat), ranks)
+
+
+def _kendall(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    """Tau-b: concordant less discordant pairs of pixels, over the geometric mean of the pairs not tied in each."""
+    from scipy.stats import kendalltau  # here, for it takes most of a second to import
+
+    rows = zip(a[0].numpy(), b[0].numpy(), strict=True)
+    return torch.tensor([kendalltau(x, y).statistic for x, y in rows], dtype=torch.float64)
+
+
+def _prepare_cosine(maps: Tensor, top: float) -> Prepared:
+    flat, infinite = _flat(maps)
+    return _prepared(infinite | is_constant(flat), _unit(flat))

@@ -1,0 +1,78 @@
+"""IoU against the share of top pixels: one share is a choice, and the curve shows what hangs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xaicmp.core.agreement.statistic import Pair, chunks, is_orderless
+from xaicmp.core.agreement.top_pixels import count_top, whole_pixels
+
+SHARES = tuple(percent / 100 for percent in range(1, 51))
+
+
+def curve_shares(pixels: int) -> list[float]:
+    """1% to 50%, without those that are less than a pixel of so many."""
+    return [share for share in SHARES if whole_pixels(share, pixels)]
+
+
+def iou_curves(
+    maps: Tensor, names: Sequence[str], partners: Tensor | None
+) -> dict[str, dict[Pair, np.ndarray]]:
+    """IoU of every two methods at the K shares of ``curve_shares``, from one sort of each map.
+
+    Args:
+        maps: ``(N, M, H, W)``.
+        names: of the M methods.
+        partners: ``(draws, N)``, from ``controls.other_images``, for any other image; None for no such floor.
+
+    Returns:
+        ``observed`` and, with partners, ``other_image``, the mean over them: by pair, float64 ``(N, K)``, NaN where
+        a map is constant or has a NaN, or there is no other image.
+    """
+    pixels = maps.shape[2] * maps.shape[3]
+    counts = torch.tensor([count_top(share, pixels) for share in curve_shares(pixels)])
+    levels = torch.empty(*maps.shape[:2], pixels, dtype=torch.uint8)
+    undefined = torch.empty(maps.shape[:2], dtype=torch.bool)
+    for rows in chunks(maps):
+        flat = maps[rows].flatten(2)
+        levels[rows], undefined[rows] = _levels(flat, counts), is_orderless(flat)
+    draws = {"observed": torch.arange(len(maps))[None]}
+    if partners is not None:
+        draws["other_image"] = partners[(partners >= 0).all(dim=1)]
+
+    def compare(a: int, b: int, rows: slice, others: Tensor) -> Tensor:
+        values = _iou(levels[rows, a], levels[others, b], counts)
+        return values.masked_fill((undefined[rows, a] | undefined[others, b])[:, None], torch.nan)
+
+    def mean(a: int, b: int, drawn: Tensor) -> np.ndarray:
+        found = torch.full((len(maps), len(counts)), torch.nan, dtype=torch.float64)
+        for rows in chunks(levels) if len(drawn) else ():
+            found[rows] = torch.stack([compare(a, b, rows, others) for others in drawn[:, rows]]).nanmean(
+                dim=0
+            )
+        return found.numpy()
+
+    pairs = list(combinations(range(len(names)), 2))
+    return {
+        name: {(names[a], names[b]): mean(a, b, drawn) for a, b in pairs} for name, drawn in draws.items()
+    }
+
+
+def _levels(flat: Tensor, counts: Tensor) -> Tensor:
+    """uint8 ``(..., H * W)``: the index of the first share whose top pixels a pixel is one of; K for none."""
+    order = flat.argsort(dim=-1, descending=True, stable=True)
+    level = torch.searchsorted(counts, torch.arange(flat.shape[-1]), right=True).to(torch.uint8)
+    return torch.empty(flat.shape, dtype=torch.uint8).scatter_(-1, order, level.expand_as(order))
+
+
+def _iou(a: Tensor, b: Tensor, counts: Tensor) -> Tensor:
+    """From the levels of two maps ``(N, H * W)``: a pixel is in both sets from the later of its levels on."""
+    later = torch.maximum(a, b).long()
+    joined = torch.zeros(len(later), len(counts) + 1).scatter_add_(1, later, torch.ones(1).expand_as(later))
+    both = joined.cumsum(dim=1)[:, :-1].double()
+    return both / (2 * counts - both)

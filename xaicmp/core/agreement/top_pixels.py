@@ -1,0 +1,114 @@
+"""The top pixels, as a set and in order."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from xaicmp.core.agreement.statistic import Prepared, _prepared, is_orderless
+from xaicmp.errors import UsageError
+
+# The top pixels, as a set and in order.
+
+
+def check_top(top: float) -> None:
+    """Raise UsageError unless ``top`` lies between 0 and 1, exclusive."""
+    if not 0 < top < 1:
+        raise UsageError(f"--top {top:g}: the share of top pixels lies between 0 and 1, as in --top 0.2")
+
+
+def whole_pixels(share: float, pixels: int) -> int:
+    """The whole pixels in a share of ``pixels``, exactly: 0.29 is 29%, and 29 of 100 pixels.
+
+    The float nearest to 0.29 lies below it, and so may its product; the shortest decimal that gives this float is
+    what was meant.
+    """
+    return math.floor(Fraction(str(share)) * pixels)
+
+
+def count_top(top: float, pixels: int) -> int:
+    """How many of ``pixels`` the share ``top`` is, see ``whole_pixels``.
+
+    Raises:
+        UsageError: ``top`` is outside (0, 1) or leaves no pixel.
+    """
+    check_top(top)
+    count = whole_pixels(top, pixels)
+    if count == 0:
+        enough = math.ceil(1e6 / pixels) / 1e6
+        raise UsageError(f"--top {top:g} leaves no pixel of {pixels}; ask for at least {enough:g}")
+    return count
+
+
+def _descending(flat: Tensor) -> tuple[Tensor, Tensor]:
+    """The values from the highest down, ties by the lower index, and the place of each pixel among them."""
+    values, order = flat.sort(dim=-1, descending=True, stable=True)
+    index = torch.arange(flat.shape[-1], device=flat.device).expand_as(order)
+    return values, torch.empty_like(order).scatter_(-1, order, index)
+
+
+def top_pixels(maps: Tensor, top: float = 0.2) -> Prepared:
+    """The top share ``top`` of the pixels of each map ``(..., H, W)``.
+
+    Returns:
+        one tensor, bool ``(..., H * W)``, exactly ``count_top(top, H * W)`` set in each row; ties go to the
+        lower index, and ``tied`` says whether the lowest pixel inside equals the highest outside.
+
+    Raises:
+        UsageError: ``top`` is outside (0, 1) or leaves no pixel.
+    """
+    flat = maps.flatten(-2)
+    count = count_top(top, flat.shape[-1])
+    values, place = _descending(flat)
+    return _prepared(is_orderless(flat), place < count, tied=values[..., count - 1] == values[..., count])
+
+
+def _jaccard(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    """Intersection over union, of sets of one size."""
+    one, other = a[0].float(), b[0].float()  # in which a product counts exactly
+    both = (one @ other.mT).double()
+    return both / (one.sum(dim=-1)[..., None] + other.sum(dim=-1)[..., None, :] - both)
+
+
+def _chance_iou(top: float, pixels: int) -> float:
+    """Exact mean, the intersection being hypergeometric; top / (2 - top) for many pixels."""
+    count = count_top(top, pixels)
+    both = torch.arange(max(0, 2 * count - pixels), count + 1, dtype=torch.float64)
+    ways = _log_binomial(count, both) + _log_binomial(pixels - count, count - both)
+    return float((ways.softmax(dim=0) * both / (2 * count - both)).sum())
+
+
+def _log_binomial(n: int, k: Tensor) -> Tensor:
+    return math.lgamma(n + 1) - (k + 1).lgamma() - (n - k + 1).lgamma()
+
+
+def _prepare_rbo(maps: Tensor, top: float) -> Prepared:
+    """The place of each pixel, ``count`` for all below the top, and what a pixel adds that both have reached by
+    a place.
+
+    With A_d the share of common pixels among the first d of both, RBO = (1 - p) sum_{d<=k} p^(d-1) A_d + p^k A_k.
+    A pixel whose later place is m counts in every A_d from d = m on.
+    """
+    flat = maps.flatten(-2)
+    count = count_top(top, flat.shape[-1])
+    values, place = _descending(flat)
+    p = 1 - 1 / count
+    depth = torch.arange(1, count + 1, dtype=torch.float64)
+    terms = (1 - p) * p ** (depth - 1) / depth
+    weights = terms.flip(0).cumsum(dim=0).flip(0) + p**count / count
+    weights = torch.cat([weights, weights.new_zeros(1)]).expand(*flat.shape[:-1], -1)
+    tied = (values[..., :count] == values[..., 1 : count + 1]).any(dim=-1)
+    return _prepared(is_orderless(flat), place.clamp_max(count), weights, tied=tied)
+
+
+def _rbo(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    return a[1].gather(1, torch.maximum(a[0], b[0])).sum(dim=1)
+
+
+def _chance_rbo(top: float, pixels: int) -> float:
+    """The mean of A_d is d / pixels, which the weights add up to (1 - p^k) / (1 - p) / pixels."""
+    count = count_top(top, pixels)
+    return count * (1 - (1 - 1 / count) ** count) / pixels

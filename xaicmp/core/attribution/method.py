@@ -1,0 +1,132 @@
+"""The one list of explanation methods: what each is, what it costs, where it comes from.
+
+To add a method, write a function ``(model, images, targets, *, option=default) -> attributions`` in the file
+of its family and decorate it with ``@method(...)``. It is given images that require gradients; if it has a
+parameter ``context``, also the ``Context`` that it shares with the other methods. It returns attributions
+``(N, C, H, W)`` or ``(N, H, W)``, whose channels and sign ``reduction`` turns into a map, or these and the
+completeness gap ``(N,)``. Choices, headings, documents and tests follow.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xaicmp.core.attribution.context import Context
+from xaicmp.core.models.guard import unchanged
+from xaicmp.errors import XaicmpError
+
+METHODS: dict[str, Method] = {}
+
+REDUCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+    "max-abs": ("max over channels of the absolute value", lambda values: values.abs().amax(dim=1)),
+    "sum": ("sum over channels", lambda values: values.sum(dim=1)),
+    "sum-abs": ("sum over channels of the absolute value", lambda values: values.abs().sum(dim=1)),
+    "l2": ("Euclidean norm over channels", lambda values: values.norm(dim=1)),
+    "positive": ("sum over channels, negative part dropped", lambda values: values.sum(dim=1).clamp_min(0)),
+}
+
+"""How attributions ``(N, C, H, W)`` become maps ``(N, H, W)``: in words, and as a function."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a method says of a batch.
+
+    Attributes:
+        maps: float32 ``(N, H, W)``, detached.
+        completeness: float64 ``(N,)``, the sum of the attributions less the change of the score that they
+            should add up to; None if the method makes no such promise.
+        single: whether the method itself gave one value a pixel, rather than one a channel.
+    """
+
+    maps: Tensor
+    completeness: Tensor | None
+    single: bool
+
+
+@dataclass(frozen=True)
+class Method:
+    """An explanation method.
+
+    Attributes:
+        name: as on the command line and in files.
+        title: as in tables and figures.
+        family: the file that it is in.
+        reduction: a name in ``REDUCTIONS``: how channels and sign become one value a pixel.
+        needs: what the model must have or be given, in a few words; empty for any differentiable model.
+        cost: in forward passes an image, a backward pass counting as one.
+        paper: where it was published.
+        function: ``(model, images, targets, **options) -> attributions``.
+        options: the values bound to the function's keyword arguments.
+    """
+
+    name: str
+    title: str
+    family: str
+    reduction: str
+    needs: str
+    cost: str
+    paper: str
+    function: Callable[..., Any]
+    options: dict[str, Any]
+
+    def explain(self, model: nn.Module, images: Tensor, targets: Tensor, **context: Any) -> Tensor:
+        """The maps of ``images`` for the classes ``targets``; the model is left as it was found.
+
+        Args:
+            model: ``(N, 3, H, W)`` to logits ``(N, classes)``.
+            images: float tensor ``(N, 3, H, W)``, normalised.
+            targets: int64 tensor ``(N,)``.
+            context: what else ``Context`` takes.
+
+        Returns:
+            float32 tensor ``(N, H, W)``, detached.
+
+        Raises:
+            XaicmpError: the method cannot explain this model, or broke its contract.
+        """
+        return self.explain_in(Context(model, images, targets, **context)).maps
+
+    def explain_in(self, context: Context) -> Explanation:
+        """The same of a batch that other methods explain too."""
+        shared = {"context": context} if "context" in inspect.signature(self.function).parameters else {}
+        # A plug-in may look at the modules, so it gets them all.
+        model = context.original if self.family == "plug-in" else context.model
+        with unchanged(model), torch.inference_mode(False), torch.enable_grad():
+            inputs = context.images.clone().requires_grad_()
+            result = self.function(model, inputs, context.targets.clone(), **self.options, **shared)
+        values, gap = result if isinstance(result, tuple) else (result, None)
+        values, single = values.detach(), values.ndim == 3
+        if single:
+            values = values[:, None]
+        expected = (len(context), *context.images.shape[2:])
+        if values.ndim != 4 or (len(values), *values.shape[2:]) != expected:
+            raise XaicmpError(
+                f"{self.name} returned maps of shape {tuple(values.shape)}, expected {expected}"
+            )
+        maps = REDUCTIONS[self.reduction][1](values).float()[: context.count]
+        gap = None if gap is None else gap.detach().cpu().double()[: context.count]
+        return Explanation(maps, gap, single)
+
+
+def method(
+    name: str, *, title: str, family: str, reduction: str, cost: str, paper: str, needs: str = ""
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Enter the decorated function into ``METHODS``; its keyword arguments are its options."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        options = {
+            key: parameter.default
+            for key, parameter in inspect.signature(function).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key != "context"
+        }
+        METHODS[name] = Method(name, title, family, reduction, needs, cost, paper, function, options)
+        return function
+
+    return register

@@ -1,0 +1,225 @@
+"""CIFAR-10 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009).
+
+It is read from a folder in torchvision's layout (``cifar-10-batches-py``) or the official binary layout
+(``cifar-10-batches-bin``), or downloaded. The first 1,000 test images travel inside the package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tarfile
+import tempfile
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from xaicmp.core.images.download import fetch, md5_of
+from xaicmp.core.images.source import ImageSet, Split
+from xaicmp.core.machine.progress import Progress, no_progress
+from xaicmp.errors import XaicmpError
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+MEAN = (0.4914, 0.4822, 0.4465)
+
+STD = (0.2470, 0.2435, 0.2616)
+
+PICKLED, BINARY, ARCHIVE = "cifar-10-batches-py", "cifar-10-batches-bin", "cifar-10-python.tar.gz"
+
+PART = f"{ARCHIVE}.part"
+
+URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
+
+ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
+
+DOWNLOADING = "downloading CIFAR-10 (MB)"
+
+RECORDS = 10_000
+
+RECORD_BYTES = 1 + 3 * 32 * 32
+
+FILES: dict[Split, tuple[str, ...]] = {
+    "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+    "test": ("test_batch.bin",),
+}
+
+# The release publishes an MD5 sum of its archive only; these sums of the files in it are those that
+# MXNet's CIFAR10 data set has carried since 2017.
+OFFICIAL_SHA1 = {
+    "data_batch_1.bin": "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
+    "data_batch_2.bin": "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
+    "data_batch_3.bin": "1dd00a74ab1d17a6e7d73e185b69dbf31242f295",
+    "data_batch_4.bin": "aab85764eb3584312d3c7f65fd2fd016e36a258e",
+    "data_batch_5.bin": "26e2849e66a845b7f1e4614ae70f4889ae604628",
+    "test_batch.bin": "67eb016db431130d61cd03c7ad570b013799c88c",
+}
+
+SAMPLE_SIZE = 1_000
+
+SAMPLE_SHA256 = "30904477a5fe7f0655e398dd2d27b9bf253857adcb2ec728f474a6b4a9c4774c"
+
+
+def load_sample() -> ImageSet:
+    """The first 1,000 CIFAR-10 test images, from inside the package.
+
+    Raises:
+        XaicmpError: the file in the installation is damaged.
+    """
+    with as_file(files("xaicmp") / "sample" / "cifar10-test-1000.npz") as path:
+        if hashlib.sha256(path.read_bytes()).hexdigest() != SAMPLE_SHA256:
+            raise XaicmpError(f"{path} is damaged; install xaicmp again")
+        with np.load(path, allow_pickle=False) as arrays:
+            return ImageSet(
+                "CIFAR-10",
+                "test",
+                True,
+                torch.from_numpy(arrays["pixels"]),
+                torch.from_numpy(arrays["labels"]).long(),
+                CLASSES,
+                sample=True,
+            )
+
+
+def cache_folder() -> Path:
+    """Where downloaded data is kept: ``$XAICMP_DATA``, else the user's cache folder."""
+    if folder := os.environ.get("XAICMP_DATA"):
+        return Path(folder)
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "xaicmp"
+
+
+def load_cifar10(
+    split: Split,
+    folder: Path | None = None,
+    *,
+    download: bool = True,
+    progress: Progress = no_progress,
+) -> ImageSet:
+    """CIFAR-10 from ``folder`` (or the one above the data files), else from the cache folder.
+
+    Args:
+        split: which part of the data set.
+        folder: a folder that holds CIFAR-10 in either layout, or a new or empty one to download into.
+        download: fetch the data set (170 MB) when the folder has none.
+        progress: told how far the download is.
+
+    Raises:
+        XaicmpError: no data there, files cut short or damaged, or no way to download.
+    """
+    root = cache_folder() if folder is None else folder
+    try:
+        found = _find(root)
+        fresh = _to_download_into(root) or folder is None
+    except OSError as error:
+        raise XaicmpError(f"cannot read {root}: {error.strerror}; give --data another folder") from error
+    if found is not None:
+        return (_load_binary if found.name != PICKLED else _load_pickled)(found, split)
+    if not download:
+        raise XaicmpError(
+            f"no CIFAR-10 in {root}; give --data FOLDER: one that holds it, or a new one to download it into"
+        )
+    if not fresh:
+        raise XaicmpError(
+            f"no CIFAR-10 in {root} (looked for {BINARY} and {PICKLED}); name the folder that holds it, "
+            "or a new one to download it into"
+        )
+    _download(root, progress)
+    return _load_pickled(root / PICKLED, split)
+
+
+def _find(root: Path) -> Path | None:
+    """The folder with the data files, ``root`` itself or in it."""
+    for folder in (root, root / BINARY):
+        if any((folder / name).is_file() for names in FILES.values() for name in names):
+            return folder
+    # torchvision finds its folder by name, which `--data .` does not show.
+    for folder in (root, root / PICKLED, root.resolve()):
+        if folder.name == PICKLED and folder.is_dir():
+            return folder
+    return None
+
+
+def _to_download_into(root: Path) -> bool:
+    """Whether ``root`` is a new or empty folder, or one with an archive to go on with."""
+    if not root.exists():
+        return True
+    if not root.is_dir():
+        raise XaicmpError(f"{root} is not a folder; --data names the folder that holds CIFAR-10")
+    return not any(root.iterdir()) or any((root / name).is_file() for name in (ARCHIVE, PART))
+
+
+def _load_binary(folder: Path, split: Split) -> ImageSet:
+    arrays, verified = [], True
+    for name in FILES[split]:
+        path = folder / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise XaicmpError(f"cannot read {path}: {error.strerror}; put the file there") from error
+        if len(content) != RECORDS * RECORD_BYTES:
+            raise XaicmpError(
+                f"{path} has {len(content):,} bytes where CIFAR-10 has {RECORDS * RECORD_BYTES:,}; fetch it again"
+            )
+        verified &= hashlib.sha1(content, usedforsecurity=False).hexdigest() == OFFICIAL_SHA1[name]
+        arrays.append(np.frombuffer(content, dtype=np.uint8).reshape(RECORDS, RECORD_BYTES))
+    records = np.concatenate(arrays)
+    if records[:, 0].max() >= len(CLASSES):
+        raise XaicmpError(f"{folder} holds labels above 9: not CIFAR-10; fetch it again")
+    pixels = torch.from_numpy(np.ascontiguousarray(records[:, 1:]).reshape(-1, 3, 32, 32))
+    labels = torch.from_numpy(records[:, 0].astype(np.int64))
+    return ImageSet("CIFAR-10", split, verified, pixels, labels, CLASSES)
+
+
+def _load_pickled(folder: Path, split: Split) -> ImageSet:
+    from torchvision.datasets import CIFAR10
+
+    try:
+        # Compares every file's MD5 sum before it unpickles any.
+        data = CIFAR10(str(folder.parent), train=split == "train", download=False)
+    except RuntimeError as error:
+        raise XaicmpError(
+            f"{folder} is incomplete or damaged (MD5 sums differ), so it was not opened; "
+            "remove it and fetch it again"
+        ) from error
+    except OSError as error:
+        raise XaicmpError(f"cannot read {folder}: {error.strerror}; give --data another folder") from error
+    pixels = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
+    return ImageSet("CIFAR-10", split, True, pixels, torch.tensor(data.targets), CLASSES)
+
+
+def _download(root: Path, progress: Progress) -> None:
+    """Put the folder ``PICKLED`` into ``root``, complete or not at all; what was fetched of it is kept."""
+    created = not root.exists()
+    own, part = root / ARCHIVE, root / PART
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        archive = next((path for path in (own, part) if path.is_file() and md5_of(path) == ARCHIVE_MD5), None)
+        if archive is None:
+            fetch(URL, part, ARCHIVE_MD5, lambda done, total: progress(DOWNLOADING, done >> 20, total >> 20))
+            archive = part
+        with (
+            tempfile.TemporaryDirectory(dir=root, prefix=".cifar-10-") as unpacked,
+            tarfile.open(archive) as tar,
+        ):
+            # Its checksum is known; the filter only keeps newer Pythons from warning.
+            tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+            tar.extractall(unpacked)
+            (Path(unpacked) / PICKLED).replace(root / PICKLED)
+        part.unlink(missing_ok=True)
+    except (OSError, XaicmpError, tarfile.TarError) as error:
+        if created and root.is_dir() and not any(root.iterdir()):
+            root.rmdir()
+        reason = getattr(error, "strerror", None) or error
+        raise XaicmpError(
+            f"could not download CIFAR-10 into {root} ({reason}); run again to go on, "
+            "or give --data FOLDER with a copy"
+        ) from error

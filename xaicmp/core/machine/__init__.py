@@ -1,0 +1,1 @@
+"""Devices, processes, memory, files: what the computer has to do with it."""

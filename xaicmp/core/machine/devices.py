@@ -1,0 +1,61 @@
+"""Where the arithmetic runs, and in what precision."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import torch
+
+from xaicmp.errors import UsageError, XaicmpError
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+Precision = Literal["float32", "bf16"]
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """The device called ``name``; ``auto`` is the first of CUDA, MPS and CPU that is there.
+
+    Raises:
+        UsageError: no device is called that.
+        XaicmpError: this machine (or this build of torch) has no such device.
+    """
+    there = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
+    }
+    if name == "auto":
+        name = next(kind for kind, count in there.items() if count)
+    match = re.fullmatch(r"(cuda|mps|cpu)(?::(\d{1,3}))?", name)
+    if not match:
+        raise UsageError(f"--device {name}: there is no such thing; choose from auto, cpu, cuda, cuda:1, mps")
+    if int(match[2] or 0) >= there[match[1]]:
+        raise XaicmpError(f"--device {name}: there is none on this machine; use --device auto")
+    return torch.device(name)
+
+
+def fast_batch(device: torch.device) -> int:
+    """How many images of 32x32 a pass takes best: what a CPU's cache holds, or what keeps a GPU busy."""
+    return 512 if device.type == "cuda" else 64
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is computed in hardware on ``device``, and so is faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return cpu_has("avx512_bf16", "amx_bf16", "bf16")
+    return False
+
+
+def cpu_has(*names: str) -> bool:
+    """Whether the processor has one of these features; False where torch cannot tell."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(capabilities.get(name, False) for name in names)
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """A context in which the model computes in ``precision``."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

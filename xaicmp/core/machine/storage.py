@@ -1,0 +1,95 @@
+"""Writing files so that a reader never finds half of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from xaicmp.errors import UsageError, XaicmpError
+
+
+@contextmanager
+def replacing(path: Path, inside: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it otherwise.
+
+    Args:
+        path: what is written.
+        inside: a folder on the same disk for the temporary file, where a kill may leave it.
+
+    Raises:
+        XaicmpError: the folder is missing or cannot be written to, or the disk is full.
+    """
+    try:
+        # The suffix stays, because writers such as matplotlib and numpy go by it.
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=inside or path.parent
+        )
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        if path.is_dir():
+            raise XaicmpError(f"cannot write {path}: it is a folder; name a file")
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_suffix(path: Path, suffixes: Iterable[str], option: str = "--output") -> None:
+    """Raise UsageError, naming ``option``, unless ``path`` ends in one of ``suffixes``."""
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(f"{option} {path}: the name must end in {', '.join(suffixes)}")
+
+
+def check_writable(path: Path) -> None:
+    """Fail now rather than after the work, if ``path`` cannot be written.
+
+    Raises:
+        XaicmpError: as ``replacing`` would.
+    """
+    try:
+        if path.is_dir():
+            raise XaicmpError(f"cannot write {path}: it is a folder; name a file")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """``lr is 0.2 and was 0.05`` for each value that is not the same in two nested mappings."""
+    then, today = _flat(before), _flat(now)
+    both = {key: (today.get(key, "unknown"), then.get(key, "unknown")) for key in today | then}
+    return [f"{key} is {new!s:.60} and was {old!s:.60}" for key, (new, old) in both.items() if new != old]
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings as one."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value) if isinstance(value, Mapping) else {key: value}
+    return flat
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _cannot_write(path: Path, error: OSError) -> XaicmpError:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return XaicmpError(
+            f"cannot write {path}: the folder {path.parent} does not exist; create it or name another"
+        )
+    return XaicmpError(f"cannot write {path}: {error.strerror or error}; free space or name another place")

@@ -1,0 +1,1 @@
+"""Classifiers: where they come from, their layers, and how they are left as they were found."""

@@ -1,0 +1,1 @@
+"""What comes out: predictions, explanations, scores, comparisons, intervals, tests, verdicts."""

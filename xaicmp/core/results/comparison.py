@@ -1,0 +1,184 @@
+"""The outcome of a comparison: which images, how far their maps agree, and what that is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from xaicmp.core.agreement.controls import SHIFTS, among_highest
+from xaicmp.core.agreement.statistic import Pair, Statistic
+from xaicmp.core.results.intervals import Summary, defined_mean, summarise
+from xaicmp.core.results.predictions import UNKNOWN, Chosen
+from xaicmp.core.results.scores import Scores
+from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.significance import PairedTest, paired_test
+from xaicmp.core.results.verdict import corrected, verdict
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where maps come from.
+
+    Attributes:
+        about: in a sentence.
+        details: the same and more as plain values, for documents.
+        classes: the names of the classes.
+    """
+
+    about: str
+    details: dict[str, Any]
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One statistic of one pair over the images, beside what it would be for no good reason.
+
+    Attributes:
+        summary: mean, spread and interval.
+        chance: its expected value for two unrelated maps; None where that is not known.
+        corrected: (mean - chance) / (1 - chance).
+        controls: by control, the mean.
+        above: whether the mean is above that of another image's map; None without that control.
+        above_shifted: whether each image is in the top 5% of its own shifted maps, undefined where these are too few
+            to say; None likewise.
+    """
+
+    summary: Summary
+    chance: float | None
+    corrected: float | None
+    controls: dict[str, float]
+    above: PairedTest | None
+    above_shifted: Summary | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Which images, how their explanations agree, and where it all comes from.
+
+    Attributes:
+        source: where the maps come from.
+        titles: of the methods, by name, in order.
+        floors: the names of those that know nothing of the model.
+        measures: what was measured.
+        pixels: how many a map has.
+        chosen: the images.
+        scores: image by image.
+    """
+
+    source: Source
+    titles: dict[str, str]
+    floors: frozenset[str]
+    measures: Measures
+    pixels: int
+    chosen: Chosen
+    scores: Scores
+    _results: dict[tuple[str, Pair], Result] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def statistics(self) -> tuple[Statistic, ...]:
+        """How far two maps agree, in so many ways."""
+        return self.measures.statistics
+
+    @property
+    def top(self) -> float:
+        """The share of top pixels."""
+        return self.measures.top
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Every two methods, in order; those with a floor come last."""
+        every = list(combinations(self.titles, 2))
+        return tuple(sorted(every, key=lambda pair: bool(self.floors.intersection(pair))))
+
+    @cached_property
+    def identities(self) -> frozenset[Pair]:
+        """The pairs whose maps are the same up to scale on every image where one varies, if there is any."""
+        same = self.scores.identical.items()
+        return frozenset(pair for pair, each in same if (each == 1).any() and not (each == 0).any())
+
+    def result(self, statistic: Statistic, pair: Pair) -> Result:
+        """One statistic of one pair over the images."""
+        key = (statistic.name, pair)
+        if key not in self._results:
+            self._results[key] = self._result(statistic, pair)
+        return self._results[key]
+
+    def summary(self, statistic: str, pair: Pair) -> Summary:
+        """Its mean, spread and interval."""
+        return self.result(next(each for each in self.statistics if each.name == statistic), pair).summary
+
+    def verdict(self, pair: Pair) -> str:
+        """What the first statistic says of the pair, in plain words."""
+        if pair in self.identities:
+            return "the same map on this model: an identity, not a finding"
+        first = self.statistics[0]
+        result = self.result(first, pair)
+        floor = result.controls.get("other_image")
+        return verdict(result.summary, result.chance, floor, result.above, first.higher)
+
+    def rows(self, rows: np.ndarray) -> Comparison:
+        """The comparison over a part of the images."""
+        return replace(self, chosen=self.chosen.rows(rows), scores=self.scores.rows(rows), _results={})
+
+    def groups(self, by: str) -> Iterator[tuple[str, Comparison]]:
+        """The comparison over the images of each class, right or wrong ones, or each quartile of confidence.
+
+        Images of which that is not known are a group of their own, the last.
+
+        Args:
+            by: ``"class"``, ``"correct"`` or ``"confidence"``.
+        """
+        chosen = self.chosen
+        if by == "class":
+            parts = [(name, chosen.labels == index) for index, name in enumerate(self.source.classes)]
+        elif by == "correct":
+            names = np.array(self.source.classes)
+            known = (names[chosen.labels] != UNKNOWN) & (names[chosen.predicted] != UNKNOWN)
+            parts = [("right", known & ~chosen.wrong), ("wrong", known & chosen.wrong), (UNKNOWN, ~known)]
+        else:
+            values, known = chosen.confidence, ~np.isnan(chosen.confidence)
+            edges = np.quantile(values[known], [0.25, 0.5, 0.75]) if known.any() else []
+            quartile = np.where(known, np.searchsorted(edges, values, side="left"), -1)
+            parts = [
+                (f"{values[held].min():.3f} to {values[held].max():.3f}", held)
+                for held in (quartile == index for index in range(4))
+                if held.any()
+            ]
+            parts.append((UNKNOWN, ~known))
+        for name, held in parts:
+            if held.any():
+                yield name, self.rows(held)
+
+    def _result(self, statistic: Statistic, pair: Pair) -> Result:
+        values, measures = self.scores.values[statistic.name][pair], self.measures
+        tied = self.scores.tied[statistic.name][pair] if statistic.uses_top else None
+        summary = summarise(values, tied, level=measures.level, seed=measures.seed)
+        chance = statistic.chance(self.top, self.pixels)
+        controls = {name: each[statistic.name][pair] for name, each in self.scores.controls.items()}
+        above = None
+        if "other_image" in controls:
+            above = paired_test(
+                values,
+                controls["other_image"],
+                two_sided=True,
+                level=measures.level,
+                seed=measures.seed,
+            )
+        above_shifted = None
+        if (places := self.scores.shifted_p.get(statistic.name, {}).get(pair)) is not None:
+            inside = among_highest(places, min(SHIFTS, self.pixels - 1))
+            above_shifted = summarise(inside, level=measures.level, seed=measures.seed)
+        return Result(
+            summary,
+            chance,
+            None if chance is None else corrected(summary.mean, chance),
+            {name: defined_mean(each) for name, each in controls.items()},
+            above,
+            above_shifted,
+        )

@@ -1,0 +1,52 @@
+"""A batch of images with their maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xaicmp.core.results.predictions import Chosen
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """A batch of images with their maps.
+
+    Attributes:
+        chosen: which images, and what the model says of them.
+        pixels: uint8 ``(N, 3, H, W)``.
+        methods: the names of the M methods.
+        maps: float32 ``(M, N, H, W)``, on the CPU.
+        completeness: by method that promises it, the gap ``(N,)``, see ``attribution.Explanation``.
+        grids: by method whose maps are coarser than the image, their true height and width.
+    """
+
+    chosen: Chosen
+    pixels: Tensor
+    methods: tuple[str, ...]
+    maps: Tensor
+    completeness: dict[str, np.ndarray] = field(default_factory=dict)
+    grids: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def rows(self, rows: slice) -> Explanations:
+        """Those of a part of the images."""
+        gaps = {name: gap[rows] for name, gap in self.completeness.items()}
+        chosen, pixels, maps = self.chosen.rows(rows), self.pixels[rows], self.maps[:, rows]
+        return replace(self, chosen=chosen, pixels=pixels, maps=maps, completeness=gaps)
+
+    @staticmethod
+    def join(parts: Sequence[Explanations]) -> Explanations:
+        """All of several, which are of the same methods; of those without an image, nothing but that."""
+        parts = [part for part in parts if len(part.chosen)] or parts[:1]
+        gaps = parts[0].completeness
+        return replace(
+            parts[0],
+            chosen=Chosen.join([part.chosen for part in parts]),
+            pixels=torch.cat([part.pixels for part in parts]),
+            maps=torch.cat([part.maps for part in parts], dim=1),
+            completeness={name: np.concatenate([part.completeness[name] for part in parts]) for name in gaps},
+        )

@@ -1,0 +1,49 @@
+"""Which images, and what the model says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+UNKNOWN = "unknown"
+
+"""The class of images of which nobody said, and the group of those that fall into none."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The selected images and what the model says of them.
+
+    Attributes:
+        ids: int64 ``(N,)``, rows of the image set.
+        labels: int64 ``(N,)``.
+        predicted: int64 ``(N,)``, the class with the highest logit.
+        confidence: float64 ``(N,)``, the softmax probability of that class.
+        targets: int64 ``(N,)``, the class that is explained.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """Bool ``(N,)``: which were taken for something else."""
+        return self.predicted != self.labels
+
+    def rows(self, rows: slice | np.ndarray) -> Chosen:
+        """A part of them."""
+        return Chosen(*(getattr(self, name)[rows] for name in Chosen.__dataclass_fields__))
+
+    @staticmethod
+    def join(parts: Sequence[Chosen]) -> Chosen:
+        """All of several."""
+        names = Chosen.__dataclass_fields__
+        return Chosen(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

@@ -1,0 +1,63 @@
+"""The statistics of every pair of methods, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from xaicmp.core.agreement.statistic import Pair
+
+Values = dict[str, dict[Pair, np.ndarray]]
+
+"""By statistic and pair, float64 ``(N,)``, NaN where undefined."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The statistics of every pair of methods, image by image.
+
+    Attributes:
+        values: of the two maps of the same image.
+        tied: by statistic that looks at top pixels, and pair, bool ``(N,)``: whether those of one of the maps had to
+            be chosen among equals.
+        identical: by pair, float64 ``(N,)``: 1 where the maps are the same up to scale, 0 where not, NaN where
+            neither varies.
+        controls: by control (``other_image``, ``other_image_same_class``, ``shifted``, ``pooled``), what the
+            statistics are where the maps have been parted, shifted or pooled.
+        shifted_p: the place of the observed value among those of shifted maps, see ``controls.Shifted``.
+        completeness: by method that promises it, float64 ``(N,)``, see ``attribution.Explanation``.
+        curves: of ``curve.iou_curves``, if asked for.
+    """
+
+    values: Values
+    tied: Values
+    identical: dict[Pair, np.ndarray]
+    controls: dict[str, Values]
+    shifted_p: Values
+    completeness: dict[str, np.ndarray]
+    curves: Values = field(default_factory=dict)
+
+    def rows(self, rows: np.ndarray) -> Scores:
+        """Those of a part of the images."""
+        return _each(lambda part: part[rows], self)
+
+    @staticmethod
+    def join(parts: Sequence[Scores]) -> Scores:
+        """Those of all images, from those of some each."""
+        return _each(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def _each(function: Any, first: Any, *others: Any) -> Any:
+    """``function`` of the arrays at the same place in each of several nested dicts or ``Scores``."""
+    if isinstance(first, np.ndarray):
+        return function(first, *others)
+    if isinstance(first, dict):
+        return {key: _each(function, first[key], *(other[key] for other in others)) for key in first}
+    names = first.__dataclass_fields__
+    return replace(
+        first,
+        **{name: _each(function, *(getattr(each, name) for each in (first, *others))) for name in names},
+    )

@@ -1,0 +1,1 @@
+"""From a selection of images to a comparison."""

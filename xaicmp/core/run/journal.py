@@ -1,0 +1,163 @@
+"""Explanations on disk as they come, so that a run that was stopped or killed goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.npyio import NpzFile
+from torch import Tensor
+
+from xaicmp.core.images.source import ImageSet
+from xaicmp.core.machine.storage import differences, replacing
+from xaicmp.core.results.explanations import Explanations
+from xaicmp.core.results.predictions import Chosen
+from xaicmp.errors import UsageError, XaicmpError
+
+PLAN = "plan.json"
+
+
+class Journal:
+    """A folder beside a result, ``NAME.part``, with what is explained so far: a file a batch of candidates.
+
+    A file appears once it is complete, and in order, so that after a kill at any moment the folder holds the
+    first batches, each whole. It goes when the result is there.
+
+    Args:
+        result: the file that is to come.
+        plan: plain values that determine the explanations.
+        resume: whether to go on with what is there; otherwise the journal begins empty.
+
+    Attributes:
+        folder: where it is.
+        found: how many batches were there when it was opened.
+
+    Raises:
+        UsageError: what is there is of another plan; the message names what differs.
+        XaicmpError: it cannot be read or written.
+    """
+
+    def __init__(self, result: Path, plan: Mapping[str, Any], *, resume: bool = False) -> None:
+        self.folder = folder_of(result)
+        self.plan = json.loads(json.dumps(plan))
+        self.found = 0
+        if resume and (self.folder / PLAN).is_file():
+            self._check_plan()
+            self.found = self.batches
+            return
+        try:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir()
+        except OSError as error:
+            raise XaicmpError(f"cannot write {self.folder}: {error.strerror}; name another place") from error
+        with replacing(self.folder / PLAN) as temporary:
+            temporary.write_text(json.dumps(self.plan, indent=2) + "\n", encoding="utf-8")
+
+    def write(self, number: int, candidates: Tensor, batch: Explanations) -> None:
+        """Keep what became of the candidates ``(B, 3, H, W)`` of batch ``number``: the explanations of some."""
+        arrays: dict[str, Any] = {field.name: getattr(batch.chosen, field.name) for field in fields(Chosen)}
+        arrays |= {f"map {name}": each.numpy() for name, each in zip(batch.methods, batch.maps, strict=True)}
+        arrays |= {f"gap {name}": gap for name, gap in batch.completeness.items()}
+        arrays |= {f"grid {name}": np.array(grid) for name, grid in batch.grids.items()}
+        with replacing(self._path(number)) as temporary:
+            np.savez(temporary, candidates=_crc(candidates), **arrays)
+
+    def read(self, number: int, images: ImageSet, ids: np.ndarray, methods: Sequence[str]) -> Explanations:
+        """What is kept of batch ``number``, whose candidates are ``images`` at ``ids``.
+
+        Raises:
+            UsageError: it is of other images.
+            XaicmpError: it is damaged.
+        """
+        with self._opened(number) as arrays:
+            if int(arrays["candidates"]) != _crc(images.pixels[torch.from_numpy(ids)]):
+                raise UsageError(
+                    f"{self.folder} is of other images; give the same --data, or leave out --resume to start anew"
+                )
+            chosen = Chosen(*(arrays[field.name] for field in fields(Chosen)))
+            return Explanations(
+                chosen,
+                images.pixels[torch.from_numpy(chosen.ids)],
+                tuple(methods),
+                torch.from_numpy(np.stack([arrays[f"map {name}"] for name in methods])),
+                {name: arrays[f"gap {name}"] for name in methods if f"gap {name}" in arrays},
+                {
+                    name: tuple(arrays[f"grid {name}"].tolist())
+                    for name in methods
+                    if f"grid {name}" in arrays
+                },
+            )
+
+    def column(self, name: str) -> Iterator[np.ndarray]:
+        """One array of every batch with images, in order: ``"map saliency"``, ``"gap lrp"``, ``"ids"``."""
+        for number in range(self.batches):
+            with self._opened(number) as arrays:
+                if name in arrays and len(arrays["ids"]):
+                    yield arrays[name]
+
+    @property
+    def batches(self) -> int:
+        """How many are there, from the first on without a gap."""
+        numbers = {
+            int(path.stem) for path in self.folder.iterdir() if re.fullmatch(r"\d{6,}\.npz", path.name)
+        }
+        return next(number for number in range(len(numbers) + 1) if number not in numbers)
+
+    @property
+    def images(self) -> int:
+        """How many images are in them."""
+        return sum(len(ids) for ids in self.column("ids"))
+
+    @property
+    def chosen(self) -> Chosen:
+        """The images so far, and what the model says of them."""
+        return Chosen(*(np.concatenate(list(self.column(field.name))) for field in fields(Chosen)))
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06}.npz"
+
+    @contextmanager
+    def _opened(self, number: int) -> Iterator[Mapping[str, np.ndarray]]:
+        try:
+            with self._path(number).open("rb") as file, NpzFile(file) as arrays:
+                yield arrays
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise XaicmpError(
+                f"{self._path(number)} is damaged ({error}); leave out --resume to start anew"
+            ) from error
+
+    def _check_plan(self) -> None:
+        try:
+            before = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise XaicmpError(
+                f"cannot read {self.folder / PLAN}: {error}; leave out --resume to start anew"
+            ) from error
+        if changed := differences(before, self.plan):
+            raise UsageError(
+                f"{self.folder} is of another run: {'; '.join(changed)}; "
+                "give the same options, or leave out --resume to start anew"
+            )
+
+
+def folder_of(result: Path) -> Path:
+    """Where the journal of ``result`` is."""
+    return result.with_name(f"{result.name}.part")
+
+
+def _crc(pixels: Tensor) -> int:
+    return zlib.crc32(pixels.contiguous().numpy().data)

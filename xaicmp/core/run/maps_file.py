@@ -1,0 +1,257 @@
+"""Maps that were kept in an ``.npz`` file, by ``xaicmp explain`` or by anyone, compared without model or images."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from xaicmp.core.attribution import METHODS
+from xaicmp.core.attribution.method import REDUCTIONS
+from xaicmp.core.images.source import ImageSet
+from xaicmp.core.machine.storage import replacing
+from xaicmp.core.results.comparison import Comparison, Source
+from xaicmp.core.results.explanations import Explanations
+from xaicmp.core.results.predictions import UNKNOWN, Chosen
+from xaicmp.core.results.scores import Scores
+from xaicmp.core.results.settings import Measures
+from xaicmp.core.run.journal import Journal
+from xaicmp.core.run.scoring import BLOCK, score
+from xaicmp.errors import UsageError, XaicmpError
+
+KINDS = {"numbers": "fiu", "whole numbers": "iu", "names": "USiu"}
+
+ARRAYS = {
+    "maps": ("numbers", ("M", "N", "H", "W")),
+    "methods": ("names", ("M",)),
+    "ids": ("whole numbers", ("N",)),
+    "labels": ("names", ("N",)),
+    "predicted": ("names", ("N",)),
+    "targets": ("names", ("N",)),
+    "confidence": ("numbers", ("N",)),
+    "grids": ("whole numbers", ("M", "2")),
+    "completeness": ("numbers", ("M", "N")),
+}
+
+"""What is read: of which kind, and how much for M methods and N images. Only the first two must be there."""
+
+
+def compare_maps(
+    path: Path, measures: Measures, remark: Callable[[str], None] = lambda message: None
+) -> Comparison:
+    """Compare the maps in ``path`` pairwise.
+
+    Args:
+        path: an ``.npz`` file with ``methods`` strings ``(M,)`` and ``maps`` ``(M, N, H, W)``; and, if known,
+            ``ids`` ``(N,)``, ``labels``, ``predicted`` and ``targets`` (strings), ``confidence``, ``grids``
+            ``(M, 2)``, ``completeness`` ``(M, N)``. What else it holds is not read.
+        measures: what is measured.
+        remark: told how many images were left out because the file holds them before, with the same maps.
+
+    Raises:
+        UsageError: fewer than two methods, or a share of top pixels of less than a pixel.
+        XaicmpError: the file cannot be read, does not hold that, or holds different maps under one id.
+    """
+    arrays, digest = _read(path)
+    if repeated := _drop_repeated(path, arrays):
+        images = "image" if repeated == 1 else "images"
+        remark(f"{path}: {repeated} repeated {images} left out; each image counts once")
+    # float64 where float32 would round: pixels must not become equal.
+    kind = np.float32 if np.can_cast(arrays["maps"].dtype, np.float32) else np.float64
+    maps, names = torch.from_numpy(arrays["maps"].astype(kind)), arrays["methods"].astype(str).tolist()
+    if len(names) < 2:
+        raise UsageError(f"{path} holds the maps of one method; two or more are needed to compare")
+    pixels = maps[0, 0].numel()
+    measures.check(pixels)
+    chosen, classes = _chosen(arrays, maps.shape[1])
+    gaps = dict(zip(names, arrays.get("completeness", np.empty((0, 0))).astype(np.float64), strict=False))
+    gaps = {name: gap for name, gap in gaps.items() if not np.isnan(gap).all()}
+    grids = dict(zip(names, map(tuple, arrays.get("grids", np.empty((0, 2))).tolist()), strict=False))
+    grids = {name: grid for name, grid in grids.items() if grid != maps.shape[2:]}
+    none = torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+    whole = Explanations(chosen, none, tuple(names), maps, gaps, grids)
+    starts = range(0, len(chosen), BLOCK)
+    scores = Scores.join([score(whole.rows(slice(start, start + BLOCK)), measures) for start in starts])
+    return Comparison(
+        Source(
+            f"Maps from {path}.",
+            {
+                "maps": {"path": str(path), "sha256": digest},
+                "checkpoint": {},
+                "data": {"name": str(arrays.get("data", "")), "split": "", "verified": None, "sample": None},
+                "seed": measures.seed,
+            },
+            classes,
+        ),
+        {name: _title(name) for name in names},
+        frozenset(name for name in names if _is_floor(name)),
+        measures,
+        pixels,
+        chosen,
+        scores,
+    )
+
+
+def _title(name: str) -> str:
+    """As the method called ``name`` is shown, if it is one of ours."""
+    base, colon, reduction = name.partition(":")
+    if base not in METHODS or (colon and reduction not in REDUCTIONS):
+        return name
+    return f"{METHODS[base].title} ({reduction})" if colon else METHODS[base].title
+
+
+def _is_floor(name: str) -> bool:
+    method = METHODS.get(name.partition(":")[0])
+    return method is not None and method.family == "floor"
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    """The arrays in the file, of the right kinds and shapes, and its SHA-256."""
+    try:
+        content = path.read_bytes()
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = {name: np.asarray(archive[name]) for name in (*ARRAYS, "data") if name in archive}
+        arrays |= {name: each.astype(str) for name, each in arrays.items() if each.dtype.kind == "S"}
+    except OSError as error:
+        raise XaicmpError(
+            f"cannot read {path}: {error.strerror or error}; `xaicmp explain --output` writes one"
+        ) from error
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise XaicmpError(
+            f"{path} is no .npz file of plain arrays; `xaicmp explain --output` writes one"
+        ) from error
+    _check(path, arrays)
+    return arrays, hashlib.sha256(content).hexdigest()
+
+
+def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Raise XaicmpError unless the arrays are what ``ARRAYS`` says."""
+    sizes = {"2": 2}
+    for name, (kind, axes) in ARRAYS.items():
+        if name not in arrays:
+            if name in ("maps", "methods"):
+                raise XaicmpError(f"{path} holds no {name!r}; it needs methods (M,) and maps (M, N, H, W)")
+            continue
+        array, wanted = arrays[name], ", ".join(str(sizes.get(axis, axis)) for axis in axes)
+        fits = array.ndim == len(axes) and array.dtype.kind in KINDS[kind] and 0 not in array.shape
+        if not fits or any(
+            sizes.setdefault(axis, size) != size for axis, size in zip(axes, array.shape, strict=True)
+        ):
+            raise XaicmpError(
+                f"{path} holds {name} of shape {array.shape} and type {array.dtype}; it needs {kind} ({wanted})"
+            )
+    if sizes["H"] * sizes["W"] == 1:
+        raise XaicmpError(f"{path} holds maps of one pixel, which cannot be compared; write larger ones")
+    if len(set(arrays["methods"].tolist())) < sizes["M"]:
+        raise XaicmpError(f"{path} names a method twice; name each once")
+    if "ids" in arrays and arrays["ids"].astype(np.int64).min() < 0:
+        raise XaicmpError(f"{path} holds an id below 0; ids count from 0")
+    grids, size = arrays.get("grids", np.ones((1, 2))), (sizes["H"], sizes["W"])
+    if (grids < 1).any() or (grids > size).any():
+        raise XaicmpError(
+            f"{path} holds a grid that is not between 1 x 1 and the maps' {size[0]} x {size[1]}"
+        )
+
+
+def _drop_repeated(path: Path, arrays: dict[str, Any]) -> int:
+    """Keep each image where it comes first, in place, and say how many others there were.
+
+    Raises:
+        XaicmpError: what the file holds under one id differs.
+    """
+    if "ids" not in arrays:
+        return 0
+    ids = arrays["ids"].astype(np.int64)
+    _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    repeated = np.flatnonzero(first[inverse] != np.arange(len(ids)))
+    if not len(repeated):
+        return 0
+    kept = np.sort(first)
+    for name in (each for each in ARRAYS if each in arrays):
+        axes = ARRAYS[name][1]
+        if "N" not in axes:
+            continue
+        by_image = np.moveaxis(arrays[name], axes.index("N"), 0)
+        for row in repeated:
+            one, other = by_image[row], by_image[first[inverse[row]]]
+            if not np.array_equal(one, other, equal_nan=one.dtype.kind == "f"):
+                raise XaicmpError(
+                    f"{path} holds two images with id {ids[row]}, whose {name} differ; give each an id of its own"
+                )
+        arrays[name] = np.take(arrays[name], kept, axis=axes.index("N"))
+    return len(repeated)
+
+
+def _chosen(arrays: dict[str, Any], count: int) -> tuple[Chosen, tuple[str, ...]]:
+    """The images as far as the file knows them, and the names of their classes."""
+    labels, predicted = (
+        arrays.get(name, np.full(count, UNKNOWN)).astype(str) for name in ("labels", "predicted")
+    )
+    targets = arrays.get("targets", predicted).astype(str)
+    classes, numbers = np.unique(np.concatenate([labels, predicted, targets]), return_inverse=True)
+    by_label, by_prediction, by_target = numbers.reshape(3, count)
+    ids = arrays.get("ids", np.arange(count)).astype(np.int64)
+    confidence = arrays.get("confidence", np.full(count, np.nan)).astype(np.float64)
+    return Chosen(ids, by_label, by_prediction, confidence, by_target), tuple(str(name) for name in classes)
+
+
+def write_maps(path: Path, journal: Journal, images: ImageSet, methods: Sequence[str]) -> None:
+    """Put the explanations in a journal into an .npz file, an array at a time.
+
+    It holds, readable with ``allow_pickle=False``: ``ids`` int64 (N,), ``labels``, ``predicted`` and ``targets``
+    strings (N,), ``confidence`` float64 (N,), ``images`` uint8 (N, H, W, 3), ``methods`` strings (M,),
+    ``maps`` float32 (M, N, H, W), ``grids`` int64 (M, 2) (height and width that the maps truly have),
+    ``completeness`` float64 (M, N) (NaN for methods that promise none), ``data`` string and ``verified`` bool.
+
+    Args:
+        path: the file.
+        journal: of one image or more.
+        images: the set that they are of.
+        methods: the names of the M methods.
+
+    Raises:
+        XaicmpError: the file cannot be written.
+    """
+    chosen, classes = journal.chosen, np.array(images.classes)
+    size = next(journal.column(f"map {methods[0]}")).shape[1:]
+    with replacing(path, journal.folder) as target, zipfile.ZipFile(target, "w") as archive:
+        with archive.open("maps.npy", "w", force_zip64=True) as entry:
+            shape = (len(methods), len(chosen), *size)
+            np.lib.format.write_array_header_1_0(
+                entry, {"descr": "<f4", "fortran_order": False, "shape": shape}
+            )
+            for name in methods:
+                for part in journal.column(f"map {name}"):
+                    entry.write(part.astype("<f4", copy=False).tobytes())
+        none = np.full(len(chosen), np.nan)
+        gaps = [np.concatenate(list(journal.column(f"gap {name}")) or [none]) for name in methods]
+        for name, array in {
+            "ids": chosen.ids,
+            "labels": classes[chosen.labels],
+            "predicted": classes[chosen.predicted],
+            "targets": classes[chosen.targets],
+            "confidence": chosen.confidence,
+            "images": images.pixels.numpy()[chosen.ids].transpose(0, 2, 3, 1),
+            "methods": np.array(methods),
+            "grids": np.array([next(journal.column(f"grid {name}"), size) for name in methods]),
+            "completeness": np.array(gaps),
+            "data": np.array(f"{images.name} {images.split}"),
+            "verified": np.array(images.verified),
+        }.items():
+            with archive.open(f"{name}.npy", "w") as entry:
+                np.lib.format.write_array(entry, np.asarray(array, order="C"), allow_pickle=False)

@@ -1,0 +1,1 @@
+"""Faithfulness, randomisation, stability and cost."""

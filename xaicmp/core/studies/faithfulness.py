@@ -1,0 +1,277 @@
+"""Does a map point at what the model uses? Take pixels away in its order, and see what becomes of the score.
+
+Samek et al., "Evaluating the Visualization of What a Deep Neural Network Has Learned", 2017; Petsiuk et al., "RISE",
+2018. What stands in a removed pixel's place matters as much as the order, so there are several baselines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array, diags_array
+from scipy.sparse.linalg import splu
+from torch import Tensor, nn
+
+from xaicmp.core.agreement.statistic import is_orderless
+from xaicmp.core.attribution.context import Context
+from xaicmp.core.models.guard import unchanged
+from xaicmp.errors import UsageError
+
+Baseline = Literal["zero", "black", "blur", "road"]
+
+BASELINES: tuple[Baseline, ...] = ("zero", "black", "blur", "road")
+
+CURVES = ("deletion", "insertion")
+
+"""Which pixels are removed first: the most relevant (MoRF), and the score should fall at once; or the least (LeRF),
+and it should hold. Read from its end, the second inserts the most relevant pixels first."""
+
+OUTPUTS = ("probability", "logit")
+
+RANDOM = "random"
+
+"""What the control is called that removes pixels in random order."""
+
+NOISE = 0.01
+
+"""ROAD's standard deviation, of pixels from 0 to 1: so that the model cannot tell imputed pixels by their smoothness."""
+
+NEIGHBOURS = (((0, 1), 1 / 6), ((1, 0), 1 / 6), ((1, 1), 1 / 12), ((1, -1), 1 / 12))
+
+"""ROAD's weights of the pixels to the right, below and on the diagonals below; those opposite have the same."""
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """What becomes of the target's score as pixels are removed.
+
+    Attributes:
+        baseline: what they are replaced by.
+        removed: float64 ``(K,)``: the share that is removed, from 0 to 1.
+        curves: by output (``OUTPUTS``), float64 ``(M + 1, 2, N, K)``: of each method, then of a random order; by
+            ``CURVES``. NaN where the map is constant or has a NaN, and so has no order.
+        infidelity: float64 ``(M, N)``, see ``infidelity``.
+    """
+
+    baseline: Baseline
+    removed: np.ndarray
+    curves: dict[str, np.ndarray]
+    infidelity: np.ndarray
+
+    def auc(self, output: str, curve: str) -> np.ndarray:
+        """The area under each curve by trapezoids, ``(M + 1, N)``: low is good in deletion, high in insertion."""
+        values = self.curves[output][:, CURVES.index(curve)]
+        return ((values[..., 1:] + values[..., :-1]) / 2 * np.diff(self.removed)).sum(axis=-1)
+
+    def gain(self, output: str) -> np.ndarray:
+        """Insertion less deletion, ``(M + 1, N)``: the area between the curves, 0 for an order that says nothing."""
+        return self.auc(output, "insertion") - self.auc(output, "deletion")
+
+
+def faithfulness(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    maps: Tensor,
+    *,
+    ids: Sequence[int] | np.ndarray | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+    baseline: Baseline = "zero",
+    steps: int = 20,
+    samples: int = 50,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Faithfulness:
+    """Deletion and insertion curves of each method, and its infidelity.
+
+    Costs ``N * (2 + 2 * (M + 1) * (steps - 1) + samples)`` forward passes; their ends are shared by all curves.
+
+    Args:
+        model: ``(N, 3, H, W)`` to logits ``(N, classes)``; it is left as it was found.
+        images: float ``(N, 3, H, W)``, normalised.
+        targets: int64 ``(N,)``, the classes that are explained.
+        maps: ``(M, N, H, W)``, one a method.
+        ids: ``(N,)``: an image's random draws depend on its id and the seed, not on the other images.
+        seed: of the random order, ROAD's noise and the perturbations of infidelity.
+        batch_size: the most images in one pass.
+        mean, std: what the images were normalised by, one value or one per channel; without them, not at all.
+        baseline: ``"zero"``, the data set's mean colour; ``"black"``; ``"blur"``; or ``"road"``, see ``impute``.
+        steps: the pixels are removed in as many portions, equal but for rounding.
+        samples: perturbations an image, for infidelity; 0 leaves it out (NaN).
+        report: told ``(done, total)``, in images that went through the model.
+
+    Raises:
+        UsageError: an unknown baseline, or fewer steps than one or more than pixels.
+    """
+    count, pixels = len(images), images[0, 0].numel()
+    if baseline not in BASELINES:
+        raise UsageError(f"unknown baseline {baseline!r}; choose from {', '.join(BASELINES)}")
+    if not 1 <= steps <= pixels:
+        raise UsageError(f"{steps} steps of {pixels} pixels: take between 1 and {pixels}")
+    context = Context(model, images, targets, ids=ids, seed=seed, mean=mean, std=std)
+    replace = _replacement(context, baseline)
+    maps, targets = maps.cpu(), targets.cpu()
+    order = [torch.rand(images.shape[2:], generator=each) for each in context.generators("order")][:count]
+    ranks = _ranks(torch.cat([maps, torch.stack(order)[None].to(maps.dtype)]))
+    squares = _squares(context, samples)[:, :count]
+    portions = [round(step * pixels / steps) for step in range(steps + 1)]
+    total, done = count * (2 + 2 * len(ranks) * (steps - 1) + samples), 0
+
+    def look(ranks: Tensor, portions: Sequence[int]) -> Tensor:
+        """Both outputs without the pixels of rank less than each portion: ``(R, N, H, W)`` to ``(2, R, N, K)``."""
+        nonlocal done
+        shape = (*ranks.shape[:2], len(portions))
+        outputs = torch.empty(2, math.prod(shape), dtype=torch.float64)
+        for part in torch.arange(math.prod(shape)).split(batch_size) if outputs.numel() else ():
+            order, which, step = torch.unravel_index(part, shape)
+            removed = ranks[order, which] < torch.tensor(portions)[step, None, None]
+            filled = torch.where(removed[:, None].to(images.device), replace(which, removed), images[which])
+            logits = lent(filled).float().cpu().double()
+            both = torch.stack([logits.softmax(dim=1), logits])
+            outputs[:, part] = both[:, torch.arange(len(part)), targets[which]]
+            done += len(part)
+            report(done, total)
+        return outputs.unflatten(1, shape)
+
+    with torch.no_grad(), unchanged(model) as lent:
+        whole, empty = look(ranks[0, :1], (0, pixels)).split(1, dim=-1)
+        between = look(ranks.flatten(0, 1), portions[1:-1])
+        squared = look((~squares).int(), (1,))[1, ..., 0]
+    whole_of_each, empty_of_each = (end.expand(-1, between.shape[1], -1, -1) for end in (whole, empty))
+    curves = torch.cat([whole_of_each, between, empty_of_each], dim=-1).unflatten(1, (-1, 2))
+    curves[:, :-1].masked_fill_(is_orderless(maps.flatten(2))[None, :, None, :, None], torch.nan)
+    return Faithfulness(
+        baseline,
+        np.array(portions) / pixels,
+        dict(zip(OUTPUTS, curves.numpy(), strict=True)),
+        infidelity(maps, squares, whole[1, 0, :, 0] - squared).numpy(),
+    )
+
+
+def infidelity(maps: Tensor, removed: Tensor, drops: Tensor) -> Tensor:
+    """mean_s (b a_s - d_s)^2, with a_s the map's sum over what is removed, d_s the drop of the target's logit.
+
+    b = sum a d / sum a^2 is the scale that fits best, so that a map's own does not matter: ``captum.metrics.infidelity``
+    with ``normalize=True``, but from the same passes for all maps. Yeh et al., "On the (In)fidelity and
+    Sensitivity of Explanations", 2019.
+
+    Args:
+        maps: ``(M, N, H, W)``.
+        removed: bool ``(S, N, H, W)``.
+        drops: ``(S, N)``.
+
+    Returns:
+        float64 ``(M, N)``, in squared logits; NaN where a map has a NaN, or without samples.
+    """
+    sums = torch.einsum("mnp,snp->msn", maps.double().flatten(2), removed.double().flatten(2))
+    energy = sums.square().sum(dim=1, keepdim=True)
+    scale = (sums * drops).sum(dim=1, keepdim=True) / energy.masked_fill(energy == 0, 1)
+    return (scale * sums - drops).square().mean(dim=1)
+
+
+def impute(image: np.ndarray, removed: np.ndarray) -> np.ndarray:
+    """What the pixels around say of the removed ones: each is the weighted mean of its up to 8 neighbours.
+
+    sum_j w_ij (x_i - x_j) = 0 for each removed i, with the weights ``NEIGHBOURS`` of those inside the image: a
+    sparse, symmetric system, factorised once for all channels. Rong et al., "A Consistent and Efficient Evaluation
+    Strategy for Attribution Methods" (ROAD), 2022; this is without its noise.
+
+    Args:
+        image: float ``(C, H, W)``.
+        removed: bool ``(H, W)``; where all are, there is nothing to tell them from but the image's mean colour.
+
+    Returns:
+        float64 ``(C, H, W)``, the image where it is kept.
+    """
+    filled, gone = image.astype(np.float64).reshape(len(image), -1).T, removed.ravel()
+    if gone.all():
+        filled[:] = filled.mean(axis=0)
+    elif gone.any():
+        equations = _laplacian(*removed.shape)[gone]
+        # Symmetric and diagonally dominant: no pivots, and an ordering that makes use of it.
+        factors = splu(
+            equations[:, gone].tocsc(),
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0,
+            options={"SymmetricMode": True},
+        )
+        filled[gone] = factors.solve(-(equations[:, ~gone] @ filled[~gone]))
+    return filled.T.reshape(image.shape)
+
+
+@cache
+def _laplacian(height: int, width: int) -> csr_array:
+    """The matrix ``(H * W, H * W)`` of sum_j w_ij (x_i - x_j) over the neighbours j of each pixel i."""
+    index = np.arange(height * width).reshape(height, width)
+    links = csr_array((height * width,) * 2)
+    for (down, across), weight in NEIGHBOURS:
+        one = index[: height - down, max(0, -across) : width - max(0, across)].ravel()
+        other = index[down:, max(0, across) : width + min(0, across)].ravel()
+        links += csr_array((np.full(len(one), weight), (one, other)), shape=links.shape)
+    links += links.T
+    return csr_array(diags_array(links.sum(axis=1)) - links)
+
+
+def _replacement(context: Context, baseline: Baseline) -> Callable[[Tensor, Tensor], Tensor]:
+    """What the removed pixels become: ``(which image (B,), removed (B, H, W)) -> (B, C, H, W)``."""
+    images = context.images
+    if baseline == "road":
+        known = images.cpu().double().numpy()
+        drawn = [torch.randn(images.shape[1:], generator=each) for each in context.generators("road")]
+        noise = NOISE / context.std * torch.stack(drawn).to(images)
+
+        def road(which: Tensor, removed: Tensor) -> Tensor:
+            filled = [impute(known[index], mask) for index, mask in zip(which, removed.numpy(), strict=True)]
+            return torch.from_numpy(np.stack(filled)).to(images) + noise[which]
+
+        return road
+    filled = torch.zeros_like(images)
+    if baseline == "black":
+        filled += context.black
+    elif baseline == "blur":
+        from torchvision.transforms.functional import gaussian_blur
+
+        # The Gaussian's standard deviation is an eighth of the shorter side; it is cut at two of them.
+        side = min(images.shape[2:])
+        filled = gaussian_blur(images, [2 * (side // 4) + 1] * 2, [side / 8] * 2)
+    return lambda which, removed: filled[which]
+
+
+def _ranks(maps: Tensor) -> Tensor:
+    """The place of each pixel when the most relevant go first, and when the least do; ties go by the index.
+
+    Args:
+        maps: ``(M, N, H, W)``.
+
+    Returns:
+        int64 ``(M, 2, N, H, W)``, 0 for the first to go.
+    """
+    flat = maps.flatten(2)
+    order = torch.stack(
+        [flat.argsort(dim=2, descending=falls, stable=True) for falls in (True, False)], dim=1
+    )
+    places = torch.arange(flat.shape[2]).expand_as(order)
+    return torch.empty_like(order).scatter_(3, order, places).unflatten(3, maps.shape[2:])
+
+
+def _squares(context: Context, samples: int) -> Tensor:
+    """Random squares, bool ``(samples, N, H, W)``: of 1 pixel to half a side, anywhere inside the image."""
+    height, width = context.images.shape[2:]
+    drawn = torch.stack(
+        [torch.rand(3, samples, 1, generator=each) for each in context.generators("squares")], dim=2
+    )
+    side = 1 + (drawn[0] * (min(height, width) // 2)).long()
+
+    def along(axis: int, size: int) -> Tensor:
+        start = (drawn[1 + axis] * (size - side + 1)).long()
+        return (torch.arange(size) >= start) & (torch.arange(size) < start + side)
+
+    return along(0, height)[..., None] & along(1, width)[..., None, :]

@@ -1,0 +1,79 @@
+"""Each method against itself: under another seed, or on another checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from xaicmp.core.attribution import Method
+from xaicmp.core.images.source import ImageSet
+from xaicmp.core.machine.progress import Progress, no_progress
+from xaicmp.core.results.predictions import Chosen
+from xaicmp.core.results.settings import Measures
+from xaicmp.core.run.engine import Engine
+from xaicmp.core.run.explaining import explain
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """How far each method's map agrees with its own of another run.
+
+    Attributes:
+        titles: of the methods, by name.
+        measures: what was measured.
+        values: by statistic and method, float64 ``(N,)``, NaN where undefined.
+        same: by method, whether all maps are equal to the bit.
+    """
+
+    titles: dict[str, str]
+    measures: Measures
+    values: dict[str, dict[str, np.ndarray]]
+    same: dict[str, bool]
+
+
+def repeat(
+    first: Engine,
+    second: Engine,
+    images: ImageSet,
+    chosen: Chosen,
+    methods: Sequence[Method],
+    measures: Measures,
+    progress: Progress = no_progress,
+) -> Repetition:
+    """Explain the same targets of the same images twice, and compare each method with itself.
+
+    Args:
+        first, second: two checkpoints, or one under two seeds.
+        images: what ``chosen`` was chosen from.
+        chosen: which images, and which class of each is explained, for both.
+        methods: one or more.
+        measures: what is measured.
+        progress: told how far it is.
+    """
+    values: dict[str, dict[str, list[np.ndarray]]] = {
+        statistic.name: {method.name: [] for method in methods} for statistic in measures.statistics
+    }
+    same = {method.name: True for method in methods}
+    both = zip(
+        explain(first, images, chosen, methods, progress),
+        explain(second, images, chosen, methods),
+        strict=True,
+    )
+    for one, other in both:
+        for index, method in enumerate(methods):
+            maps = one.maps[index], other.maps[index]
+            same[method.name] &= bool((maps[0] == maps[1]).all())
+            for statistic in measures.statistics:
+                a, b = (statistic.prepare(each, measures.top) for each in maps)
+                values[statistic.name][method.name].append(statistic.compare(a, b).numpy())
+    return Repetition(
+        {method.name: method.title for method in methods},
+        measures,
+        {
+            statistic: {name: np.concatenate(parts) for name, parts in by_method.items()}
+            for statistic, by_method in values.items()
+        },
+        same,
+    )

@@ -1,0 +1,60 @@
+"""How many images a classifier gets right."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from xaicmp.core.images.cifar10 import MEAN, STD
+from xaicmp.core.images.source import ImageSet, normalise
+from xaicmp.core.machine.devices import Precision, autocast
+from xaicmp.core.machine.processes import ALONE, Processes
+
+
+@dataclass(frozen=True)
+class ClassAccuracy:
+    """Images classified correctly, and images, by class: ``(C,)`` each."""
+
+    correct: Tensor
+    count: Tensor
+
+    @property
+    def overall(self) -> float:
+        """Share of all images."""
+        return int(self.correct.sum()) / int(self.count.sum())
+
+
+@torch.inference_mode()
+def class_accuracy(
+    model: nn.Module,
+    images: ImageSet,
+    device: torch.device,
+    precision: Precision = "float32",
+    processes: Processes = ALONE,
+    *,
+    batch_size: int = 250,
+    interrupted: threading.Event | None = None,
+) -> ClassAccuracy:
+    """How many images of each class ``model``, in eval mode on ``device``, classifies correctly.
+
+    Raises:
+        KeyboardInterrupt: after the current batch, once ``interrupted`` is set in any process.
+    """
+    stop = interrupted or threading.Event()
+    totals = torch.zeros(2, len(images.classes), dtype=torch.int64, device=device)
+    for rows in torch.arange(len(images)).tensor_split(processes.world)[processes.rank].split(batch_size):
+        labels = images.labels[rows].to(device)
+        inputs = normalise(images.pixels[rows].to(device), MEAN, STD)
+        with autocast(device, precision):
+            right = model(inputs.contiguous(memory_format=torch.channels_last)).argmax(dim=1) == labels
+        totals[0] += labels[right].bincount(minlength=totals.shape[1])
+        totals[1] += labels.bincount(minlength=totals.shape[1])
+        if stop.is_set():
+            break
+    if processes.any(stop.is_set(), device):
+        raise KeyboardInterrupt
+    correct, count = processes.sum(totals).cpu()
+    return ClassAccuracy(correct, count)

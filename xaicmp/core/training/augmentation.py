@@ -1,0 +1,98 @@
+"""Random crops and flips of whole batches of uint8 images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xaicmp.core.images.source import ImageSet
+
+
+class Batches:
+    """An image set in memory, dealt out once an epoch in shuffled, augmented, normalised batches.
+
+    Every draw of an epoch comes from a generator made from the seed and the epoch's number, so that an
+    epoch can be repeated without the ones before it. All processes draw alike; each takes its part.
+
+    Args:
+        images: the training set.
+        mean, std: per channel, of images scaled to [0, 1].
+        batch_size: images a step, over all processes.
+        crop: pixels by which each side is padded before a crop of the original size.
+        padding: ``"reflect"`` or ``"zero"`` (black).
+        flip: ``"alternating"`` (each image flipped every other epoch) or ``"random"``.
+        seed: of every draw.
+        device: where the images are kept and augmented.
+        rank, world: which process this is, of how many.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        *,
+        batch_size: int,
+        crop: int,
+        padding: str,
+        flip: str,
+        seed: int,
+        device: torch.device,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.count, self.size, self.crop = len(images), images.pixels.shape[-2:], crop
+        self.batch_size, self.flip, self.seed = batch_size, flip, seed
+        self.device, self.rank, self.world = device, rank, world
+        # Channels last in memory, so that a crop copies whole pixels and the network gets its own layout.
+        pixels = images.pixels.permute(0, 2, 3, 1).numpy()
+        margins = ((0, 0), (crop, crop), (crop, crop), (0, 0))
+        padded = np.pad(pixels, margins, mode="reflect" if padding == "reflect" else "constant")
+        self.pixels = torch.from_numpy(padded).contiguous().to(device)
+        self.labels = images.labels.to(device)
+        self.mean, self.std = (255 * torch.tensor(values, device=device) for values in (mean, std))
+
+    def __len__(self) -> int:
+        """Steps an epoch."""
+        return -(-self.count // self.batch_size)
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """Batches of epoch ``number``, from 0.
+
+        Yields:
+            inputs float32 ``(B, 3, H, W)``, labels int64 ``(B,)``, and the weight of this process's mean
+            loss in the step: 1 where all processes have equally many images, 0 where this one has none
+            (its image is then one that another has too).
+        """
+        order, offsets, flipped = (draws.to(self.device) for draws in self._draws(number))
+        for start in range(0, self.count, self.batch_size):
+            size = min(self.batch_size, self.count - start)
+            first, last = (start + size * rank // self.world for rank in (self.rank, self.rank + 1))
+            # Where there are fewer images than processes, some take one that does not count.
+            part = slice(first, max(last, first + 1))
+            inputs = self._cut(order[part], offsets[:, part], flipped[part])
+            yield inputs, self.labels[order[part]], (last - first) * self.world / size
+
+    def _draws(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Of all images, in the order of epoch ``number``: their rows, crops ``(2, N, 1)`` and flips."""
+        generator = self._generator(number)
+        order = torch.randperm(self.count, generator=generator)
+        offsets = torch.randint(0, 2 * self.crop + 1, (2, self.count, 1), generator=generator)
+        if self.flip == "alternating":
+            first_flips = torch.rand(self.count, generator=self._generator(-1)) < 0.5
+            return order, offsets, first_flips[order] ^ bool(number % 2)
+        return order, offsets, torch.rand(self.count, generator=generator) < 0.5
+
+    def _cut(self, rows: Tensor, offsets: Tensor, flipped: Tensor) -> Tensor:
+        height, width = self.size
+        down = offsets[0] + torch.arange(height, device=self.device)
+        across = offsets[1] + torch.arange(width, device=self.device)
+        across = torch.where(flipped[:, None], across.flip(1), across)
+        pixels = self.pixels[rows[:, None, None], down[:, :, None], across[:, None, :]]
+        return ((pixels.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+
+    def _generator(self, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed((self.seed * 1_000_003 + number + 1) % 2**63)

@@ -1,0 +1,372 @@
+"""Training a classifier on CIFAR-10 in a few epochs, resumable at each."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from xaicmp.core.images.cifar10 import MEAN, STD
+from xaicmp.core.images.source import ImageSet, normalise
+from xaicmp.core.machine.devices import autocast
+from xaicmp.core.machine.processes import ALONE, Processes
+from xaicmp.core.machine.storage import differences
+from xaicmp.core.models.architectures import ARCHITECTURES
+from xaicmp.core.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, stored_weights
+from xaicmp.core.training.accuracy import ClassAccuracy, class_accuracy
+from xaicmp.core.training.augmentation import Batches
+from xaicmp.core.training.convolution import matrix_convolutions
+from xaicmp.core.training.optimiser import Optimiser, schedule
+from xaicmp.core.training.recipe import Run
+from xaicmp.errors import UsageError, XaicmpError
+
+AVERAGING_STRIDE = 5
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far the training is; loss and accuracy are means since the epoch began."""
+
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    loss: float
+    accuracy: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to; the test accuracy is that of the weights as they are stored."""
+
+    epoch: int
+    loss: float
+    train_accuracy: float
+    test_accuracy: float
+    seconds: float
+    images_per_second: float
+
+
+def train(
+    run: Run,
+    images: ImageSet,
+    test: ImageSet,
+    path: Path,
+    *,
+    device: torch.device,
+    store: torch.dtype = torch.float32,
+    keep_epochs: bool = False,
+    resume: Checkpoint | None = None,
+    processes: Processes = ALONE,
+    on_step: Callable[[Step], None] = lambda step: None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> Checkpoint:
+    """Train a network and write it to ``path`` after every epoch.
+
+    Args:
+        run: what to train, and how.
+        images, test: the training set, and what the accuracy is measured on.
+        path: the checkpoint, written by rank 0; until the last epoch it also holds what ``resume`` needs.
+        device: where to train.
+        store: type of the stored weights.
+        keep_epochs: whether each epoch's checkpoint is kept too, as ``PATH-epochN``, see ``epoch_path``.
+        resume: a checkpoint of the same run to go on from; nothing is done if that is complete.
+        processes: this process among those that train together.
+        on_step, on_epoch: told of each step and epoch, of the epochs behind ``resume`` at once.
+
+    Returns:
+        The checkpoint as it was written last.
+
+    Raises:
+        UsageError: ``resume`` is of another run or other images.
+        XaicmpError: the training diverged, or ``path`` cannot be written.
+        KeyboardInterrupt: after the current batch, when the user asks to stop.
+    """
+    plan = _plan(run, images, test, store)
+    history = [] if resume is None else _resumable(resume, plan)
+    trainer = _Trainer(run, images, device, processes)
+    if resume is not None and resume.training is not None:
+        trainer.restore(resume.training)
+    for epoch in history:
+        on_epoch(epoch)
+    # On a GPU, the same seed gives the same weights only with cuDNN's deterministic algorithms.
+    with _interrupts() as interrupted, torch.backends.cudnn.flags(enabled=True, deterministic=True):
+        for number in range(len(history), run.epochs):
+            started = time.perf_counter()
+            with matrix_convolutions(trainer.model, device):
+                loss, accuracy = trainer.epoch(number, on_step, interrupted)
+            seconds = time.perf_counter() - started
+            last = number + 1 == run.epochs
+            kept = trainer.stored(store)
+            precision = "float32" if last else run.precision
+            by_class = class_accuracy(kept, test, device, precision, processes, interrupted=interrupted)
+            history.append(
+                Epoch(number + 1, loss, accuracy, by_class.overall, seconds, len(images) / seconds)
+            )
+            metadata = plan | _results(history, by_class, device, processes.world)
+            save = functools.partial(save_checkpoint, model=kept, metadata=metadata, dtype=store)
+            processes.share(functools.partial(save, path, training=None if last else trainer.state()))
+            if keep_epochs:
+                processes.share(functools.partial(save, epoch_path(path, number + 1)))
+            on_epoch(history[-1])
+            if processes.any(interrupted.is_set(), device):
+                raise KeyboardInterrupt
+    return processes.share(lambda: load_checkpoint(path))
+
+
+def epoch_path(path: Path, epoch: int) -> Path:
+    """Where the checkpoint of one epoch of the training to ``path`` is kept."""
+    return path.with_name(f"{path.stem}-epoch{epoch}{path.suffix}")
+
+
+class _Trainer:
+    """The network, its optimiser and the running average of its weights."""
+
+    def __init__(self, run: Run, images: ImageSet, device: torch.device, processes: Processes) -> None:
+        recipe = run.recipe
+        if recipe.batch_size < processes.world:
+            raise UsageError(
+                f"--batch-size {recipe.batch_size}: there are {processes.world} processes to share it"
+            )
+        self.run, self.device, self.processes = run, device, processes
+        # Ten times the loss of guessing.
+        self.highest_loss = 10 * math.log(len(images.classes))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            model = ARCHITECTURES[run.architecture](len(images.classes))
+        whitened = _whiten(model, images) if recipe.whiten else ()
+        self.model = model.to(device).to(memory_format=torch.channels_last).train()
+        self.averaged = copy.deepcopy(self.model) if recipe.average else None
+        self.optimiser = Optimiser(
+            self.model,
+            recipe.optimiser,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov,
+            spare=whitened,
+        )
+        self.replica = processes.replicate(self.model)
+        self.batches = Batches(
+            images,
+            MEAN,
+            STD,
+            batch_size=recipe.batch_size,
+            crop=recipe.crop,
+            padding=recipe.padding,
+            flip=recipe.flip,
+            seed=run.seed,
+            device=device,
+            rank=processes.rank,
+            world=processes.world,
+        )
+
+    def epoch(
+        self, number: int, on_step: Callable[[Step], None], interrupted: threading.Event
+    ) -> tuple[float, float]:
+        """Train through one epoch; returns the mean loss and accuracy over its images."""
+        recipe, steps = self.run.recipe, len(self.batches)
+        # On a GPU, reading a value waits for it: look only now and then.
+        stride = 25 if self.device.type == "cuda" else 1
+        totals = torch.zeros(3, device=self.device)
+        started = time.perf_counter()
+        for index, (inputs, labels, weight) in enumerate(self.batches.epoch(number)):
+            with autocast(self.device, self.run.precision):
+                logits = self.replica(inputs)
+            loss = cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+            self.model.zero_grad()
+            (loss * weight).backward()
+            step = number * steps + index
+            share = (step + 0.5) / (self.run.epochs * steps)
+            self.optimiser.step(schedule(recipe.schedule, share, recipe.warmup))
+            last = index + 1 == steps
+            if self.averaged is not None and ((index + 1) % AVERAGING_STRIDE == 0 or last):
+                # Early on the average is that of fewer steps, so that the initial weights leave it soon.
+                update = step // AVERAGING_STRIDE
+                self._average(min(recipe.average**AVERAGING_STRIDE, (1 + update) / (10 + update)))
+            with torch.no_grad():
+                count = len(labels) if weight else 0
+                totals[0] += loss * count
+                totals[1] += (logits.argmax(dim=1) == labels).sum() * bool(count)
+                totals[2] += count
+            if (index + 1) % stride == 0 or last:
+                mean = self._look(number, index + 1, loss.detach() * weight, totals, interrupted)
+                seconds = time.perf_counter() - started
+                on_step(
+                    Step(number + 1, self.run.epochs, index + 1, steps, mean[0], mean[1], mean[2] / seconds)
+                )
+        return mean[0], mean[1]
+
+    def _look(
+        self, number: int, batch: int, loss: Tensor, totals: Tensor, interrupted: threading.Event
+    ) -> tuple[float, float, float]:
+        """Mean loss, accuracy and count of the images so far, unless the training is to stop here."""
+        stop = torch.tensor([float(interrupted.is_set())], device=self.device)
+        seen = self.processes.sum(torch.cat([loss.view(1), stop, totals])).tolist()
+        latest, stopped = seen[0] / self.processes.world, seen[1]
+        if not latest < self.highest_loss:
+            raise _diverged(f"loss {latest:.3g} in epoch {number + 1}, batch {batch}")
+        if stopped:
+            raise KeyboardInterrupt
+        total, right, count = seen[2:]
+        return total / count, right / count, count
+
+    def stored(self, dtype: torch.dtype) -> nn.Module:
+        """The network as a reader of the checkpoint will find it: averaged, and rounded to ``dtype``."""
+        source = self.averaged if self.averaged is not None else self.model
+        self.processes.average_buffers(source)
+        weights = stored_weights(source, dtype)
+        if not all(bool(value.isfinite().all()) for value in weights.values()):
+            raise _diverged(f"weights that are not finite numbers in {str(dtype).removeprefix('torch.')}")
+        kept = copy.deepcopy(source).eval()
+        kept.load_state_dict(weights)
+        return kept
+
+    def state(self) -> dict[str, Any]:
+        """What ``restore`` takes."""
+        return {
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged is not None else None,
+            "optimiser": self.optimiser.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``.
+
+        Raises:
+            XaicmpError: it is damaged.
+        """
+        try:
+            self.model.load_state_dict(state["model"])
+            if self.averaged is not None:
+                self.averaged.load_state_dict(state["averaged"])
+            self.optimiser.restore(state["optimiser"])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise XaicmpError(
+                "the checkpoint's state to resume from is damaged; leave out --resume to train anew"
+            ) from error
+
+    @torch.no_grad()
+    def _average(self, decay: float) -> None:
+        assert self.averaged is not None
+        for mean, value in zip(
+            self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True
+        ):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
+
+
+def _diverged(what: str) -> XaicmpError:
+    return XaicmpError(
+        f"the training diverged ({what}); try a lower --lr, or --precision float32; "
+        "the last good checkpoint is kept"
+    )
+
+
+@torch.no_grad()
+def _whiten(model: nn.Module, images: ImageSet, count: int = 5_000) -> tuple[str, ...]:
+    """Start the first convolution as a whitening of the patches it sees, each filter with its negative.
+
+    As in D. Page, "How to Train Your ResNet", 2019, from the first ``count`` images; what filters are left
+    over stay random. Returns the name of the weight.
+    """
+    name, weight = next((name, value) for name, value in model.named_parameters() if value.ndim == 4)
+    filters, (height, width) = weight[0].numel(), weight.shape[2:]
+    pixels = normalise(images.pixels[:count], MEAN, STD)
+    patches = pixels.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, filters)
+    variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+    whitening = (directions / (variances + 5e-4).sqrt()).T.reshape(-1, *weight.shape[1:])
+    signed = torch.cat([whitening, -whitening])[: len(weight)]
+    rest = weight[len(signed) :]
+    rest *= whitening.flatten(1).norm(dim=1).square().mean().sqrt() / rest.flatten(1).norm(dim=1).view(
+        -1, 1, 1, 1
+    )
+    weight[: len(signed)] = signed
+    return (name,)
+
+
+def _plan(run: Run, images: ImageSet, test: ImageSet, store: torch.dtype) -> dict[str, Any]:
+    """What the metadata say before the training begins; two with the same plan are the same training."""
+    digest = hashlib.sha256()
+    for part in (images, test):
+        digest.update(part.pixels.contiguous().numpy().data)
+        digest.update(part.labels.contiguous().numpy().data)
+    return {
+        "architecture": run.architecture,
+        "classes": list(images.classes),
+        "mean": list(MEAN),
+        "std": list(STD),
+        "planned_epochs": run.epochs,
+        "recipe": asdict(run.recipe),
+        "precision": run.precision,
+        "seed": run.seed,
+        "stored_as": str(store).removeprefix("torch."),
+        "data": {
+            "name": images.name,
+            "verified": images.verified and test.verified,
+            "training_images": len(images),
+            "test_images": len(test),
+            "sha256": digest.hexdigest(),
+        },
+    }
+
+
+def _results(
+    history: list[Epoch], by_class: ClassAccuracy, device: torch.device, world: int
+) -> dict[str, Any]:
+    """What the metadata say of the training so far; None for a class without test images."""
+    shares = (by_class.correct.double() / by_class.count).tolist()
+    return {
+        "epochs": len(history),
+        "test_accuracy": by_class.overall,
+        "test_accuracy_by_class": [None if math.isnan(share) else share for share in shares],
+        "history": [asdict(epoch) for epoch in history],
+        "device": device.type,
+        "processes": world,
+        "versions": {name: version(name) for name in ("xaicmp", "torch", "torchvision")},
+    }
+
+
+def _resumable(checkpoint: Checkpoint, plan: dict[str, Any]) -> list[Epoch]:
+    """The epochs behind ``checkpoint``, if it is of the training that is planned."""
+    then, path = checkpoint.metadata, checkpoint.path
+    if "history" not in then or "planned_epochs" not in then:
+        raise UsageError(f"{path} does not say how to go on with its training; leave out --resume")
+    changed = differences({key: then[key] for key in plan}, plan)
+    if changed:
+        raise UsageError(
+            f"{path} is of another training: {'; '.join(changed)}; "
+            "give the same options and data, or leave out --resume to train anew"
+        )
+    return [Epoch(**epoch) for epoch in then["history"]]
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Turn Ctrl-C into an event, so that the batch at hand is finished."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)

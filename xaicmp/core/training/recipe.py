@@ -1,0 +1,80 @@
+"""How a network is trained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from xaicmp.core.machine.devices import Precision
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        optimiser: ``"muon"`` (Muon on the filters, SGD on the rest) or ``"sgd"``.
+        lr: the highest learning rate.
+        momentum, nesterov, weight_decay: see ``Optimiser``.
+        batch_size: images a step, over all processes.
+        schedule: ``"one-cycle"`` or ``"constant"``, see ``schedule``.
+        warmup: share of the training over which one-cycle rises.
+        label_smoothing: share of the target spread evenly over the classes.
+        crop, padding, flip: see ``Batches``.
+        whiten: start the first convolution as a whitening of 3x3 patches (Page, 2019).
+        average: decay a step of the running average of the weights that is evaluated and kept; 0 for none.
+    """
+
+    optimiser: str = "muon"
+    lr: float = 0.04
+    momentum: float = 0.85
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    batch_size: int = 128
+    schedule: str = "one-cycle"
+    warmup: float = 0.05
+    label_smoothing: float = 0.1
+    crop: int = 2
+    padding: str = "reflect"
+    flip: str = "alternating"
+    whiten: bool = True
+    average: float = 0.99
+
+
+_SGD = Recipe(
+    optimiser="sgd",
+    lr=0.1,
+    momentum=0.9,
+    nesterov=False,
+    warmup=0.3,
+    label_smoothing=0.0,
+    crop=4,
+    padding="zero",
+    flip="random",
+    whiten=False,
+    average=0.0,
+)
+
+RECIPES = {
+    "muon": Recipe(),
+    "sgd": _SGD,
+    "published": Recipe(**{**asdict(_SGD), "schedule": "constant"}),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a training is determined by, but for the images.
+
+    Attributes:
+        recipe: how the network is trained.
+        epochs: passes over the training set.
+        seed: of the initial weights and of every draw.
+        precision: what the network computes in while it trains.
+        architecture: a name in ``ARCHITECTURES``.
+    """
+
+    recipe: Recipe
+    epochs: int
+    seed: int = 0
+    precision: Precision = "float32"
+    architecture: str = "resnet18-cifar"

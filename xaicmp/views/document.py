@@ -1,0 +1,128 @@
+"""A comparison as plain values, for JSON and the formats that follow from it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xaicmp.core.agreement.statistic import Pair
+from xaicmp.core.results.comparison import Comparison
+from xaicmp.core.results.intervals import Summary
+from xaicmp.core.results.pair_tests import PairTest
+from xaicmp.core.results.significance import PairedTest
+
+if TYPE_CHECKING:
+    from xaicmp.views.table import Study
+
+
+def document(comparison: Comparison) -> dict[str, Any]:
+    """The whole comparison as plain values; what is undefined is None."""
+    source, chosen, scores = comparison.source, comparison.chosen, comparison.scores
+    places = scores.shifted_p
+
+    def by_pair(values: dict[Pair, np.ndarray], row: int) -> dict[str, float | None]:
+        return {"|".join(pair): number(values[pair][row]) for pair in comparison.pairs}
+
+    return {
+        "xaicmp": version("xaicmp"),
+        **source.details,
+        "n": len(chosen),
+        "methods": list(comparison.titles),
+        "top": comparison.top,
+        "ci": comparison.measures.level,
+        "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
+        "images": [
+            {
+                "id": int(chosen.ids[row]),
+                "label": source.classes[chosen.labels[row]],
+                "predicted": source.classes[chosen.predicted[row]],
+                "target": source.classes[chosen.targets[row]],
+                "confidence": number(chosen.confidence[row]),
+                "completeness": {name: number(gaps[row]) for name, gaps in scores.completeness.items()},
+            }
+            | {each.name: by_pair(scores.values[each.name], row) for each in comparison.statistics}
+            | ({"shifted_p": {name: by_pair(p, row) for name, p in places.items()}} if places else {})
+            for row in range(len(chosen))
+        ],
+    }
+
+
+def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "a": pair[0],
+        "b": pair[1],
+        "identity": pair in comparison.identities,
+        "verdict": comparison.verdict(pair),
+    }
+    for statistic in comparison.statistics:
+        result = comparison.result(statistic, pair)
+        summary = result.summary
+        values: dict[str, Any] = {
+            "mean": number(summary.mean),
+            "std": number(summary.std),
+            "ci": ends(summary),
+            "n": summary.n,
+            "undefined": summary.undefined,
+            "chance": result.chance,
+            "corrected": number(result.corrected),
+        }
+        if summary.tied is not None:
+            values["tied"] = summary.tied
+        values |= {name: number(mean) for name, mean in result.controls.items()}
+        if result.above is not None:
+            values["above_other_image"] = above(result.above)
+        if result.above_shifted is not None:
+            share = result.above_shifted
+            values |= {"above_shifted": number(share.mean), "above_shifted_ci": ends(share)}
+        entry[statistic.name] = values
+    return entry
+
+
+def above(test: PairedTest) -> dict[str, Any]:
+    """How far one mean is above another."""
+    return {"difference": number(test.difference), "ci": ends(test), "p": number(test.p)}
+
+
+def ends(of: Summary | PairedTest | PairTest) -> list[float | None]:
+    """Those of its interval."""
+    return [number(of.low), number(of.high)]
+
+
+def number(value: float | None) -> float | None:
+    """The value, or None where it is undefined, which JSON has no word for."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def to_json(comparison: Comparison, studies: Sequence[Study] = ()) -> str:
+    """The document and the studies' data, indented."""
+    whole = document(comparison) | {study.key: study.data for study in studies}
+    return json.dumps(whole, indent=2, allow_nan=False) + "\n"
+
+
+def _flat(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Nested values as one row: ``ci`` becomes ``ci_low`` and ``ci_high``."""
+    row: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            row |= _flat(f"{prefix}_{key}", value)
+        elif isinstance(value, list):
+            row |= {f"{prefix}_{key}_low": value[0], f"{prefix}_{key}_high": value[1]}
+        else:
+            row[f"{prefix}_{key}"] = value
+    return row
+
+
+def _source(comparison: Comparison) -> dict[str, Any]:
+    details = comparison.source.details
+    data = details["data"]
+    return {
+        "checkpoint_sha256": details["checkpoint"].get("sha256"),
+        "data": data["name"],
+        "split": data["split"],
+        "verified": str(data["verified"]).lower(),
+    }

@@ -1,0 +1,50 @@
+"""What all figures have in common, and how they are saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from xaicmp.core.machine.storage import check_suffix, replacing
+from xaicmp.errors import XaicmpError
+
+# Perceptually uniform, and readable with any colour vision.
+COLOURS = "viridis"
+
+MARKERS = "osD^v<>pXP*"
+
+LEGEND = 0.18
+
+"""Height of a line of a legend, in inches."""
+
+PIXELS = 2**16 - 1
+
+# Formats, and what each calls a description in its metadata.
+ABOUT = {".png": "Description", ".pdf": "Subject", ".svg": "Description"}
+
+SUFFIXES = tuple(ABOUT)
+
+
+def check_name(path: Path, option: str = "--output") -> None:
+    """Raise UsageError, naming ``option``, unless ``path`` ends in a format that can be drawn."""
+    check_suffix(path, SUFFIXES, option)
+
+
+def check_size(path: Path, inches: tuple[float, float], dpi: int) -> None:
+    """Raise XaicmpError if a picture of this size cannot be drawn."""
+    if path.suffix.lower() == ".png" and max(inches) * dpi > PIXELS:
+        raise XaicmpError(f"{path} would be too large to draw; choose fewer images or a lower --dpi")
+
+
+def save(figure: Figure, path: Path, dpi: int, about: str = "") -> None:
+    """Write ``figure`` to ``path``, replacing it only once it is complete; ``about`` goes into its metadata.
+
+    Raises:
+        UsageError: an unknown suffix.
+        XaicmpError: the picture is too large to draw, or the file cannot be written.
+    """
+    check_name(path)
+    check_size(path, tuple(figure.get_size_inches()), dpi)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, metadata={ABOUT[path.suffix.lower()]: about or None})

@@ -1,0 +1,1 @@
+"""Comparisons, images, studies, methods and trainings as tables."""

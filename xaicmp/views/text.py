@@ -1,0 +1,74 @@
+"""Numbers, pairs and captions as they are shown."""
+
+from __future__ import annotations
+
+import math
+
+from xaicmp.core.agreement.statistic import Pair
+from xaicmp.core.results.comparison import Comparison
+from xaicmp.core.results.intervals import Summary
+from xaicmp.core.results.settings import Measures
+
+CONTROL_TITLES = {
+    "other_image": "another image's map",
+    "other_image_same_class": "another of its class",
+    "shifted": "shifted map",
+    "pooled": "at the coarser grid",
+}
+
+CORRECTED = "chance-corrected"
+
+
+def name_pair(comparison: Comparison, pair: Pair) -> str:
+    """``Grad-CAM vs Saliency``."""
+    return " vs ".join(comparison.titles[name] for name in pair)
+
+
+def known_pairs(comparison: Comparison, method: str) -> list[Pair]:
+    """The pairs of a method with those that know the model; if there are none, with any."""
+    own = [pair for pair in comparison.pairs if method in pair]
+    return [pair for pair in own if not comparison.floors.intersection(set(pair) - {method})] or own
+
+
+def spread(summary: Summary) -> str:
+    """``0.221 ± 0.192``."""
+    return f"{decimals(summary.mean)} ± {decimals(summary.std)}"
+
+
+def level_title(measures: Measures) -> str:
+    """``95% interval``."""
+    return f"{100 * measures.level:g}% interval"
+
+
+def interval(summary: Summary) -> str:
+    """``0.184 to 0.259``."""
+    return f"{decimals(summary.low)} to {decimals(summary.high)}"
+
+
+def estimate(summary: Summary) -> str:
+    """``0.221 ± 0.192 (0.184 to 0.259)``."""
+    return f"{spread(summary)} ({interval(summary)})"
+
+
+def decimals(value: float | None) -> str:
+    """Three decimals, of 0 without a sign, or a dash for what is undefined."""
+    return "-" if value is None or math.isnan(value) else f"{round(value, 3) + 0.0:.3f}"
+
+
+def caption(comparison: Comparison) -> str:
+    """Where the numbers come from and what they would be by chance, in a few sentences."""
+    counts, chances, ties = [], [], []
+    for statistic in comparison.statistics:
+        results = [comparison.result(statistic, pair) for pair in comparison.pairs]
+        title = statistic.title(comparison.top)
+        counts.append(f"{title} {sum(each.summary.undefined for each in results)}")
+        if statistic.uses_top:
+            ties.append(f"{title} {sum(each.summary.tied or 0 for each in results)}")
+        if (chance := results[0].chance) is not None:
+            chances.append(f"{title} {chance:.3f}")
+    by_chance = f"By chance: {', '.join(chances)}. " if chances else ""
+    tied = f"; tied: {', '.join(ties)}" if ties else ""
+    return (
+        f"Mean ± std over n = {len(comparison.chosen)} images. {comparison.source.about} "
+        f"{by_chance}Undefined: {', '.join(counts)}{tied} (over all pairs)."
+    )
