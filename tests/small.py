@@ -17,7 +17,7 @@ from xaicmp.core.images.source import ImageSet
 from xaicmp.core.models.checkpoint import Checkpoint
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.comparing import DEFAULT, compare, compare_selection
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import choose
@@ -74,14 +74,14 @@ def compared(
     names: tuple[str, ...],
     ids: tuple[int, ...],
     engine: Engine | None = None,
-    measures: Measures = DEFAULT,
+    settings: Settings = DEFAULT,
 ) -> tuple[Comparison, list[Explanations]]:
     """The images ``ids`` explained by the methods ``names`` and compared, and the maps."""
     engine = engine or small_engine()
     batches: list[Explanations] = []
     chosen = choose(engine, images, Selection(ids=ids, only="all"))
     methods = get_methods(names, steps=4)
-    return compare(engine, images, chosen, methods, measures, keep=batches.append), batches
+    return compare(engine, images, chosen, methods, settings, keep=batches.append), batches
 
 
 @contextmanager

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from xaicmp.core.models.architectures import resnet18_cifar
     from xaicmp.core.models.checkpoint import load_checkpoint, save_checkpoint
     from xaicmp.core.results.comparison import Comparison
-    from xaicmp.core.results.settings import Measures
+    from xaicmp.core.results.settings import Settings
     from xaicmp.core.run.comparing import compare, compare_selection
     from xaicmp.core.run.engine import Engine
     from xaicmp.core.run.explaining import choose, explain, find_images
@@ -41,10 +41,10 @@ __all__ = [
     "Engine",
     "ImageSet",
     "Journal",
-    "Measures",
     "Recipe",
     "Run",
     "Selection",
+    "Settings",
     "XaicmpError",
     "agreement",
     "choose",
@@ -81,7 +81,7 @@ _HOMES = {
     "core.models.architectures": ("resnet18_cifar",),
     "core.models.checkpoint": ("load_checkpoint", "save_checkpoint"),
     "core.results.comparison": ("Comparison",),
-    "core.results.settings": ("Measures",),
+    "core.results.settings": ("Settings",),
     "core.run.comparing": ("compare", "compare_selection"),
     "core.run.engine": ("Engine",),
     "core.run.explaining": ("choose", "explain", "find_images"),

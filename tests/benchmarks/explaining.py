@@ -42,8 +42,8 @@ from xaicmp.core.images.source import ImageSet
 from xaicmp.core.machine.devices import Precision, autocast, find_device
 from xaicmp.core.models.checkpoint import Checkpoint, load_checkpoint, shipped_checkpoint
 from xaicmp.core.models.fusion import fuse
-from xaicmp.core.results.predictions import Chosen
-from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.predictions import Predictions
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.comparing import compare, compare_selection
 from xaicmp.core.run.engine import FAST, Engine
 from xaicmp.core.run.explaining import choose, find_images
@@ -219,7 +219,7 @@ def scaling(count: int, rounds: int, batch: int) -> Table:
     jobs: dict[str, Job] = {}
     numbers: dict[str, int] = {}
 
-    def add(name: str, engine: Engine, images: ImageSet, chosen: Chosen, names: tuple[str, ...]) -> None:
+    def add(name: str, engine: Engine, images: ImageSet, chosen: Predictions, names: tuple[str, ...]) -> None:
         methods = get_methods(names, steps=STEPS)
         jobs[name], numbers[name] = (lambda: compare(engine, images, chosen, methods)), len(chosen)
 
@@ -254,7 +254,7 @@ def by_batch(count: int, rounds: int, batch: int) -> Table:
     engines = {size: engine_of("float32", size) for size in TRIED}
     jobs: dict[str, Job] = {
         f"{size}, the default" if size == rule else str(size): partial(
-            compare_selection, engine, selection, methods, Measures(controls=())
+            compare_selection, engine, selection, methods, Settings(controls=())
         )
         for size, engine in engines.items()
     }

@@ -28,7 +28,7 @@ from xaicmp.core.machine.devices import find_device
 from xaicmp.core.models.checkpoint import load_checkpoint, shipped_checkpoint
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.comparing import compare
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import find_images
@@ -47,14 +47,14 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
 
 def repeated(few: Explanations, count: int) -> Explanations:
     """Their maps again and again, each time with other noise, as of ``count`` images."""
-    rows = np.resize(np.arange(len(few.chosen)), count)
+    rows = np.resize(np.arange(len(few.predictions)), count)
     torch.manual_seed(0)
     maps = few.maps[:, torch.from_numpy(rows)]
     maps *= 1 + 0.1 * torch.randn_like(maps)
-    chosen = replace(few.chosen.rows(rows), ids=np.arange(count))
+    chosen = replace(few.predictions.rows(rows), ids=np.arange(count))
     gaps = {name: gap[rows] for name, gap in few.completeness.items()}
     return replace(
-        few, chosen=chosen, pixels=few.pixels[torch.from_numpy(rows)], maps=maps, completeness=gaps
+        few, predictions=chosen, pixels=few.pixels[torch.from_numpy(rows)], maps=maps, completeness=gaps
     )
 
 
@@ -80,12 +80,12 @@ def main() -> None:
     images, chosen = find_images(engine, Selection(n=arguments.images))
     compare(engine, images, chosen, methods[:2])  # what is imported and made once
     kept: list[Explanations] = []
-    without = Measures(controls=())
+    without = Settings(controls=())
     small, explaining = timed(lambda: compare(engine, images, chosen, methods, without, keep=kept.append))
     explaining *= arguments.n / len(chosen)
     many = repeated(Explanations.join(kept), arguments.n)
-    scores, scoring = timed(lambda: score(many, Measures()))
-    whole = replace(small, measures=Measures(), chosen=many.chosen, scores=scores, _results={})
+    scores, scoring = timed(lambda: score(many, Settings()))
+    whole = replace(small, settings=Settings(), predictions=many.predictions, scores=scores, _results={})
     _, summing = timed(lambda: summarised(whole))
     table = Table(
         title=f"{len(methods)} methods, {len(whole.pairs)} pairs, {arguments.n} images",

@@ -18,7 +18,7 @@ from xaicmp.core.attribution import PUBLISHED
 from xaicmp.core.images.source import ImageSet
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.studies.randomisation import Randomisation
 from xaicmp.errors import UsageError, XaicmpError
 from xaicmp.views.figures.maps import CELL, MARGIN, images_figure
@@ -120,7 +120,7 @@ def test_titles_numbers_and_agreement_are_there_once_a_row(two_rows: Compared) -
     for title in ("Grad-CAM", "Saliency", "IG"):
         assert written.count(title) == 1
     for row in (0, 1):
-        assert written.count(f"image {comparison.chosen.ids[row]}") == 1
+        assert written.count(f"image {comparison.predictions.ids[row]}") == 1
         note = next(
             text
             for text in written
@@ -135,7 +135,7 @@ def test_titles_numbers_and_agreement_are_there_once_a_row(two_rows: Compared) -
 def test_the_label_is_given_where_the_prediction_is_wrong(sample: ImageSet) -> None:
     comparison, batches = compared(sample, PUBLISHED, tuple(range(30)))
     written = texts(images_figure(comparison, batches, "map"))
-    classes, chosen = comparison.source.classes, comparison.chosen
+    classes, chosen = comparison.source.classes, comparison.predictions
     expected = []
     for predicted, label, confidence in zip(chosen.predicted, chosen.labels, chosen.confidence, strict=True):
         says = f"{classes[predicted]} {100 * confidence:.0f}%"
@@ -157,8 +157,8 @@ def test_nothing_that_is_written_overlaps_or_leaves_the_page(
 
     with registered("one", another), registered("two", another), registered("three", another):
         names = (*PUBLISHED, "one", "two", "three")[:count]
-        measures = Measures(get_statistics(DEFAULT_STATISTICS, (0.1, 0.05, 0.01, 0.5)[: statistics - 2]))
-        figure = images_figure(*compared(sample, names, (3, 6, 35), measures=measures), "map")
+        settings = Settings(get_statistics(DEFAULT_STATISTICS, (0.1, 0.05, 0.01, 0.5)[: statistics - 2]))
+        figure = images_figure(*compared(sample, names, (3, 6, 35), settings=settings), "map")
     figure.canvas.draw()
     width, height = figure.canvas.get_width_height()
     canvas = figure.axes[0]
@@ -239,8 +239,8 @@ def test_a_picture_says_where_it_comes_from(tmp_path: Path, suffix: str) -> None
 
 @pytest.mark.parametrize("names", [("saliency", "edge"), ("edge", "saliency", "input-x-gradient", "centre")])
 def test_the_curves_go_through_the_figures_of_the_table(names: tuple[str, ...], sample: ImageSet) -> None:
-    measures = Measures(get_statistics(["iou"], [0.05, 0.5]), curve=True)
-    comparison, _ = compared(sample, names, tuple(range(12)), measures=measures)
+    settings = Settings(get_statistics(["iou"], [0.05, 0.5]), curve=True)
+    comparison, _ = compared(sample, names, tuple(range(12)), settings=settings)
     figure = curves_figure(comparison)
     shown = [axes for axes in figure.axes if axes.axison]
     assert [axes.get_title() for axes in shown] == [

@@ -54,7 +54,7 @@ def test_the_document_has_the_promised_keys_and_the_scores(comparison: Compariso
     assert found["methods"] == ["grad-cam", "saliency", "integrated-gradients"]
     assert (found["n"], found["top"], found["device"]) == (3, 0.2, "cpu")
     assert [(pair["a"], pair["b"]) for pair in found["pairs"]] == list(comparison.pairs)
-    classes, chosen = comparison.source.classes, comparison.chosen
+    classes, chosen = comparison.source.classes, comparison.predictions
     for row, image in enumerate(found["images"]):
         assert type(image["id"]) is int
         assert image["id"] == (7, 3, 120)[row]
@@ -220,9 +220,9 @@ def test_maps_come_back_as_they_went_in(batch_size: int, sample: ImageSet, tmp_p
     assert found["ids"].tolist() == list(range(10))
     assert found["labels"].tolist() == [sample.classes[label] for label in sample.labels[:10]]
     assert found["predicted"].tolist() == [
-        sample.classes[each] for batch in seen for each in batch.chosen.predicted
+        sample.classes[each] for batch in seen for each in batch.predictions.predicted
     ]
-    assert found["confidence"].tolist() == [each for batch in seen for each in batch.chosen.confidence]
+    assert found["confidence"].tolist() == [each for batch in seen for each in batch.predictions.confidence]
     assert found["targets"].tolist() == found["predicted"].tolist()
     assert found["methods"].tolist() == list(PUBLISHED)
     assert found["grids"].tolist() == [[8, 8], [32, 32], [32, 32]]

@@ -143,7 +143,7 @@ def test_a_group_is_headed_by_its_size(sample: ImageSet) -> None:
     comparison, _ = compared(sample, ("saliency", "input-x-gradient", "random"), tuple(range(12)))
     made = groups(comparison, "correct")
     heads = [row[0] for row in made.rows if not row[0].startswith(" ")]
-    wrong = int(comparison.chosen.wrong.sum())
+    wrong = int(comparison.predictions.wrong.sum())
     assert heads == [
         text for text, n in ((f"right, n = {12 - wrong}", 12 - wrong), (f"wrong, n = {wrong}", wrong)) if n
     ]

@@ -112,7 +112,7 @@ def test_a_row_an_image_holds_the_documents_values_and_nothing_is_cut(
 def test_wrong_predictions_are_marked_and_right_ones_are_not(sample: ImageSet) -> None:
     comparison, _ = compared(sample, PUBLISHED, tuple(range(40)))
     lines = rendered(images_table(comparison), 80).splitlines()
-    chosen = comparison.chosen
+    chosen = comparison.predictions
     for image, predicted, label in zip(chosen.ids, chosen.predicted, chosen.labels, strict=True):
         row = next(line for line in lines if line.split()[:1] == [str(image)])
         assert ("✗" in row) == (predicted != label)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 
 from xaicmp.cli.options import OUTPUT, Comparing, Format, FormatOption, Resume, option, with_options
-from xaicmp.cli.session import Session, check_output, measures_of, remark, show_comparison, together
+from xaicmp.cli.session import Session, check_output, remark, settings_of, show_comparison, together
 from xaicmp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def command(
 
         check_alone(options, verbose=verbose, resume=resume)
         comparison = compare_maps(
-            options.maps, measures_of(options, curve=options.curve), partial(remark, options)
+            options.maps, settings_of(options, curve=options.curve), partial(remark, options)
         )
         found = of_maps(options, comparison) if options.studies else []
         finish(comparison, found)

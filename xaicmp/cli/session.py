@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from xaicmp.core.machine.processes import Processes
     from xaicmp.core.results.comparison import Comparison
     from xaicmp.core.results.explanations import Explanations
-    from xaicmp.core.results.settings import Measures
+    from xaicmp.core.results.settings import Settings
     from xaicmp.core.run.engine import Engine
     from xaicmp.core.run.journal import Journal
     from xaicmp.views.table import Study
@@ -49,11 +49,11 @@ def selection_of(options: Comparing, default: int) -> Selection:
     return Selection(ids=parse_ids(options.ids), only="all")
 
 
-def measures_of(options: Comparing, *, curve: bool = False) -> Measures:
+def settings_of(options: Comparing, *, curve: bool = False) -> Settings:
     """What --statistics, --top, --controls, --ci and --seed say; ``curve``: for a picture of all shares."""
     from xaicmp.core.agreement.registry import DEFAULT_STATISTICS, get_statistics
     from xaicmp.core.agreement.top_pixels import check_top
-    from xaicmp.core.results.settings import Measures
+    from xaicmp.core.results.settings import Settings
     from xaicmp.core.run.scoring import get_controls
 
     if not 0 < options.ci < 1:
@@ -63,7 +63,7 @@ def measures_of(options: Comparing, *, curve: bool = False) -> Measures:
         check_top(each)
     if len({f"{100 * each:g}" for each in tops}) < len(tops):
         raise UsageError("--top names a share twice; name each once")
-    return Measures(
+    return Settings(
         get_statistics(_words(options.statistics) or DEFAULT_STATISTICS, more),
         top,
         get_controls(_words(options.controls)),
@@ -146,7 +146,7 @@ class Session:
         if repeated := self.selection.repeated:
             ids = "id" if repeated == 1 else "ids"
             remark(self.options, f"--ids: {repeated} repeated {ids} left out; each image counts once")
-        self.measures = measures_of(options, curve=curve)
+        self.settings = settings_of(options, curve=curve)
         self.methods = get_methods(
             _words(options.methods) or PUBLISHED,
             reduce=options.reduce.value if options.reduce else None,
@@ -156,7 +156,7 @@ class Session:
             samples=options.samples,
             stdev=options.noise,
         )
-        check_comparable(self.methods, self.measures.top)
+        check_comparable(self.methods, self.settings.top)
         budget = None if options.memory is None else parse_bytes(options.memory)
         device = find_device(options.device)
         self.engine: Engine = Engine(
@@ -189,7 +189,7 @@ class Session:
                 self.engine,
                 self.selection,
                 self.methods,
-                self.measures,
+                self.settings,
                 data=options.data,
                 target=options.target,
                 keep=keep,
@@ -199,7 +199,7 @@ class Session:
             )
         if not images.verified:
             remark(options, f"{images.name}: the files' checksums are not the official ones")
-        found = len(comparison.chosen)
+        found = len(comparison.predictions)
         if self.selection.n is not None and found < self.selection.n:
             remark(options, f"there are {found} such images, not {self.selection.n}; going on with those")
         return images, comparison

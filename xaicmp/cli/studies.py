@@ -76,7 +76,7 @@ def of_model(
     if options.cost:
         from xaicmp.core.studies.cost import measure
 
-        found.append(studies.costs(measure(engine, images, comparison.chosen, session.methods)))
+        found.append(studies.costs(measure(engine, images, comparison.predictions, session.methods)))
     return found
 
 
@@ -85,19 +85,19 @@ def _repeated(session: Session, second: Engine, images: ImageSet, comparison: Co
 
     with progress_bar(session.options.quiet) as show:
         return repeat(
-            session.engine, second, images, comparison.chosen, session.methods, session.measures, show
+            session.engine, second, images, comparison.predictions, session.methods, session.settings, show
         )
 
 
 def _inputs(session: Session, images: ImageSet, comparison: Comparison) -> torch.Tensor:
-    return session.engine.inputs(images.pixels[torch.from_numpy(comparison.chosen.ids)])
+    return session.engine.inputs(images.pixels[torch.from_numpy(comparison.predictions.ids)])
 
 
 def _randomised(session: Session, images: ImageSet, comparison: Comparison, kind: str) -> Study:
     from xaicmp.core.agreement.registry import get_statistics
     from xaicmp.core.studies.randomisation import randomisation_test
 
-    engine, chosen = session.engine, comparison.chosen
+    engine, chosen = session.engine, comparison.predictions
 
     def maps_of(model: torch.nn.Module) -> torch.Tensor:
         drawn = replace(engine, checkpoint=replace(engine.checkpoint, model=model))
@@ -112,7 +112,7 @@ def _randomised(session: Session, images: ImageSet, comparison: Comparison, kind
             torch.from_numpy(chosen.labels).to(engine.device),
             statistics=get_statistics(("spearman", "ssim", "pearson")),
             kind=kind,  # type: ignore[arg-type]
-            top=session.measures.top,
+            top=session.settings.top,
             seed=engine.seed,
             batch_size=engine.room.most,
             progress=show,
@@ -125,7 +125,7 @@ def _faithful(
 ) -> Study:
     from xaicmp.core.studies.faithfulness import faithfulness
 
-    engine, chosen = session.engine, comparison.chosen
+    engine, chosen = session.engine, comparison.predictions
     found: list[Faithfulness] = []
     inputs = _inputs(session, images, comparison)
     maps = torch.cat([each.maps for each in batches], dim=1)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def document(comparison: Comparison) -> dict[str, Any]:
     """The whole comparison as plain values; what is undefined is None."""
-    source, chosen, scores = comparison.source, comparison.chosen, comparison.scores
+    source, chosen, scores = comparison.source, comparison.predictions, comparison.scores
     places = scores.shifted_p
 
     def by_pair(values: dict[Pair, np.ndarray], row: int) -> dict[str, float | None]:
@@ -34,7 +34,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "n": len(chosen),
         "methods": list(comparison.titles),
         "top": comparison.top,
-        "ci": comparison.measures.level,
+        "ci": comparison.settings.level,
         "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
         "images": [
             {

@@ -7,7 +7,7 @@ import math
 from xaicmp.core.agreement.statistic import Pair
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.intervals import Summary
-from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.settings import Settings
 
 CONTROL_TITLES = {
     "other_image": "another image's map",
@@ -35,9 +35,9 @@ def spread(summary: Summary) -> str:
     return f"{decimals(summary.mean)} ± {decimals(summary.std)}"
 
 
-def level_title(measures: Measures) -> str:
+def level_title(settings: Settings) -> str:
     """``95% interval``."""
-    return f"{100 * measures.level:g}% interval"
+    return f"{100 * settings.level:g}% interval"
 
 
 def interval(summary: Summary) -> str:
@@ -69,6 +69,6 @@ def caption(comparison: Comparison) -> str:
     by_chance = f"By chance: {', '.join(chances)}. " if chances else ""
     tied = f"; tied: {', '.join(ties)}" if ties else ""
     return (
-        f"Mean ± std over n = {len(comparison.chosen)} images. {comparison.source.about} "
+        f"Mean ± std over n = {len(comparison.predictions)} images. {comparison.source.about} "
         f"{by_chance}Undefined: {', '.join(counts)}{tied} (over all pairs)."
     )

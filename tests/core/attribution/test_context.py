@@ -19,7 +19,7 @@ from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSet
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.run import explaining
 from xaicmp.core.run.comparing import compare, compare_selection
 from xaicmp.core.run.engine import Engine
@@ -27,7 +27,7 @@ from xaicmp.core.run.explaining import choose, explain_selection, find_images
 from xaicmp.errors import UsageError, XaicmpError
 
 METHODS = get_methods(["grad-cam", "saliency", "edge"])
-EVERY = Measures(controls=("other_image", "other_image_same_class", "shifted", "pooled"))
+EVERY = Settings(controls=("other_image", "other_image_same_class", "shifted", "pooled"))
 
 
 def inputs_of(images: ImageSet, *ids: int) -> Tensor:
@@ -190,7 +190,7 @@ def test_a_chosen_image_passes_once_and_once_a_step_and_the_others_once(
     judged = note_batches(monkeypatch)
     methods = get_methods([*PUBLISHED, "layercam", "input-x-gradient"], steps=steps)
     _, comparison = compare_selection(engine, Selection(n=n, only=only), methods)  # type: ignore[arg-type]
-    chosen = comparison.chosen.ids.tolist()
+    chosen = comparison.predictions.ids.tolist()
     assert len(chosen) == n
     # A chosen image that is alone in its batch takes IG's steps in its own company.
     expected = {row: 1 for batch in judged for row in batch}
@@ -232,8 +232,8 @@ def test_choosing_and_comparing_in_one_gives_what_both_give(
 ) -> None:
     (first, maps), (second, others) = outcomes(small_engine(batch_size=batch_size), selection, target)
     for name in ("ids", "labels", "predicted", "targets"):
-        np.testing.assert_array_equal(getattr(first.chosen, name), getattr(second.chosen, name))
-    np.testing.assert_allclose(first.chosen.confidence, second.chosen.confidence, atol=1e-5)
+        np.testing.assert_array_equal(getattr(first.predictions, name), getattr(second.predictions, name))
+    np.testing.assert_allclose(first.predictions.confidence, second.predictions.confidence, atol=1e-5)
     torch.testing.assert_close(maps, others, rtol=1e-5, atol=1e-5)
     assert first.source == second.source
     assert (first.titles, first.floors, first.pixels) == (second.titles, second.floors, second.pixels)
@@ -241,7 +241,7 @@ def test_choosing_and_comparing_in_one_gives_what_both_give(
         for statistic in first.statistics:
             one, other = (each.scores.values[statistic.name][pair] for each in (first, second))
             np.testing.assert_allclose(one, other, atol=1e-5)
-            for control in first.measures.controls:
+            for control in first.settings.controls:
                 both = [each.scores.controls[control][statistic.name][pair] for each in (first, second)]
                 np.testing.assert_allclose(both[0], both[1], atol=1e-5)
 
@@ -256,8 +256,8 @@ def test_beyond_the_sample_no_image_is_judged_twice(
     assert 0 < correct < 900
     batches = note_batches(monkeypatch)
     methods = get_methods(["edge", "centre"])
-    images, comparison = compare_selection(engine, Selection(n=correct + 3), methods, Measures(controls=()))
-    ids = comparison.chosen.ids
+    images, comparison = compare_selection(engine, Selection(n=correct + 3), methods, Settings(controls=()))
+    ids = comparison.predictions.ids
     assert (len(images), images.sample) == (10_000, False)
     assert comparison.source.details["data"]["sample"] is False
     assert len(ids) == correct + 3
@@ -274,7 +274,7 @@ def test_the_sample_is_all_that_is_read_while_it_suffices(monkeypatch: pytest.Mo
     for selection in (Selection(n=4, only="wrong"), Selection(ids=(999, 0), only="all")):
         images, comparison = compare_selection(small_engine(), selection, METHODS)
         assert images.sample
-        assert len(comparison.chosen) == (selection.n or 2)
+        assert len(comparison.predictions) == (selection.n or 2)
 
 
 def test_what_the_sample_gave_is_explained_before_more_is_asked_for(
@@ -286,7 +286,7 @@ def test_what_the_sample_gave_is_explained_before_more_is_asked_for(
     with pytest.raises(XaicmpError, match="1,000 images that ship"):
         for images, explanations in stream:
             assert images.sample
-            found += len(explanations.chosen)
+            found += len(explanations.predictions)
     assert found > 0
 
 
@@ -368,6 +368,6 @@ def test_what_cannot_be_compared_is_refused_before_the_work(top: float) -> None:
     with registered("bomb", lambda *_: pytest.fail("it was run")):
         bombs = get_methods(["bomb", "edge"])
         with pytest.raises(UsageError, match="--top"):
-            compare_selection(small_engine(), Selection(n=2), bombs, Measures(top=top))
+            compare_selection(small_engine(), Selection(n=2), bombs, Settings(top=top))
         with pytest.raises(UsageError, match="two or more"):
             compare_selection(small_engine(), Selection(n=2), bombs[:1])

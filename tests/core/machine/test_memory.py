@@ -108,7 +108,7 @@ def test_out_of_memory_on_the_way_changes_no_number(room: int, sample: ImageSet)
     assert (silence, most) == ([], 16)
     assert said == ["out of memory with 16 images at once; going on with fewer"]
     assert less == {12: 8, 5: 4, 2: 2}[room]
-    assert found.chosen.ids.tolist() == expected.chosen.ids.tolist()
+    assert found.predictions.ids.tolist() == expected.predictions.ids.tolist()
     assert torch.equal(*(torch.cat([each.pixels for each in kept]) for kept in (whole, parts)))
     maps = [torch.cat([each.maps for each in kept], dim=1) for kept in (whole, parts)]
     torch.testing.assert_close(*maps, rtol=1e-5, atol=1e-6)

@@ -10,9 +10,9 @@ import pytest
 
 from xaicmp.core.results.comparison import Comparison, Source
 from xaicmp.core.results.intervals import summarise
-from xaicmp.core.results.predictions import Chosen
+from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores
-from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.results.significance import paired_test
 
 NAN = float("nan")
@@ -32,7 +32,7 @@ def comparison_of(
     """Two methods, a and b, whose Pearson correlations are ``values``; IoU is half of that, and tied at the end."""
     count = len(values)
     zeros, pearson = np.zeros(count, dtype=np.int64), np.array(values)
-    chosen = Chosen(
+    chosen = Predictions(
         10 + np.arange(count),
         np.array(labels) if labels else zeros,
         np.array(predicted) if predicted else zeros,
@@ -50,13 +50,13 @@ def comparison_of(
         {},
     )
     source = Source("By hand.", {}, ("cat", "dog", "ship"))
-    return Comparison(source, {"a": "A", "b": "B"}, frozenset(), Measures(), 1024, chosen, scores)
+    return Comparison(source, {"a": "A", "b": "B"}, frozenset(), Settings(), 1024, chosen, scores)
 
 
 def parts(comparison: Comparison, by: str) -> dict[str, list[int]]:
     found = list(comparison.groups(by))
     assert len({name for name, _ in found}) == len(found)
-    return {name: (part.chosen.ids - 10).tolist() for name, part in found}
+    return {name: (part.predictions.ids - 10).tolist() for name, part in found}
 
 
 def test_a_result_is_the_summary_beside_its_floors() -> None:
@@ -87,7 +87,7 @@ def test_a_result_is_the_summary_beside_its_floors() -> None:
 
 
 def test_without_controls_there_is_nothing_to_be_above() -> None:
-    result = comparison_of([0.5, 0.75]).result(Measures().statistics[0], AB)
+    result = comparison_of([0.5, 0.75]).result(Settings().statistics[0], AB)
     assert (result.controls, result.above, result.above_shifted) == ({}, None, None)
 
 
@@ -95,7 +95,7 @@ def test_what_is_undefined_everywhere_stays_so_and_warns_of_nothing() -> None:
     comparison = comparison_of([NAN, NAN], floor=[NAN, NAN], places=[NAN, NAN])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = comparison.result(Measures().statistics[0], AB)
+        result = comparison.result(Settings().statistics[0], AB)
         assert comparison.verdict(AB) == "too few images to say"
     assert np.isnan([result.summary.mean, result.corrected, result.controls["other_image"]]).all()
     assert result.above_shifted is not None
@@ -150,7 +150,7 @@ def test_pairs_come_in_order_and_those_with_a_floor_last() -> None:
     made = comparison_of([0.5])
     titles = {name: name.title() for name in ("edge", "b", "random", "a")}
     comparison = Comparison(
-        made.source, titles, frozenset({"edge", "random"}), made.measures, 1024, made.chosen, made.scores
+        made.source, titles, frozenset({"edge", "random"}), made.settings, 1024, made.predictions, made.scores
     )
     assert comparison.pairs == (
         ("b", "a"),
@@ -167,13 +167,13 @@ def test_rows_take_everything_along() -> None:
         [0.1, 0.2, 0.3], floor=[0.4, 0.5, 0.6], labels=[0, 1, 2], predicted=[0, 2, 2], places=[0.1, 0.2, 0.3]
     )
     part = comparison.rows(np.array([2, 1]))
-    assert part.chosen.ids.tolist() == [12, 11]
-    assert part.chosen.wrong.tolist() == [False, True]
+    assert part.predictions.ids.tolist() == [12, 11]
+    assert part.predictions.wrong.tolist() == [False, True]
     assert part.scores.values["pearson"][AB].tolist() == [0.3, 0.2]
     assert part.scores.controls["other_image"]["pearson"][AB].tolist() == [0.6, 0.5]
     assert part.scores.shifted_p["pearson"][AB].tolist() == [0.3, 0.2]
     assert part.scores.tied["iou"][AB].tolist() == [True, False]
-    assert len(comparison.chosen) == 3
+    assert len(comparison.predictions) == 3
 
 
 def test_groups_of_class_and_of_right_and_wrong_leave_out_the_empty() -> None:
@@ -208,8 +208,8 @@ def test_groups_of_confidence_are_quartiles_from_the_least_confident_on() -> Non
 )
 def test_equally_confident_images_stay_together(confidence: list[float], sizes: list[int]) -> None:
     found = list(comparison_of([0.5] * len(confidence), confidence=confidence).groups("confidence"))
-    held = [set(part.chosen.confidence) for _, part in found]
-    assert [len(part.chosen) for _, part in found] == sizes
+    held = [set(part.predictions.confidence) for _, part in found]
+    assert [len(part.predictions) for _, part in found] == sizes
     assert sum(len(each) for each in held) == len(set(confidence))
 
 
@@ -237,5 +237,5 @@ def test_every_image_is_in_one_group(by: str) -> None:
             predicted=rng.integers(3, size=count).tolist(),
             confidence=rng.choice([0.1, 0.5, 0.9, 1.0, NAN], count).tolist(),
         )
-        ids = [each for _, part in comparison.groups(by) for each in part.chosen.ids.tolist()]
+        ids = [each for _, part in comparison.groups(by) for each in part.predictions.ids.tolist()]
         assert sorted(ids) == (10 + np.arange(count)).tolist()

@@ -40,7 +40,7 @@ def written(path: Path, sample: ImageSet, plan: dict = PLAN) -> list[Explanation
     """A journal of what ``batches`` gives."""
     journal, found = Journal(path, plan), list(batches())
     for number, each in enumerate(found):
-        journal.write(number, sample.pixels[torch.from_numpy(each.chosen.ids)], each)
+        journal.write(number, sample.pixels[torch.from_numpy(each.predictions.ids)], each)
     return found
 
 
@@ -53,8 +53,8 @@ def same(a: Explanations, b: Explanations) -> bool:
         and a.completeness.keys() == b.completeness.keys()
         and all(np.array_equal(a.completeness[name], b.completeness[name]) for name in a.completeness)
         and all(
-            np.array_equal(getattr(a.chosen, field.name), getattr(b.chosen, field.name))
-            for field in dataclasses.fields(a.chosen)
+            np.array_equal(getattr(a.predictions, field.name), getattr(b.predictions, field.name))
+            for field in dataclasses.fields(a.predictions)
         )
     )
 
@@ -64,9 +64,9 @@ def test_batches_come_back_as_they_went_in(sample: ImageSet, tmp_path: Path) -> 
     journal = Journal(tmp_path / "a.json", PLAN, resume=True)
     assert journal.found == len(found) == 3
     for number, each in enumerate(found):
-        assert same(journal.read(number, sample, each.chosen.ids, NAMES), each)
+        assert same(journal.read(number, sample, each.predictions.ids, NAMES), each)
     assert (journal.batches, journal.images) == (3, 20)
-    np.testing.assert_array_equal(journal.chosen.ids, np.arange(20))
+    np.testing.assert_array_equal(journal.predictions.ids, np.arange(20))
     columns = list(journal.column("map saliency"))
     np.testing.assert_array_equal(
         np.concatenate(columns), torch.cat([each.maps[1] for each in found]).numpy()
@@ -101,7 +101,7 @@ def test_other_images_are_refused(sample: ImageSet, tmp_path: Path) -> None:
     first = written(tmp_path / "a.json", sample)[0]
     other = dataclasses.replace(sample, pixels=sample.pixels.flip(0))
     with pytest.raises(UsageError, match="other images; give the same --data"):
-        Journal(tmp_path / "a.json", PLAN, resume=True).read(0, other, first.chosen.ids, NAMES)
+        Journal(tmp_path / "a.json", PLAN, resume=True).read(0, other, first.predictions.ids, NAMES)
 
 
 @pytest.mark.parametrize("name", ["plan.json", "000000.npz"])
@@ -110,7 +110,7 @@ def test_damage_is_one_line(name: str, content: bytes, sample: ImageSet, tmp_pat
     first = written(tmp_path / "a.json", sample)[0]
     (folder_of(tmp_path / "a.json") / name).write_bytes(content)
     with pytest.raises(XaicmpError, match="leave out --resume to start anew"):
-        Journal(tmp_path / "a.json", PLAN, resume=True).read(0, sample, first.chosen.ids, NAMES)
+        Journal(tmp_path / "a.json", PLAN, resume=True).read(0, sample, first.predictions.ids, NAMES)
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_run_stopped_at_any_batch_ends_in_the_same_numbers_to_the_bit(only: st
         assert behind.found >= at
         resumed = comparison(only, journal=behind)
         assert behind.images == 20
-        np.testing.assert_array_equal(resumed.chosen.ids, whole.chosen.ids)
+        np.testing.assert_array_equal(resumed.predictions.ids, whole.predictions.ids)
         for statistic, by_pair in whole.scores.values.items():
             for pair, values in by_pair.items():
                 np.testing.assert_array_equal(resumed.scores.values[statistic][pair], values)
@@ -189,4 +189,4 @@ def test_what_is_kept_is_not_explained_again(tmp_path: Path, monkeypatch: pytest
     comparison("correct", journal=Journal(tmp_path / "a.json", PLAN))
     monkeypatch.setattr("xaicmp.core.run.explaining.Forward", None)  # calling it would fail
     again = comparison("correct", journal=Journal(tmp_path / "a.json", PLAN, resume=True))
-    assert len(again.chosen) == 20
+    assert len(again.predictions) == 20

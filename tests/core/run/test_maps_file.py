@@ -16,14 +16,14 @@ from small import kept, small_engine
 from xaicmp.core.attribution import get_methods
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.results.comparison import Comparison
-from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.run import comparing
 from xaicmp.core.run import maps_file as module
 from xaicmp.core.run.maps_file import compare_maps
 from xaicmp.errors import UsageError, XaicmpError
 from xaicmp.views.document import document
 
-EVERY = Measures(controls=("other_image", "other_image_same_class", "shifted", "pooled"))
+EVERY = Settings(controls=("other_image", "other_image_same_class", "shifted", "pooled"))
 
 
 def stranger(path: Path, count: int = 6, **arrays: Any) -> Path:
@@ -75,7 +75,7 @@ def test_it_does_so_in_blocks_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_source_is_the_file(tmp_path: Path) -> None:
     path = stranger(tmp_path / "theirs.npz", data=np.array("ImageNet"))
-    comparison = compare_maps(path, Measures(seed=3))
+    comparison = compare_maps(path, Settings(seed=3))
     assert comparison.source.about == f"Maps from {path}."
     details = comparison.source.details
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -93,9 +93,9 @@ def test_a_strangers_file_needs_methods_and_maps_only(kind: str, compressed: boo
     assert comparison.pairs == (("one", "two"), ("one", "three"), ("two", "three"))
     assert comparison.titles == {"one": "one", "two": "two", "three": "three"}
     assert comparison.floors == frozenset()
-    assert comparison.chosen.ids.tolist() == [0, 1, 2, 3, 4]
+    assert comparison.predictions.ids.tolist() == [0, 1, 2, 3, 4]
     assert comparison.source.classes == ("unknown",)
-    assert np.isnan(comparison.chosen.confidence).all()
+    assert np.isnan(comparison.predictions.confidence).all()
     flat = values.astype(float).reshape(3, 5, -1)
     for image in range(5):
         expected = scipy.stats.pearsonr(flat[0, image], flat[2, image]).statistic
@@ -108,11 +108,11 @@ def test_a_strangers_file_needs_methods_and_maps_only(kind: str, compressed: boo
 def test_float64_maps_are_not_rounded_to_float32(scale: float, tmp_path: Path) -> None:
     fine = 1 + 1e-9 * np.random.default_rng(0).random((1, 2, 6, 7))
     values = scale * np.concatenate([fine, fine])
-    comparison = compare_maps(stranger(tmp_path / "m.npz", maps=values), Measures())
+    comparison = compare_maps(stranger(tmp_path / "m.npz", maps=values), Settings())
     assert comparison.scores.values["pearson"]["one", "two"] == pytest.approx([1, 1])
     assert not comparison.scores.tied["iou"]["one", "two"].any()
     large = np.arange(2**24, 2**24 + 2 * 2 * 42, dtype=np.int64).reshape(2, 2, 6, 7)
-    found = compare_maps(stranger(tmp_path / "n.npz", maps=large), Measures())
+    found = compare_maps(stranger(tmp_path / "n.npz", maps=large), Settings())
     assert not found.scores.tied["iou"]["one", "two"].any()
 
 
@@ -124,16 +124,16 @@ def test_what_the_file_does_not_say_is_unknown(tmp_path: Path) -> None:
         ({"predicted": predicted}, {"unknown": 6}),
         ({"labels": labels, "predicted": predicted}, {"right": 4, "wrong": 2}),
     ):
-        comparison = compare_maps(stranger(tmp_path / "m.npz", **given), Measures())
-        assert {name: len(part.chosen) for name, part in comparison.groups("correct")} == expected
+        comparison = compare_maps(stranger(tmp_path / "m.npz", **given), Settings())
+        assert {name: len(part.predictions) for name, part in comparison.groups("correct")} == expected
         assert [name for name, _ in comparison.groups("confidence")] == ["unknown"]
-    by_class = {name: part.chosen.ids.tolist() for name, part in comparison.groups("class")}
+    by_class = {name: part.predictions.ids.tolist() for name, part in comparison.groups("class")}
     assert by_class == {"a": [0, 3], "b": [1, 4], "c": [2, 5]}
 
 
 def test_names_may_be_bytes_or_numbers(tmp_path: Path) -> None:
     path = stranger(tmp_path / "m.npz", methods=np.array([b"saliency", b"edge"]), labels=np.arange(6) // 3)
-    comparison = compare_maps(path, Measures())
+    comparison = compare_maps(path, Settings())
     assert comparison.titles == {"saliency": "Saliency", "edge": get_methods(["edge"])[0].title}
     assert comparison.floors == {"edge"}
     assert [name for name, _ in comparison.groups("class")] == ["0", "1"]
@@ -141,13 +141,13 @@ def test_names_may_be_bytes_or_numbers(tmp_path: Path) -> None:
 
 def test_what_it_does_not_need_is_not_read(tmp_path: Path) -> None:
     path = stranger(tmp_path / "m.npz", notes=np.array([{"a": object}], dtype=object))
-    assert compare_maps(path, Measures()).chosen.ids.tolist() == list(range(6))
+    assert compare_maps(path, Settings()).predictions.ids.tolist() == list(range(6))
 
 
 def test_undefined_values_in_maps_leave_only_their_images_undefined(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(2, 6, 6, 7))
     values[0, 1, 2, 3], values[1, 4, 0, 0] = np.nan, np.inf
-    comparison = compare_maps(stranger(tmp_path / "m.npz", maps=values), Measures())
+    comparison = compare_maps(stranger(tmp_path / "m.npz", maps=values), Settings())
     found = np.isnan(comparison.scores.values["pearson"]["one", "two"])
     assert found.tolist() == [False, True, False, False, True, False]
     assert comparison.summary("pearson", ("one", "two")).n == 4
@@ -245,7 +245,7 @@ def test_what_is_no_file_of_maps_is_said_so(
     path = tmp_path / "m.npz"
     write(path)
     with pytest.raises(XaicmpError) as caught:
-        compare_maps(path, Measures())
+        compare_maps(path, Settings())
     assert str(path) in str(caught.value)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -263,7 +263,7 @@ def test_a_damaged_file_is_refused_or_read_but_never_breaks(
         damaged[rng.integers(len(content))] ^= 1 << rng.integers(8)
         path.write_bytes(damaged[: rng.integers(len(content))] if rng.random() < 0.3 else damaged)
         try:
-            compare_maps(path, Measures(controls=()))
+            compare_maps(path, Settings(controls=()))
         except XaicmpError as error:
             refused += 1
             assert "\n" not in str(error)
@@ -319,4 +319,4 @@ def test_two_images_under_one_id_are_refused(name: str, tmp_path: Path) -> None:
 
 def test_a_share_that_leaves_no_pixel_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--top 0\.01 leaves no pixel of 42"):
-        compare_maps(stranger(tmp_path / "m.npz"), Measures(top=0.01))
+        compare_maps(stranger(tmp_path / "m.npz"), Settings(top=0.01))

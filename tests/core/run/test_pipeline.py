@@ -23,7 +23,7 @@ from xaicmp.core.images.source import ImageSet
 from xaicmp.core.models.checkpoint import Checkpoint, load_checkpoint, shipped_checkpoint
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.run import comparing
 from xaicmp.core.run.comparing import compare, compare_selection
 from xaicmp.core.run.engine import FAST, Engine
@@ -99,8 +99,10 @@ def test_the_published_experiment_image_by_image(shipped: Checkpoint, sample: Im
             continue
         row = len(ids)
         ids.append(index)
-        assert comparison.chosen.predicted[row] == comparison.chosen.labels[row] == predicted
-        assert comparison.chosen.confidence[row] == pytest.approx(float(probabilities[predicted]), abs=1e-5)
+        assert comparison.predictions.predicted[row] == comparison.predictions.labels[row] == predicted
+        assert comparison.predictions.confidence[row] == pytest.approx(
+            float(probabilities[predicted]), abs=1e-5
+        )
         maps = maps_by_the_formulas(model, x, predicted)
         for a, b in PAIRS:
             if np.ptp(maps[a]) == 0 or np.ptp(maps[b]) == 0:
@@ -113,7 +115,7 @@ def test_the_published_experiment_image_by_image(shipped: Checkpoint, sample: Im
             expected["iou"][a, b].append(iou_by_hand(maps[a], maps[b]))
         if len(ids) == IMAGES:
             break
-    assert comparison.chosen.ids.tolist() == ids
+    assert comparison.predictions.ids.tolist() == ids
     for pair in PAIRS:
         for name, each, of_mean in (("pearson", 1e-3, 1e-3), ("iou", 0.01, 1e-3)):
             values, reference = comparison.scores.values[name][pair], np.array(expected[name][pair])
@@ -125,7 +127,9 @@ def test_the_published_experiment_image_by_image(shipped: Checkpoint, sample: Im
 
 def assert_same(one: Comparison, other: Comparison, row: int | slice = slice(None)) -> None:
     """The same numbers, to 1e-5; ``row`` picks from ``one``."""
-    np.testing.assert_allclose(one.chosen.confidence[row], other.chosen.confidence, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        one.predictions.confidence[row], other.predictions.confidence, rtol=0, atol=1e-5
+    )
     for name, by_pair in one.scores.values.items():
         for pair, values in by_pair.items():
             np.testing.assert_allclose(values[row], other.scores.values[name][pair], rtol=0, atol=1e-5)
@@ -143,8 +147,8 @@ def test_the_batch_size_does_not_change_the_numbers(shipped: Checkpoint, sample:
     expected = torch.cat([batch.maps for batch in first_batches], dim=1)
     scale = expected.flatten(2).amax(dim=2)[:, :, None, None]
     for other, batches in others:
-        assert other.chosen.ids.tolist() == first.chosen.ids.tolist()
-        assert other.chosen.predicted.tolist() == first.chosen.predicted.tolist()
+        assert other.predictions.ids.tolist() == first.predictions.ids.tolist()
+        assert other.predictions.predicted.tolist() == first.predictions.predicted.tolist()
         assert_same(other, first)
         maps = torch.cat([batch.maps for batch in batches], dim=1)
         assert ((maps - expected).abs() <= 1e-5 * scale).all()
@@ -166,7 +170,7 @@ def test_an_image_alone_is_the_image_among_many(sample: ImageSet) -> None:
 
 def test_the_order_of_ids_is_kept_and_a_repeated_image_counts_once(sample: ImageSet) -> None:
     comparison, batches = compared(sample, PUBLISHED, (12, 3, 12, 7, 3, 3), small_engine(batch_size=3))
-    assert comparison.chosen.ids.tolist() == [12, 3, 7]
+    assert comparison.predictions.ids.tolist() == [12, 3, 7]
     assert torch.equal(torch.cat([batch.pixels for batch in batches]), sample.pixels[[12, 3, 7]])
     assert_same(comparison, compared(sample, PUBLISHED, (12, 3, 7), small_engine(batch_size=3))[0])
 
@@ -303,7 +307,7 @@ def test_a_wrong_share_is_refused_before_the_work(top: float, sample: ImageSet) 
     engine = small_engine()
     chosen = choose(engine, sample, Selection(n=1))
     with registered("bomb", lambda *_: pytest.fail("it was run")), pytest.raises(UsageError, match="--top"):
-        compare(engine, sample, chosen, get_methods(["bomb", "saliency"]), Measures(top=top))
+        compare(engine, sample, chosen, get_methods(["bomb", "saliency"]), Settings(top=top))
 
 
 def test_no_image_at_all_is_refused(sample: ImageSet) -> None:
@@ -371,7 +375,7 @@ def test_fast_shares_an_exact_pass_and_comes_near_with_a_quarter_of_the_steps(sh
     for ours, theirs in zip(quick, exact, strict=True):
         assert torch.equal(ours.maps[:2], theirs.maps[:2])
         assert not torch.equal(ours.maps[2], theirs.maps[2])
-    np.testing.assert_array_equal(fast.chosen.confidence, slow.chosen.confidence)
+    np.testing.assert_array_equal(fast.predictions.confidence, slow.predictions.confidence)
     for statistic in ("pearson", "iou"):
         for pair in slow.pairs:
             assert abs(fast.summary(statistic, pair).mean - slow.summary(statistic, pair).mean) < 0.005

@@ -24,9 +24,9 @@ from xaicmp.core.attribution import get_methods
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSet
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.results.predictions import Chosen
+from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores
-from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.run import comparing
 from xaicmp.core.run.comparing import compare
 from xaicmp.core.run.explaining import choose
@@ -39,15 +39,15 @@ import resource, sys
 import numpy as np
 import torch
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.results.predictions import Chosen
-from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.predictions import Predictions
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.scoring import score
 
 count = int(sys.argv[1])
 rows = np.arange(count)
-chosen = Chosen(rows, rows % 10, rows % 10, np.full(count, 0.5), rows % 10)
+chosen = Predictions(rows, rows % 10, rows % 10, np.full(count, 0.5), rows % 10)
 maps = torch.rand(3, count, 32, 32).relu_()
-score(Explanations(chosen, torch.empty(0), ("a", "b", "c"), maps), Measures())
+score(Explanations(chosen, torch.empty(0), ("a", "b", "c"), maps), Settings())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 ALL = ("other_image", "other_image_same_class", "shifted", "pooled")
@@ -62,7 +62,7 @@ def explanations_of(
     """Maps ``(M, N, H, W)`` as if methods called a, b, c had made them."""
     count = maps.shape[1]
     of_class = np.array(labels or [0] * count)
-    chosen = Chosen(3 + 2 * np.arange(count), of_class, of_class, np.full(count, 0.5), of_class)
+    chosen = Predictions(3 + 2 * np.arange(count), of_class, of_class, np.full(count, 0.5), of_class)
     pixels = torch.zeros(count, 3, 1, 1, dtype=torch.uint8)
     return Explanations(chosen, pixels, tuple("abcdef"[: len(maps)]), maps, gaps or {}, grids or {})
 
@@ -79,14 +79,14 @@ def by_hand(name: str, a: np.ndarray, b: np.ndarray, top: float = 0.2) -> float:
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
 
-def measures(*controls: str, **values: object) -> Measures:
-    return Measures(controls=controls, **values)  # type: ignore[arg-type]
+def settings_with(*controls: str, **values: object) -> Settings:
+    return Settings(controls=controls, **values)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 30])
 def test_the_values_are_those_of_each_image_for_itself(count: int) -> None:
     maps = random_maps(3, count)
-    scores = score(explanations_of(maps), measures())
+    scores = score(explanations_of(maps), settings_with())
     assert set(scores.values["pearson"]) == set(combinations("abc", 2))
     assert scores.controls == {}
     for name in ("pearson", "iou"):
@@ -101,7 +101,7 @@ def test_the_values_are_those_of_each_image_for_itself(count: int) -> None:
 @pytest.mark.parametrize("name", ["pearson", "iou"])
 def test_the_mean_with_other_images_is_that_of_a_loop_over_the_partners(count: int, name: str) -> None:
     maps = random_maps(3, count)
-    scores = score(explanations_of(maps), measures("other_image", seed=5))
+    scores = score(explanations_of(maps), settings_with("other_image", seed=5))
     partners = other_images(np.zeros(count), DRAWS, 5).numpy()
     for (a, b), values in scores.controls["other_image"][name].items():
         one, other = (maps["abc".index(each)].numpy() for each in (a, b))
@@ -116,7 +116,7 @@ def test_the_mean_with_other_images_is_that_of_a_loop_over_the_partners(count: i
 def test_the_floor_of_its_class_is_the_mean_over_other_images_of_it(name: str) -> None:
     labels = [0, 1, 0, 2, 1, 0, 0]
     maps = random_maps(2, len(labels))
-    found = score(explanations_of(maps, labels), measures("other_image_same_class")).controls
+    found = score(explanations_of(maps, labels), settings_with("other_image_same_class")).controls
     for i, value in enumerate(found["other_image_same_class"][name]["a", "b"]):
         others = [j for j in range(len(labels)) if labels[j] == labels[i] and j != i]
         if not others:
@@ -127,7 +127,7 @@ def test_the_floor_of_its_class_is_the_mean_over_other_images_of_it(name: str) -
 
 
 def test_without_another_image_there_is_no_floor_but_a_shift() -> None:
-    scores = score(explanations_of(random_maps(2, 1)), Measures())
+    scores = score(explanations_of(random_maps(2, 1)), Settings())
     for control in ("other_image", "other_image_same_class"):
         assert np.isnan(scores.controls[control]["pearson"]["a", "b"]).all()
     assert np.isfinite(scores.controls["shifted"]["pearson"]["a", "b"]).all()
@@ -137,12 +137,12 @@ def test_without_another_image_there_is_no_floor_but_a_shift() -> None:
 def test_the_shifted_floor_and_its_p_are_those_of_a_loop_over_the_shifts(name: str) -> None:
     maps = random_maps(3, 5)
     explanations = explanations_of(maps)
-    scores = score(explanations, measures("shifted", seed=2))
+    scores = score(explanations, settings_with("shifted", seed=2))
     for a, b in combinations(range(3), 2):
         pair = ("abc"[a], "abc"[b])
         rolled = [
             roll(maps[b].flatten(1)[:, None], shift).view_as(maps[b])
-            for shift in shifts((SIDE, SIDE), explanations.chosen.ids, seed=2)
+            for shift in shifts((SIDE, SIDE), explanations.predictions.ids, seed=2)
         ]
         for i in range(5):
             null = np.array([by_hand(name, maps[a, i].numpy(), each[i].numpy()) for each in rolled])
@@ -155,7 +155,7 @@ def test_the_shifted_floor_and_its_p_are_those_of_a_loop_over_the_shifts(name: s
 @pytest.mark.parametrize("name", ["pearson", "iou"])
 def test_both_maps_are_pooled_to_the_coarser_of_their_grids(name: str) -> None:
     maps = random_maps(3, 4)
-    scores = score(explanations_of(maps, grids={"b": (4, 4), "c": (2, 4)}), measures("pooled", top=0.3))
+    scores = score(explanations_of(maps, grids={"b": (4, 4), "c": (2, 4)}), settings_with("pooled", top=0.3))
     for pair, (height, width) in {("a", "b"): (4, 4), ("a", "c"): (2, 4), ("b", "c"): (2, 4)}.items():
         for i in range(4):
             coarse = []
@@ -169,7 +169,7 @@ def test_both_maps_are_pooled_to_the_coarser_of_their_grids(name: str) -> None:
 
 def test_a_grid_too_coarse_for_the_top_pixels_has_no_overlap_rather_than_no_result() -> None:
     explanations = explanations_of(random_maps(3, 4), grids={"b": (2, 2), "c": (1, 1)})
-    found = score(explanations, measures("pooled", top=0.1)).controls["pooled"]
+    found = score(explanations, settings_with("pooled", top=0.1)).controls["pooled"]
     assert np.isnan(found["iou"]["a", "b"]).all()
     assert np.isfinite(found["pearson"]["a", "b"]).all()
     assert np.isnan(found["pearson"]["a", "c"]).all()
@@ -177,20 +177,22 @@ def test_a_grid_too_coarse_for_the_top_pixels_has_no_overlap_rather_than_no_resu
 
 def test_a_pooled_grid_has_the_top_pixels_that_its_share_says() -> None:
     maps = random_maps(2, 4, side=20)
-    scores = score(explanations_of(maps, grids={"b": (10, 10)}), measures("pooled", top=0.29))
+    scores = score(explanations_of(maps, grids={"b": (10, 10)}), settings_with("pooled", top=0.29))
     for row, value in enumerate(scores.controls["pooled"]["iou"]["a", "b"]):
         a, b = maps[:, row].double().numpy().reshape(2, 10, 2, 10, 2).mean(axis=(2, 4)).reshape(2, 100)
         tops = [set(np.argsort(-each)[:29]) for each in (a, b)]
         assert value == pytest.approx(len(tops[0] & tops[1]) / len(tops[0] | tops[1]))
     few = explanations_of(maps, grids={"b": (2, 2)})
-    assert not np.isnan(score(few, measures("pooled", top=0.25)).controls["pooled"]["iou"]["a", "b"]).any()
+    assert not np.isnan(
+        score(few, settings_with("pooled", top=0.25)).controls["pooled"]["iou"]["a", "b"]
+    ).any()
 
 
 def test_constant_maps_enter_no_value_and_no_control() -> None:
     maps, without = random_maps(2, 9, side=12), [0, 3, 8]
     maps[0, 0], maps[0, 3], maps[1, 8] = 0, 1, -2.5
     kept = [row for row in range(9) if row not in without]
-    settings = measures("other_image", "shifted", "pooled", statistics=get_statistics(list(STATISTICS)))
+    settings = settings_with("other_image", "shifted", "pooled", statistics=get_statistics(list(STATISTICS)))
     scores = score(explanations_of(maps, grids={"b": (11, 11)}), settings)
     partners = other_images(np.zeros(9), DRAWS, 0).numpy()
     for name in STATISTICS:
@@ -206,7 +208,7 @@ def test_constant_maps_enter_no_value_and_no_control() -> None:
 
 
 def test_two_maps_of_the_full_grid_are_pooled_to_themselves() -> None:
-    scores = score(explanations_of(random_maps(2, 4)), measures("pooled"))
+    scores = score(explanations_of(random_maps(2, 4)), settings_with("pooled"))
     for name in ("pearson", "iou"):
         np.testing.assert_allclose(
             scores.controls["pooled"][name]["a", "b"], scores.values[name]["a", "b"], atol=1e-12
@@ -231,14 +233,16 @@ def test_two_maps_of_the_full_grid_are_pooled_to_themselves() -> None:
 def test_maps_are_the_same_if_one_is_the_other_times_a_positive_number(change: object, same: bool) -> None:
     torch.manual_seed(0)
     maps = random_maps(1, 6)[0]
-    scores = score(explanations_of(torch.stack([maps, change(maps)])), measures())  # type: ignore[operator]
+    scores = score(explanations_of(torch.stack([maps, change(maps)])), settings_with())  # type: ignore[operator]
     assert scores.identical["a", "b"].tolist() == [same] * 6
 
 
 def identical(a: np.ndarray, b: np.ndarray) -> list[float]:
     maps = torch.from_numpy(np.stack([a, b]))
     return (
-        score(explanations_of(maps), measures(statistics=(STATISTICS["sign"],))).identical["a", "b"].tolist()
+        score(explanations_of(maps), settings_with(statistics=(STATISTICS["sign"],)))
+        .identical["a", "b"]
+        .tolist()
     )
 
 
@@ -310,7 +314,7 @@ def test_which_images_have_the_same_map_is_said_one_by_one() -> None:
     maps[:, 3] = torch.tensor([1.0, 7.0])[:, None, None]
     maps[1, 4, 0, 0] = torch.nan
     maps[1, 5] = 0
-    scores = score(explanations_of(maps), measures())
+    scores = score(explanations_of(maps), settings_with())
     same = scores.identical["a", "b"].tolist()
     assert same == pytest.approx([1, 0, math.nan, math.nan, 0, 0], nan_ok=True)
     assert np.isnan(scores.values["pearson"]["a", "b"]).tolist() == [False, False, True, True, True, True]
@@ -319,7 +323,7 @@ def test_which_images_have_the_same_map_is_said_one_by_one() -> None:
 def test_ties_of_either_map_are_marked() -> None:
     maps = random_maps(3, 3)
     maps[0, 1], maps[2, 2] = 0, 1
-    tied = score(explanations_of(maps), measures()).tied
+    tied = score(explanations_of(maps), settings_with()).tied
     assert list(tied) == ["iou"]
     assert {pair: each.tolist() for pair, each in tied["iou"].items()} == {
         ("a", "b"): [False, True, False],
@@ -346,7 +350,7 @@ def arrays_of(scores: Scores) -> dict[tuple[object, ...], np.ndarray]:
 
 def test_rows_and_join_undo_each_other() -> None:
     gaps = {"a": np.arange(9.0)}
-    how = measures(*ALL, curve=True)
+    how = settings_with(*ALL, curve=True)
     whole = score(explanations_of(random_maps(3, 9), [0, 1] * 4 + [0], gaps=gaps), how)
     joined = Scores.join([whole.rows(np.arange(9) < 4), whole.rows(np.arange(4, 9))])
     before, after = arrays_of(whole), arrays_of(joined)
@@ -366,9 +370,10 @@ def test_the_blocks_do_not_depend_on_the_batch_size(
     monkeypatch.setattr(
         comparing,
         "score",
-        lambda explanations, how: (sizes.append(explanations.chosen.ids.tolist()), score(explanations, how))[
-            1
-        ],
+        lambda explanations, how: (
+            sizes.append(explanations.predictions.ids.tolist()),
+            score(explanations, how),
+        )[1],
     )
     engine = small_engine(batch_size=batch_size)
     chosen = choose(engine, sample, Selection(n=10, only="all"))
@@ -382,7 +387,7 @@ def test_small_blocks_change_nothing_but_who_an_image_is_compared_with(
     methods = get_methods(["saliency", "edge", "grad-cam"])
     engine = small_engine(batch_size=5)
     chosen = choose(engine, sample, Selection(n=11, only="all"))
-    every = Measures(controls=ALL, curve=True)
+    every = Settings(controls=ALL, curve=True)
     kept: list[Explanations] = []
     whole = arrays_of(compare(engine, sample, chosen, methods, every, keep=kept.append).scores)
     monkeypatch.setattr(comparing, "BLOCK", 4)
@@ -406,7 +411,7 @@ def test_however_many_images_are_worked_on_at_once_the_scores_are_the_same_to_th
     maps = torch.randn(4, 23, *shape, generator=torch.Generator().manual_seed(3))
     maps[1], maps[2, 4], maps[3, 7:9] = maps[1].relu(), 0, torch.nan
     explanations = explanations_of(maps, [0, 1] * 11 + [2], grids={"b": (4, 4), "c": (2, 3)})
-    how = measures(*ALL, statistics=tuple(STATISTICS.values()))
+    how = settings_with(*ALL, statistics=tuple(STATISTICS.values()))
     whole = arrays_of(score(explanations, how))
     for cells in (1, 5 * maps[:, 0].numel()):
         monkeypatch.setattr(statistic, "CELLS", cells)
@@ -430,7 +435,7 @@ def test_memory_does_not_grow_with_the_images_beyond_what_is_held_of_their_maps(
 def test_the_tops_of_a_share_are_those_asked_for() -> None:
     maps = random_maps(2, 4)
     for top in (0.05, 0.5):
-        how = measures(top=top, statistics=get_statistics(["iou"]))
+        how = settings_with(top=top, statistics=get_statistics(["iou"]))
         found = score(explanations_of(maps), how).values["iou"]["a", "b"]
         expected = [by_hand("iou", maps[0, i].numpy(), maps[1, i].numpy(), top) for i in range(4)]
         np.testing.assert_allclose(found, expected)
@@ -441,9 +446,11 @@ def test_each_share_has_its_own_values_ties_and_controls() -> None:
     maps[0, 1].view(-1)[:20] = 9  # tied among the top 5%, and not among the top 20 of 64 pixels
     tops = (20 / 64, 0.05, 0.5)
     explanations = explanations_of(maps, grids={"b": (4, 4)})
-    together = score(explanations, measures(*ALL, top=tops[0], statistics=get_statistics(["iou"], tops[1:])))
+    together = score(
+        explanations, settings_with(*ALL, top=tops[0], statistics=get_statistics(["iou"], tops[1:]))
+    )
     for name, top in zip(("iou", "iou@5%", "iou@50%"), tops, strict=True):
-        alone = score(explanations, measures(*ALL, top=top, statistics=get_statistics(["iou"])))
+        alone = score(explanations, settings_with(*ALL, top=top, statistics=get_statistics(["iou"])))
         for found, expected in (
             (together.values, alone.values),
             (together.tied, alone.tied),
@@ -456,14 +463,14 @@ def test_each_share_has_its_own_values_ties_and_controls() -> None:
 
 
 def test_a_share_that_leaves_no_pixel_is_refused_whoever_has_it() -> None:
-    for how in (measures(top=0.01), measures(statistics=get_statistics(["iou"], [0.01]))):
+    for how in (settings_with(top=0.01), settings_with(statistics=get_statistics(["iou"], [0.01]))):
         how.check(100)
         with pytest.raises(UsageError, match=r"--top 0\.01 leaves no pixel"):
             how.check(99)
 
 
 def test_controls_are_asked_for_by_name() -> None:
-    assert get_controls([]) == Measures().controls
+    assert get_controls([]) == Settings().controls
     assert get_controls(["none"]) == ()
     assert get_controls(["resolution", "other-image", "resolution"]) == (
         "pooled",

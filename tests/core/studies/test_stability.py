@@ -12,7 +12,7 @@ from xaicmp.core.agreement.registry import agreement, get_statistics
 from xaicmp.core.attribution import get_methods
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSet
-from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import choose, explain
 from xaicmp.core.studies.stability import Repetition, repeat
@@ -24,7 +24,7 @@ METHODS = get_methods(NAMES, steps=3, samples=2)
 
 def repeated(first: Engine, second: Engine, images: ImageSet, **values: object) -> Repetition:
     chosen = choose(first, images, Selection(ids=(5, 0, 3, 17, 40), only="all"))
-    return repeat(first, second, images, chosen, METHODS, Measures(**values))  # type: ignore[arg-type]
+    return repeat(first, second, images, chosen, METHODS, Settings(**values))  # type: ignore[arg-type]
 
 
 def test_the_same_again_is_the_same_to_the_bit(sample: ImageSet) -> None:
@@ -64,7 +64,7 @@ def test_the_targets_of_the_first_are_explained_on_the_second(sample: ImageSet) 
     chosen = choose(first, sample, Selection(n=7, only="all"))
     assert (choose(second, sample, Selection(n=7, only="all")).predicted != chosen.predicted).any()
     statistics = get_statistics(["spearman", "iou"])
-    how = Measures(statistics, top=0.1)
+    how = Settings(statistics, top=0.1)
     told: list[tuple[str, int, int]] = []
     found = repeat(first, second, sample, chosen, METHODS[:2], how, lambda *each: told.append(each))
     maps = [list(explain(each, sample, chosen, METHODS[:2])) for each in (first, second)]
@@ -73,7 +73,7 @@ def test_the_targets_of_the_first_are_explained_on_the_second(sample: ImageSet) 
             pairs = zip(*maps, strict=True)
             expected = [agreement(name, a.maps[index], b.maps[index], 0.1).numpy() for a, b in pairs]
             np.testing.assert_array_equal(found.values[name][method.name], np.concatenate(expected))
-    assert found.measures is how
+    assert found.settings is how
     assert told[-1] == ("explaining", 7, 7)
 
 
@@ -91,5 +91,5 @@ def test_one_changed_image_is_enough_to_differ(sample: ImageSet) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("xaicmp.core.studies.stability.explain", explained)
-        found = repeat(first, second, sample, chosen, METHODS[:2], Measures())
+        found = repeat(first, second, sample, chosen, METHODS[:2], Settings())
     assert found.same == {"saliency": False, "grad-cam": True}

@@ -13,9 +13,9 @@ import numpy as np
 from xaicmp.core.agreement.controls import SHIFTS, among_highest
 from xaicmp.core.agreement.statistic import Pair, Statistic
 from xaicmp.core.results.intervals import Summary, defined_mean, summarise
-from xaicmp.core.results.predictions import UNKNOWN, Chosen
+from xaicmp.core.results.predictions import UNKNOWN, Predictions
 from xaicmp.core.results.scores import Scores
-from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.results.significance import PairedTest, paired_test
 from xaicmp.core.results.verdict import corrected, verdict
 
@@ -65,30 +65,30 @@ class Comparison:
         source: where the maps come from.
         titles: of the methods, by name, in order.
         floors: the names of those that know nothing of the model.
-        measures: what was measured.
+        settings: what was measured.
         pixels: how many a map has.
-        chosen: the images.
+        predictions: the images.
         scores: image by image.
     """
 
     source: Source
     titles: dict[str, str]
     floors: frozenset[str]
-    measures: Measures
+    settings: Settings
     pixels: int
-    chosen: Chosen
+    predictions: Predictions
     scores: Scores
     _results: dict[tuple[str, Pair], Result] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:
         """How far two maps agree, in so many ways."""
-        return self.measures.statistics
+        return self.settings.statistics
 
     @property
     def top(self) -> float:
         """The share of top pixels."""
-        return self.measures.top
+        return self.settings.top
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -124,7 +124,9 @@ class Comparison:
 
     def rows(self, rows: np.ndarray) -> Comparison:
         """The comparison over a part of the images."""
-        return replace(self, chosen=self.chosen.rows(rows), scores=self.scores.rows(rows), _results={})
+        return replace(
+            self, predictions=self.predictions.rows(rows), scores=self.scores.rows(rows), _results={}
+        )
 
     def groups(self, by: str) -> Iterator[tuple[str, Comparison]]:
         """The comparison over the images of each class, right or wrong ones, or each quartile of confidence.
@@ -134,7 +136,7 @@ class Comparison:
         Args:
             by: ``"class"``, ``"correct"`` or ``"confidence"``.
         """
-        chosen = self.chosen
+        chosen = self.predictions
         if by == "class":
             parts = [(name, chosen.labels == index) for index, name in enumerate(self.source.classes)]
         elif by == "correct":
@@ -156,9 +158,9 @@ class Comparison:
                 yield name, self.rows(held)
 
     def _result(self, statistic: Statistic, pair: Pair) -> Result:
-        values, measures = self.scores.values[statistic.name][pair], self.measures
+        values, settings = self.scores.values[statistic.name][pair], self.settings
         tied = self.scores.tied[statistic.name][pair] if statistic.uses_top else None
-        summary = summarise(values, tied, level=measures.level, seed=measures.seed)
+        summary = summarise(values, tied, level=settings.level, seed=settings.seed)
         chance = statistic.chance(self.top, self.pixels)
         controls = {name: each[statistic.name][pair] for name, each in self.scores.controls.items()}
         above = None
@@ -167,13 +169,13 @@ class Comparison:
                 values,
                 controls["other_image"],
                 two_sided=True,
-                level=measures.level,
-                seed=measures.seed,
+                level=settings.level,
+                seed=settings.seed,
             )
         above_shifted = None
         if (places := self.scores.shifted_p.get(statistic.name, {}).get(pair)) is not None:
             inside = among_highest(places, min(SHIFTS, self.pixels - 1))
-            above_shifted = summarise(inside, level=measures.level, seed=measures.seed)
+            above_shifted = summarise(inside, level=settings.level, seed=settings.seed)
         return Result(
             summary,
             chance,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.results.predictions import Chosen
+from xaicmp.core.results.predictions import Predictions
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Explanations:
     """A batch of images with their maps.
 
     Attributes:
-        chosen: which images, and what the model says of them.
+        predictions: which images, and what the model says of them.
         pixels: uint8 ``(N, 3, H, W)``.
         methods: the names of the M methods.
         maps: float32 ``(M, N, H, W)``, on the CPU.
@@ -25,7 +25,7 @@ class Explanations:
         grids: by method whose maps are coarser than the image, their true height and width.
     """
 
-    chosen: Chosen
+    predictions: Predictions
     pixels: Tensor
     methods: tuple[str, ...]
     maps: Tensor
@@ -35,17 +35,17 @@ class Explanations:
     def rows(self, rows: slice) -> Explanations:
         """Those of a part of the images."""
         gaps = {name: gap[rows] for name, gap in self.completeness.items()}
-        chosen, pixels, maps = self.chosen.rows(rows), self.pixels[rows], self.maps[:, rows]
-        return replace(self, chosen=chosen, pixels=pixels, maps=maps, completeness=gaps)
+        chosen, pixels, maps = self.predictions.rows(rows), self.pixels[rows], self.maps[:, rows]
+        return replace(self, predictions=chosen, pixels=pixels, maps=maps, completeness=gaps)
 
     @staticmethod
     def join(parts: Sequence[Explanations]) -> Explanations:
         """All of several, which are of the same methods; of those without an image, nothing but that."""
-        parts = [part for part in parts if len(part.chosen)] or parts[:1]
+        parts = [part for part in parts if len(part.predictions)] or parts[:1]
         gaps = parts[0].completeness
         return replace(
             parts[0],
-            chosen=Chosen.join([part.chosen for part in parts]),
+            predictions=Predictions.join([part.predictions for part in parts]),
             pixels=torch.cat([part.pixels for part in parts]),
             maps=torch.cat([part.maps for part in parts], dim=1),
             completeness={name: np.concatenate([part.completeness[name] for part in parts]) for name in gaps},

@@ -13,7 +13,7 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Predictions:
     """The selected images and what the model says of them.
 
     Attributes:
@@ -38,12 +38,12 @@ class Chosen:
         """Bool ``(N,)``: which were taken for something else."""
         return self.predicted != self.labels
 
-    def rows(self, rows: slice | np.ndarray) -> Chosen:
+    def rows(self, rows: slice | np.ndarray) -> Predictions:
         """A part of them."""
-        return Chosen(*(getattr(self, name)[rows] for name in Chosen.__dataclass_fields__))
+        return Predictions(*(getattr(self, name)[rows] for name in Predictions.__dataclass_fields__))
 
     @staticmethod
-    def join(parts: Sequence[Chosen]) -> Chosen:
+    def join(parts: Sequence[Predictions]) -> Predictions:
         """All of several."""
-        names = Chosen.__dataclass_fields__
-        return Chosen(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        names = Predictions.__dataclass_fields__
+        return Predictions(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

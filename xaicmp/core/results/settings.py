@@ -10,7 +10,7 @@ from xaicmp.core.agreement.top_pixels import count_top
 
 
 @dataclass(frozen=True)
-class Measures:
+class Settings:
     """What is measured of the maps.
 
     Attributes:

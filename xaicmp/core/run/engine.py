@@ -16,7 +16,7 @@ from xaicmp.core.machine.memory import Room
 from xaicmp.core.models.checkpoint import Checkpoint
 from xaicmp.core.models.fusion import fuse
 from xaicmp.core.models.layers import find_layer, last_maps
-from xaicmp.core.results.predictions import Chosen
+from xaicmp.core.results.predictions import Predictions
 
 FAST = {"steps": 8, "rule": "middle", "end": 1 / 32}
 
@@ -84,7 +84,7 @@ def cam_layer(engine: Engine, inputs: Tensor, methods: Sequence[Method]) -> str 
 def context_of(
     engine: Engine,
     inputs: Tensor,
-    part: Chosen,
+    part: Predictions,
     layer: str | None,
     *,
     forward: Forward | None = None,

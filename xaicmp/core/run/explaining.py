@@ -21,7 +21,7 @@ from xaicmp.core.machine.processes import ALONE, Processes
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.guard import unchanged
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.results.predictions import Chosen
+from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.run.engine import Engine, cam_layer, context_of
 from xaicmp.core.run.journal import Journal
 from xaicmp.errors import UsageError, XaicmpError
@@ -40,7 +40,7 @@ def choose(
     progress: Progress = no_progress,
     *,
     target: str = "predicted",
-) -> Chosen:
+) -> Predictions:
     """The images that ``selection`` means, in its order.
 
     ``target`` is the class that is explained: ``"predicted"``, ``"label"``, or the name of a class. With ``n``,
@@ -53,7 +53,7 @@ def choose(
     _check(engine, images, selection, target)
     if selection.ids is not None:
         return _classify(engine, images, np.array(selection.ids), target, progress)
-    found: list[Chosen] = []
+    found: list[Predictions] = []
     count, wanted = 0, selection.count
     for start in range(0, len(images), engine.batch_size):
         rows = np.arange(start, min(start + engine.batch_size, len(images)))
@@ -63,20 +63,20 @@ def choose(
         progress("choosing images", count, wanted)
         if count == wanted:
             break
-    return Chosen.join(found)
+    return Predictions.join(found)
 
 
 def explain(
     engine: Engine,
     images: ImageSet,
-    chosen: Chosen,
+    chosen: Predictions,
     methods: Sequence[Method],
     progress: Progress = no_progress,
 ) -> Iterator[Explanations]:
     """Explain the target of each chosen image; one batch is in memory at a time."""
     layer = engine.layer
 
-    def explained(part: Chosen, pixels: Tensor, tell: Tell, rows: slice) -> Explanations:
+    def explained(part: Predictions, pixels: Tensor, tell: Tell, rows: slice) -> Explanations:
         context = context_of(engine, engine.inputs(pixels[rows]), part.rows(rows), layer)
         return _explained(engine, context, part.rows(rows), pixels[rows], methods, tell)
 
@@ -150,8 +150,8 @@ def explain_selection(
             part = part.rows(slice(0, wanted - count))
             if journal is not None and number >= behind:
                 journal.write(number, images.pixels[torch.from_numpy(ids)], part)
-            count, number = count + len(part.chosen), number + 1
-            if len(part.chosen):
+            count, number = count + len(part.predictions), number + 1
+            if len(part.predictions):
                 yield images, part
         progress(EXPLAINING, count, wanted)
     if count == 0:
@@ -199,7 +199,7 @@ def _batches(engine: Engine, images: ImageSet, selection: Selection, start: int)
 def _explained(
     engine: Engine,
     context: Context,
-    part: Chosen,
+    part: Predictions,
     pixels: Tensor,
     methods: Sequence[Method],
     tell: Tell,
@@ -234,7 +234,7 @@ def find_images(
     progress: Progress = no_progress,
     *,
     target: str = "predicted",
-) -> tuple[ImageSet, Chosen]:
+) -> tuple[ImageSet, Predictions]:
     """The test images that ``selection`` means: from ``data``, else the sample if it suffices, else the cache.
 
     Raises:
@@ -282,7 +282,7 @@ def _check(engine: Engine, images: ImageSet, selection: Selection, target: str) 
         )
 
 
-def _admitted(batch: Chosen, selection: Selection) -> np.ndarray:
+def _admitted(batch: Predictions, selection: Selection) -> np.ndarray:
     """The rows of a batch that ``selection`` admits, in order: all, where it names them."""
     if selection.ids is not None:
         return np.arange(len(batch))
@@ -292,8 +292,8 @@ def _admitted(batch: Chosen, selection: Selection) -> np.ndarray:
 
 def _classify(
     engine: Engine, images: ImageSet, ids: np.ndarray, target: str, progress: Progress = no_progress
-) -> Chosen:
-    def classified(rows: slice) -> Chosen:
+) -> Predictions:
+    def classified(rows: slice) -> Predictions:
         batch = ids[rows]
         pixels = images.pixels[torch.from_numpy(batch)]
         with (
@@ -305,14 +305,14 @@ def _classify(
         progress("choosing images", rows.start + len(pixels), len(ids))
         return _judged(images, batch, logits, target)
 
-    return Chosen.join(engine.room.run(classified, len(ids)))
+    return Predictions.join(engine.room.run(classified, len(ids)))
 
 
-def _judged(images: ImageSet, ids: np.ndarray, logits: Tensor, target: str) -> Chosen:
+def _judged(images: ImageSet, ids: np.ndarray, logits: Tensor, target: str) -> Predictions:
     """What the logits ``(N, classes)`` say of the images ``ids``."""
     highest = logits.cpu().double().softmax(dim=1).max(dim=1)
     labels, predicted = images.labels.numpy()[ids], highest.indices.numpy()
     targets = {"predicted": predicted, "label": labels}.get(target)
     if targets is None:
         targets = np.full(len(ids), images.classes.index(target))
-    return Chosen(ids, labels, predicted, highest.values.numpy(), targets)
+    return Predictions(ids, labels, predicted, highest.values.numpy(), targets)

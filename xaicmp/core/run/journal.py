@@ -21,7 +21,7 @@ from torch import Tensor
 from xaicmp.core.images.source import ImageSet
 from xaicmp.core.machine.storage import differences, replacing
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.results.predictions import Chosen
+from xaicmp.core.results.predictions import Predictions
 from xaicmp.errors import UsageError, XaicmpError
 
 PLAN = "plan.json"
@@ -65,7 +65,9 @@ class Journal:
 
     def write(self, number: int, candidates: Tensor, batch: Explanations) -> None:
         """Keep what became of the candidates ``(B, 3, H, W)`` of batch ``number``: the explanations of some."""
-        arrays: dict[str, Any] = {field.name: getattr(batch.chosen, field.name) for field in fields(Chosen)}
+        arrays: dict[str, Any] = {
+            field.name: getattr(batch.predictions, field.name) for field in fields(Predictions)
+        }
         arrays |= {f"map {name}": each.numpy() for name, each in zip(batch.methods, batch.maps, strict=True)}
         arrays |= {f"gap {name}": gap for name, gap in batch.completeness.items()}
         arrays |= {f"grid {name}": np.array(grid) for name, grid in batch.grids.items()}
@@ -84,7 +86,7 @@ class Journal:
                 raise UsageError(
                     f"{self.folder} is of other images; give the same --data, or leave out --resume to start anew"
                 )
-            chosen = Chosen(*(arrays[field.name] for field in fields(Chosen)))
+            chosen = Predictions(*(arrays[field.name] for field in fields(Predictions)))
             return Explanations(
                 chosen,
                 images.pixels[torch.from_numpy(chosen.ids)],
@@ -119,9 +121,9 @@ class Journal:
         return sum(len(ids) for ids in self.column("ids"))
 
     @property
-    def chosen(self) -> Chosen:
+    def predictions(self) -> Predictions:
         """The images so far, and what the model says of them."""
-        return Chosen(*(np.concatenate(list(self.column(field.name))) for field in fields(Chosen)))
+        return Predictions(*(np.concatenate(list(self.column(field.name))) for field in fields(Predictions)))
 
     def remove(self) -> None:
         """Leave nothing behind."""

@@ -19,9 +19,9 @@ from xaicmp.core.images.source import ImageSet
 from xaicmp.core.machine.storage import replacing
 from xaicmp.core.results.comparison import Comparison, Source
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.results.predictions import UNKNOWN, Chosen
+from xaicmp.core.results.predictions import UNKNOWN, Predictions
 from xaicmp.core.results.scores import Scores
-from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.journal import Journal
 from xaicmp.core.run.scoring import BLOCK, score
 from xaicmp.errors import UsageError, XaicmpError
@@ -44,7 +44,7 @@ ARRAYS = {
 
 
 def compare_maps(
-    path: Path, measures: Measures, remark: Callable[[str], None] = lambda message: None
+    path: Path, settings: Settings, remark: Callable[[str], None] = lambda message: None
 ) -> Comparison:
     """Compare the maps in ``path`` pairwise.
 
@@ -52,7 +52,7 @@ def compare_maps(
         path: an ``.npz`` file with ``methods`` strings ``(M,)`` and ``maps`` ``(M, N, H, W)``; and, if known,
             ``ids`` ``(N,)``, ``labels``, ``predicted`` and ``targets`` (strings), ``confidence``, ``grids``
             ``(M, 2)``, ``completeness`` ``(M, N)``. What else it holds is not read.
-        measures: what is measured.
+        settings: what is measured.
         remark: told how many images were left out because the file holds them before, with the same maps.
 
     Raises:
@@ -69,7 +69,7 @@ def compare_maps(
     if len(names) < 2:
         raise UsageError(f"{path} holds the maps of one method; two or more are needed to compare")
     pixels = maps[0, 0].numel()
-    measures.check(pixels)
+    settings.check(pixels)
     chosen, classes = _chosen(arrays, maps.shape[1])
     gaps = dict(zip(names, arrays.get("completeness", np.empty((0, 0))).astype(np.float64), strict=False))
     gaps = {name: gap for name, gap in gaps.items() if not np.isnan(gap).all()}
@@ -78,7 +78,7 @@ def compare_maps(
     none = torch.empty(0, 3, 0, 0, dtype=torch.uint8)
     whole = Explanations(chosen, none, tuple(names), maps, gaps, grids)
     starts = range(0, len(chosen), BLOCK)
-    scores = Scores.join([score(whole.rows(slice(start, start + BLOCK)), measures) for start in starts])
+    scores = Scores.join([score(whole.rows(slice(start, start + BLOCK)), settings) for start in starts])
     return Comparison(
         Source(
             f"Maps from {path}.",
@@ -86,13 +86,13 @@ def compare_maps(
                 "maps": {"path": str(path), "sha256": digest},
                 "checkpoint": {},
                 "data": {"name": str(arrays.get("data", "")), "split": "", "verified": None, "sample": None},
-                "seed": measures.seed,
+                "seed": settings.seed,
             },
             classes,
         ),
         {name: _title(name) for name in names},
         frozenset(name for name in names if _is_floor(name)),
-        measures,
+        settings,
         pixels,
         chosen,
         scores,
@@ -197,7 +197,7 @@ def _drop_repeated(path: Path, arrays: dict[str, Any]) -> int:
     return len(repeated)
 
 
-def _chosen(arrays: dict[str, Any], count: int) -> tuple[Chosen, tuple[str, ...]]:
+def _chosen(arrays: dict[str, Any], count: int) -> tuple[Predictions, tuple[str, ...]]:
     """The images as far as the file knows them, and the names of their classes."""
     labels, predicted = (
         arrays.get(name, np.full(count, UNKNOWN)).astype(str) for name in ("labels", "predicted")
@@ -207,7 +207,9 @@ def _chosen(arrays: dict[str, Any], count: int) -> tuple[Chosen, tuple[str, ...]
     by_label, by_prediction, by_target = numbers.reshape(3, count)
     ids = arrays.get("ids", np.arange(count)).astype(np.int64)
     confidence = arrays.get("confidence", np.full(count, np.nan)).astype(np.float64)
-    return Chosen(ids, by_label, by_prediction, confidence, by_target), tuple(str(name) for name in classes)
+    return Predictions(ids, by_label, by_prediction, confidence, by_target), tuple(
+        str(name) for name in classes
+    )
 
 
 def write_maps(path: Path, journal: Journal, images: ImageSet, methods: Sequence[str]) -> None:
@@ -227,7 +229,7 @@ def write_maps(path: Path, journal: Journal, images: ImageSet, methods: Sequence
     Raises:
         XaicmpError: the file cannot be written.
     """
-    chosen, classes = journal.chosen, np.array(images.classes)
+    chosen, classes = journal.predictions, np.array(images.classes)
     size = next(journal.column(f"map {methods[0]}")).shape[1:]
     with replacing(path, journal.folder) as target, zipfile.ZipFile(target, "w") as archive:
         with archive.open("maps.npy", "w", force_zip64=True) as entry:

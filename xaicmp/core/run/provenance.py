@@ -11,11 +11,11 @@ from xaicmp.core.attribution import Method
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSet
 from xaicmp.core.results.comparison import Source
-from xaicmp.core.results.predictions import Chosen
+from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.run.engine import Engine
 
 
-def _source(engine: Engine, images: ImageSet, chosen: Chosen, methods: Sequence[Method]) -> Source:
+def _source(engine: Engine, images: ImageSet, chosen: Predictions, methods: Sequence[Method]) -> Source:
     """Which checkpoint, how accurate, on which images, explained how."""
     checkpoint = engine.checkpoint
     accuracy = checkpoint.test_accuracy

@@ -16,7 +16,7 @@ from xaicmp.core.agreement.statistic import Pair, Statistic, chunks, is_constant
 from xaicmp.core.agreement.top_pixels import whole_pixels
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.scores import Scores, Values
-from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.settings import Settings
 from xaicmp.errors import UsageError
 
 BLOCK = 1024
@@ -50,7 +50,7 @@ CONTROLS = {
 
 
 def get_controls(names: Sequence[str]) -> tuple[str, ...]:
-    """What ``Measures.controls`` takes; without names, those that are on by default.
+    """What ``Settings.controls`` takes; without names, those that are on by default.
 
     Raises:
         UsageError: an unknown name, or ``none`` with others.
@@ -63,21 +63,21 @@ def get_controls(names: Sequence[str]) -> tuple[str, ...]:
     return (
         tuple(dict.fromkeys(each for name in names for each in CONTROLS[name]))
         if names
-        else Measures().controls
+        else Settings().controls
     )
 
 
-def score(explanations: Explanations, measures: Measures) -> Scores:
+def score(explanations: Explanations, settings: Settings) -> Scores:
     """Compare the maps of every two methods, and each with what a control makes of the other.
 
     Only what the controls take from other images is held of all images; the rest is done a few images at a time.
     """
-    names, chosen, top = explanations.methods, explanations.chosen, measures.top
+    names, chosen, top = explanations.methods, explanations.predictions, settings.top
     maps = explanations.maps.transpose(0, 1)
     pairs = torch.combinations(torch.arange(len(names))).T
     partners = {
-        "other_image": other_images(np.zeros(len(chosen)), DRAWS, measures.seed),
-        "other_image_same_class": other_images(chosen.labels, DRAWS, measures.seed),
+        "other_image": other_images(np.zeros(len(chosen)), DRAWS, settings.seed),
+        "other_image_same_class": other_images(chosen.labels, DRAWS, settings.seed),
     }
 
     def named(parts: Sequence[Tensor]) -> dict[Pair, np.ndarray]:
@@ -86,9 +86,9 @@ def score(explanations: Explanations, measures: Measures) -> Scores:
 
     values: Values = {}
     tied: Values = {}
-    controls: dict[str, Values] = {name: {} for name in measures.controls}
+    controls: dict[str, Values] = {name: {} for name in settings.controls}
     places: Values = {}
-    for statistic in measures.statistics:
+    for statistic in settings.statistics:
         name, whole = statistic.name, prepare_all(statistic, maps, top)
         found: dict[str, list[Tensor]] = defaultdict(list)
         for rows in chunks(maps):
@@ -96,7 +96,7 @@ def score(explanations: Explanations, measures: Measures) -> Scores:
             observed = statistic.compare_pairs(prepared, prepared, pairs)
             found["observed"].append(observed)
             if "shifted" in controls:
-                offsets = shifts(part.shape[2:], chosen.ids[rows], seed=measures.seed)
+                offsets = shifts(part.shape[2:], chosen.ids[rows], seed=settings.seed)
                 rolled = (prepare_rolled(statistic, part, prepared, each, top) for each in offsets)
                 moved = shifted(statistic, observed, prepared, rolled, pairs)
                 found["shifted"].append(moved.mean)
@@ -123,7 +123,7 @@ def score(explanations: Explanations, measures: Measures) -> Scores:
         controls,
         places,
         explanations.completeness,
-        iou_curves(maps, names, any_other) if measures.curve else {},
+        iou_curves(maps, names, any_other) if settings.curve else {},
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from xaicmp.core.attribution import Method
 from xaicmp.core.images.source import ImageSet
 from xaicmp.core.machine.devices import autocast
-from xaicmp.core.results.predictions import Chosen
+from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.run.engine import Engine, cam_layer, context_of
 
 
@@ -39,7 +39,7 @@ class Cost:
     memory: int | None
 
 
-def measure(engine: Engine, images: ImageSet, chosen: Chosen, methods: Sequence[Method]) -> list[Cost]:
+def measure(engine: Engine, images: ImageSet, chosen: Predictions, methods: Sequence[Method]) -> list[Cost]:
     """The cost of each method by itself on one batch, and of all together, which share a pass."""
     part = chosen.rows(slice(0, engine.room.most))
     inputs = engine.inputs(images.pixels[torch.from_numpy(part.ids)])

@@ -10,8 +10,8 @@ import numpy as np
 from xaicmp.core.attribution import Method
 from xaicmp.core.images.source import ImageSet
 from xaicmp.core.machine.progress import Progress, no_progress
-from xaicmp.core.results.predictions import Chosen
-from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.predictions import Predictions
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import explain
 
@@ -22,13 +22,13 @@ class Repetition:
 
     Attributes:
         titles: of the methods, by name.
-        measures: what was measured.
+        settings: what was measured.
         values: by statistic and method, float64 ``(N,)``, NaN where undefined.
         same: by method, whether all maps are equal to the bit.
     """
 
     titles: dict[str, str]
-    measures: Measures
+    settings: Settings
     values: dict[str, dict[str, np.ndarray]]
     same: dict[str, bool]
 
@@ -37,9 +37,9 @@ def repeat(
     first: Engine,
     second: Engine,
     images: ImageSet,
-    chosen: Chosen,
+    chosen: Predictions,
     methods: Sequence[Method],
-    measures: Measures,
+    settings: Settings,
     progress: Progress = no_progress,
 ) -> Repetition:
     """Explain the same targets of the same images twice, and compare each method with itself.
@@ -49,11 +49,11 @@ def repeat(
         images: what ``chosen`` was chosen from.
         chosen: which images, and which class of each is explained, for both.
         methods: one or more.
-        measures: what is measured.
+        settings: what is measured.
         progress: told how far it is.
     """
     values: dict[str, dict[str, list[np.ndarray]]] = {
-        statistic.name: {method.name: [] for method in methods} for statistic in measures.statistics
+        statistic.name: {method.name: [] for method in methods} for statistic in settings.statistics
     }
     same = {method.name: True for method in methods}
     both = zip(
@@ -65,12 +65,12 @@ def repeat(
         for index, method in enumerate(methods):
             maps = one.maps[index], other.maps[index]
             same[method.name] &= bool((maps[0] == maps[1]).all())
-            for statistic in measures.statistics:
-                a, b = (statistic.prepare(each, measures.top) for each in maps)
+            for statistic in settings.statistics:
+                a, b = (statistic.prepare(each, settings.top) for each in maps)
                 values[statistic.name][method.name].append(statistic.compare(a, b).numpy())
     return Repetition(
         {method.name: method.title for method in methods},
-        measures,
+        settings,
         {
             statistic: {name: np.concatenate(parts) for name, parts in by_method.items()}
             for statistic, by_method in values.items()

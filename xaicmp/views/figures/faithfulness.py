@@ -44,7 +44,7 @@ def faithfulness_figure(found: Sequence[Faithfulness], comparison: Comparison) -
             continue
         name = list(comparison.titles)[index]
         others = [comparison.summary(statistic.name, pair).mean for pair in known_pairs(comparison, name)]
-        gain = summarise(gains[index], level=comparison.measures.level, seed=comparison.measures.seed)
+        gain = summarise(gains[index], level=comparison.settings.level, seed=comparison.settings.seed)
         scatter.vlines(np.mean(others), gain.low, gain.high, color=style["color"])
         scatter.plot(np.mean(others), gain.mean, **style, markersize=6)
     curves.set(

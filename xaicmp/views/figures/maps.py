@@ -43,7 +43,7 @@ def images_figure(comparison: Comparison, batches: Sequence[Explanations], style
         batches: the explanations of the same images, in order.
         style: ``"overlay"`` (the map over the image in grey) or ``"map"``.
     """
-    width, height = images_size(comparison.chosen.wrong, len(comparison.titles))
+    width, height = images_size(comparison.predictions.wrong, len(comparison.titles))
     figure = Figure(figsize=(width, height))
     figure.suppressComposite = True  # or .pdf and .svg would hold one large picture
     # One canvas, measured in inches: axes of their own take 20 times as long.
@@ -51,7 +51,7 @@ def images_figure(comparison: Comparison, batches: Sequence[Explanations], style
     canvas.axis("off")
     pixels = np.concatenate([batch.pixels.numpy() for batch in batches]).transpose(0, 2, 3, 1)
     maps = np.concatenate([batch.maps.numpy() for batch in batches], axis=1)
-    bottoms = height - np.cumsum(_above(comparison.chosen.wrong) + CELL)
+    bottoms = height - np.cumsum(_above(comparison.predictions.wrong) + CELL)
     for row, bottom in enumerate(bottoms):
         extents = [
             (left, left + CELL, bottom, bottom + CELL)
@@ -83,7 +83,7 @@ def _draw(canvas: Axes, pixels: np.ndarray, values: np.ndarray, style: str, exte
 
 
 def _label(canvas: Axes, comparison: Comparison, row: int, extent: Extent) -> None:
-    chosen, classes = comparison.chosen, comparison.source.classes
+    chosen, classes = comparison.predictions, comparison.source.classes
     left, right, bottom, top = extent
     wrong = chosen.wrong[row]
     says = f"{classes[chosen.predicted[row]]} {100 * chosen.confidence[row]:.0f}%"

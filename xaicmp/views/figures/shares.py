@@ -24,7 +24,7 @@ def curves_figure(comparison: Comparison) -> Figure:
     """IoU by the share of top pixels, a panel a pair: observed, with another image's map, and by chance."""
     shares = curve_shares(comparison.pixels)
     percent = 100 * np.array(shares)
-    measures, curves = comparison.measures, comparison.scores.curves
+    settings, curves = comparison.settings, comparison.scores.curves
     tops = [100 * top for top in {each.top or comparison.top for each in comparison.statistics}]
     chance = [IOU.chance(share, comparison.pixels) for share in shares]
     across = min(ACROSS, len(comparison.pairs))
@@ -33,13 +33,13 @@ def curves_figure(comparison: Comparison) -> Figure:
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat
     for axes, pair in zip(panels, comparison.pairs, strict=False):
         observed = [
-            summarise(values, level=measures.level, seed=measures.seed, resamples=SEVERAL)
+            summarise(values, level=settings.level, seed=settings.seed, resamples=SEVERAL)
             for values in curves["observed"][pair].T
         ]
         low, mean, high = np.transpose([(each.low, each.mean, each.high) for each in observed])
         axes.plot(percent, mean, color="C0", label="the same image")
         axes.fill_between(
-            percent, low, high, color="C0", alpha=0.25, linewidth=0, label=level_title(measures)
+            percent, low, high, color="C0", alpha=0.25, linewidth=0, label=level_title(settings)
         )
         if "other_image" in curves:
             floor = [defined_mean(each) for each in curves["other_image"][pair].T]

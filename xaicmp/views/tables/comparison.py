@@ -33,7 +33,7 @@ def pairs_csv(comparison: Comparison, studies: Sequence[Study] = ()) -> str:
     """A row a pair; empty where undefined. The studies are left out."""
     rows = []
     for pair in document(comparison)["pairs"]:
-        row = {"a": pair["a"], "b": pair["b"], "n": len(comparison.chosen)}
+        row = {"a": pair["a"], "b": pair["b"], "n": len(comparison.predictions)}
         for statistic in comparison.statistics:
             row |= _flat(statistic.name, pair[statistic.name])
         row |= {"identity": str(pair["identity"]).lower(), "verdict": pair["verdict"]}
@@ -45,7 +45,7 @@ def pairs_markdown(comparison: Comparison, studies: Sequence[Study] = ()) -> str
     """The published table with what it is worth, and its caption."""
     header, rows = ["Pair"], [[name_pair(comparison, pair)] for pair in comparison.pairs]
     for statistic in comparison.statistics:
-        header += [statistic.title(comparison.top), level_title(comparison.measures)]
+        header += [statistic.title(comparison.top), level_title(comparison.settings)]
         for row, pair in zip(rows, comparison.pairs, strict=True):
             result = comparison.result(statistic, pair)
             row += [spread(result.summary), interval(result.summary)]
@@ -103,7 +103,7 @@ def pairs_table(comparison: Comparison) -> RenderableType:
             table.add_row(FLOORS, style="dim", end_section=True)
         results = [comparison.result(statistic, pair) for statistic in beside]
         table.add_row(name_pair(comparison, pair), *(spread(result.summary) for result in results))
-        lines = {level_title(comparison.measures): [interval(result.summary) for result in results]}
+        lines = {level_title(comparison.settings): [interval(result.summary) for result in results]}
         for name in comparison.scores.controls:
             lines[CONTROL_TITLES[name]] = [decimals(result.controls[name]) for result in results]
         lines["chance"] = [decimals(result.chance) for result in results]
@@ -156,7 +156,7 @@ def _more(comparison: Comparison) -> Table:
     """The statistics that do not fit beside the first, a row each under the pair."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("Pair")
-    level, controls = level_title(comparison.measures), comparison.scores.controls
+    level, controls = level_title(comparison.settings), comparison.scores.controls
     for title in ("Mean ± std", level, *(COLUMNS[name] for name in controls)):
         table.add_column(title, justify="right")
     for pair in comparison.pairs:

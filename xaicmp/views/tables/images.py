@@ -80,7 +80,7 @@ def images_table(comparison: Comparison) -> RenderableType:
     for pair in comparison.pairs:
         a, b = (comparison.titles[name] for name in pair)
         table.add_column(f"{a}\nvs {b}", justify="right")
-    for row in range(len(comparison.chosen)):
+    for row in range(len(comparison.predictions)):
         values = ("/".join(_values(comparison, pair, row)) for pair in comparison.pairs)
         table.add_row(*_image_cells(comparison, row), *values)
     titles = "/".join(statistic.title(comparison.top) for statistic in comparison.statistics)
@@ -94,7 +94,10 @@ def _listed(comparison: Comparison) -> RenderableType:
     if many := len(pairs) > MOST:
         pairs = tuple(pair for pair in pairs if not comparison.floors.intersection(pair)) or pairs
         note = f"Mean over {len(pairs)} pairs, where they are defined; --format json has each. "
-    lines = [IMAGE, *(list(map(str, _image_cells(comparison, row))) for row in range(len(comparison.chosen)))]
+    lines = [
+        IMAGE,
+        *(list(map(str, _image_cells(comparison, row))) for row in range(len(comparison.predictions))),
+    ]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     heading, *images = (
         "  ".join([first.rjust(widths[0]), *map(str.ljust, rest, widths[1:])]) for first, *rest in lines
@@ -117,7 +120,7 @@ def _listed(comparison: Comparison) -> RenderableType:
 
 
 def _image_cells(comparison: Comparison, row: int) -> list[RenderableType]:
-    chosen, classes = comparison.chosen, comparison.source.classes
+    chosen, classes = comparison.predictions, comparison.source.classes
     predicted = classes[chosen.predicted[row]]
     return [
         str(chosen.ids[row]),

@@ -12,7 +12,7 @@ from xaicmp.core.agreement.controls import LEVEL
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.intervals import Summary, defined_mean, summarise
 from xaicmp.core.results.pair_tests import compare_pairs, letters
-from xaicmp.core.results.settings import Measures
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.results.significance import PairedTest, paired_test
 from xaicmp.core.studies.cost import Cost
 from xaicmp.core.studies.faithfulness import CURVES, OUTPUTS, RANDOM, Baseline, Faithfulness
@@ -40,7 +40,7 @@ def differences(comparison: Comparison) -> Study:
     data: dict[str, Any] = {}
     for statistic in comparison.statistics:
         values = comparison.scores.values[statistic.name]
-        tests = compare_pairs(values, level=comparison.measures.level, seed=comparison.measures.seed)
+        tests = compare_pairs(values, level=comparison.settings.level, seed=comparison.settings.seed)
         can_tell = not tests or any(test.lowest < LEVEL for test in tests)
         shared = letters(values, tests) if can_tell else dict.fromkeys(names, "-")
         for row, pair in zip(rows, names, strict=True):
@@ -74,15 +74,16 @@ def groups(comparison: Comparison, by: str) -> Study:
     rows: list[list[str]] = []
     data = []
     for name, part in comparison.groups(by):
-        rows.append([f"{name}, n = {len(part.chosen)}", *[""] * len(part.statistics)])
+        rows.append([f"{name}, n = {len(part.predictions)}", *[""] * len(part.statistics)])
         for pair in part.pairs:
             summaries = [part.summary(each.name, pair) for each in part.statistics]
             rows.append([f"  {name_pair(part, pair)}", *map(estimate, summaries)])
             data.append(
-                {"group": name, "n": len(part.chosen), "a": pair[0], "b": pair[1]} | _plain(part, summaries)
+                {"group": name, "n": len(part.predictions), "a": pair[0], "b": pair[1]}
+                | _plain(part, summaries)
             )
     columns = (by.capitalize(), *(each.title(comparison.top) for each in comparison.statistics))
-    note = f"Mean ± std (and {level_title(comparison.measures)}) over the images of each group."
+    note = f"Mean ± std (and {level_title(comparison.settings)}) over the images of each group."
     return Study(f"by_{by}", f"Agreement by {by}", columns, rows, note, data)
 
 
@@ -94,12 +95,12 @@ def _by_method(comparison: Comparison) -> Study:
         summaries = []
         for statistic in comparison.statistics:
             values = np.array([comparison.scores.values[statistic.name][pair] for pair in pairs])
-            summaries.append(_summarise(values.mean(axis=0), comparison.measures))
+            summaries.append(_summarise(values.mean(axis=0), comparison.settings))
         rows.append([title, *map(estimate, summaries)])
         data.append({"method": name} | _plain(comparison, summaries))
     columns = ("Method", *(each.title(comparison.top) for each in comparison.statistics))
     note = (
-        f"Mean ± std (and {level_title(comparison.measures)}) over images of each one's mean over the pairs "
+        f"Mean ± std (and {level_title(comparison.settings)}) over images of each one's mean over the pairs "
         "with the other methods; floors are left out."
     )
     return Study("by_method", "Agreement with the other methods", columns, rows, note, data)
@@ -110,16 +111,16 @@ def repetition(found: Repetition, key: str, title: str, note: str) -> Study:
     rows, data = [], []
     for name, method in found.titles.items():
         summaries = [
-            _summarise(found.values[each.name][name], found.measures) for each in found.measures.statistics
+            _summarise(found.values[each.name][name], found.settings) for each in found.settings.statistics
         ]
         rows.append([method, "yes" if found.same[name] else "no", *map(estimate, summaries)])
         plain = {
             statistic.name: _summary(summary)
-            for statistic, summary in zip(found.measures.statistics, summaries, strict=True)
+            for statistic, summary in zip(found.settings.statistics, summaries, strict=True)
         }
         data.append({"method": name, "same": found.same[name]} | plain)
-    columns = ("Method", "Same", *(each.title(found.measures.top) for each in found.measures.statistics))
-    about = f"Mean ± std (and {level_title(found.measures)}). {note}"
+    columns = ("Method", "Same", *(each.title(found.settings.top) for each in found.settings.statistics))
+    about = f"Mean ± std (and {level_title(found.settings)}). {note}"
     return Study(key, title, columns, rows, about, data)
 
 
@@ -145,7 +146,7 @@ def costs(found: Sequence[Cost]) -> Study:
 
 def randomisation(found: Randomisation, comparison: Comparison) -> Study:
     """How far the maps of ever less trained models agree with the original's, by stage."""
-    titles, measures = comparison.titles, comparison.measures
+    titles, settings = comparison.titles, comparison.settings
     rows: list[list[str]] = []
     data: dict[str, Any] = {
         "kind": found.kind,
@@ -157,14 +158,14 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Study:
         for index, stage in enumerate(found.stages):
             accuracy = f" ({100 * found.accuracy[1 + index]:.0f}%)"
             rows.append([f"{name}: {stage}{accuracy}", *map(decimals, means[:, index])])
-        areas = [_summarise(values, measures) for values in found.area(name)]
+        areas = [_summarise(values, settings) for values in found.area(name)]
         tests = [
-            paired_test(values[-1], chance, two_sided=True, level=measures.level, seed=measures.seed)
+            paired_test(values[-1], chance, two_sided=True, level=settings.level, seed=settings.seed)
             for values, chance in zip(agreement, found.chance[name], strict=True)
         ]
         band = found.band(name)
         rows.append([f"{name}: area", *(decimals(area.mean) for area in areas)])
-        rows.append([f"{name}: {level_title(measures)}", *map(interval, areas)])
+        rows.append([f"{name}: {level_title(settings)}", *map(interval, areas)])
         rows.append([f"{name}: chance", *(decimals(defined_mean(values)) for values in found.chance[name])])
         rows.append([f"{name}: last stage", *map(_place, means[:, -1], tests)])
         data[name] = [
@@ -201,9 +202,9 @@ def faithfulness(found: Sequence[Faithfulness], comparison: Comparison) -> Study
         }
         rows.append([f"{each.baseline} baseline", *[""] * 4])
         for index, name in enumerate([*comparison.titles, RANDOM]):
-            summaries = {key: _summarise(values[index], comparison.measures) for key, values in areas.items()}
+            summaries = {key: _summarise(values[index], comparison.settings) for key, values in areas.items()}
             known = index < len(each.infidelity) and not np.isnan(each.infidelity).all()
-            infidelity = _summarise(each.infidelity[index], comparison.measures) if known else None
+            infidelity = _summarise(each.infidelity[index], comparison.settings) if known else None
             gain = summaries["probability gain"]
             rows.append(
                 [
@@ -225,14 +226,14 @@ def faithfulness(found: Sequence[Faithfulness], comparison: Comparison) -> Study
         rows,
         "Areas under the target's probability as pixels are removed, most relevant first (deletion, low is good) "
         "or least (insertion, high is good); gain is their difference (and its "
-        f"{level_title(comparison.measures)}), 0 for a random order.",
+        f"{level_title(comparison.settings)}), 0 for a random order.",
         data,
         partial(faithfulness_figure, found, comparison),
     )
 
 
-def _summarise(values: np.ndarray, measures: Measures) -> Summary:
-    return summarise(values, level=measures.level, seed=measures.seed)
+def _summarise(values: np.ndarray, settings: Settings) -> Summary:
+    return summarise(values, level=settings.level, seed=settings.seed)
 
 
 def _place(mean: float, test: PairedTest) -> str:
