@@ -28,7 +28,6 @@ from xaicmp.core.images.cifar10 import MEAN, STD, load_cifar10, load_sample
 from xaicmp.core.images.source import ImageSet
 from xaicmp.core.machine.devices import autocast, find_device, has_bf16
 from xaicmp.core.models.architectures import resnet18_cifar
-from xaicmp.core.training.convolution import matrix_convolutions
 from xaicmp.core.training.loop import train
 from xaicmp.core.training.optimiser import Optimiser
 from xaicmp.core.training.recipe import RECIPES, Run
@@ -106,17 +105,16 @@ def limit(device: torch.device, precision: str, batch: int, steps: int) -> tuple
         nesterov=True,
     )
     passes, updates = [], []
-    with matrix_convolutions(model, device):
-        for _ in range(steps):
-            started = time.perf_counter()
-            with autocast(device, precision):
-                logits = model(inputs)
-            model.zero_grad()
-            cross_entropy(logits.float(), labels).backward()
-            middle = time.perf_counter()
-            optimiser.step(1.0)
-            passes.append(middle - started)
-            updates.append(time.perf_counter() - middle)
+    for _ in range(steps):
+        started = time.perf_counter()
+        with autocast(device, precision):
+            logits = model(inputs)
+        model.zero_grad()
+        cross_entropy(logits.float(), labels).backward()
+        middle = time.perf_counter()
+        optimiser.step(1.0)
+        passes.append(middle - started)
+        updates.append(time.perf_counter() - middle)
     return passes[1:], updates[1:]
 
 

@@ -46,14 +46,10 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        return cpu_has("avx512_bf16", "amx_bf16", "bf16")
+        # Older versions of torch cannot tell.
+        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return False
-
-
-def cpu_has(*names: str) -> bool:
-    """Whether the processor has one of these features; False where torch cannot tell."""
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(capabilities.get(name, False) for name in names)
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -29,7 +29,6 @@ from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, stored_weights
 from xaicmp.core.training.accuracy import ClassAccuracy, class_accuracy
 from xaicmp.core.training.augmentation import Batches
-from xaicmp.core.training.convolution import matrix_convolutions
 from xaicmp.core.training.optimiser import Optimiser, schedule
 from xaicmp.core.training.recipe import Run
 from xaicmp.errors import UsageError, XaicmpError
@@ -108,8 +107,7 @@ def train(
     with _interrupts() as interrupted, torch.backends.cudnn.flags(enabled=True, deterministic=True):
         for number in range(len(history), run.epochs):
             started = time.perf_counter()
-            with matrix_convolutions(trainer.model, device):
-                loss, accuracy = trainer.epoch(number, on_step, interrupted)
+            loss, accuracy = trainer.epoch(number, on_step, interrupted)
             seconds = time.perf_counter() - started
             last = number + 1 == run.epochs
             kept = trainer.stored(store)
