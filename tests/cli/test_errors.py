@@ -253,6 +253,7 @@ def test_without_internet_nothing_is_downloaded_and_nothing_left(
     xaicmp: Xaicmp, alone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr("xaicmp.core.images.download.RETRIES", 0)
     refused(xaicmp("metrics", "--data", "new"), FAILED, "could not download CIFAR-10 into new", "run again")
     assert names(alone) == []
 

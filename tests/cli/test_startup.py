@@ -25,7 +25,14 @@ HEAVY = (
     "sympy",
     "sklearn",
 )
-SPARED_BY_METRICS = ("scipy.sparse.linalg", "scipy.stats", "sklearn", "xaicmp.views.figures")
+SPARED_BY_METRICS = (
+    "pooch",
+    "requests",
+    "scipy.sparse.linalg",
+    "scipy.stats",
+    "sklearn",
+    "xaicmp.views.figures",
+)
 
 RUN = """
 import sys

@@ -6,8 +6,12 @@ import hashlib
 import os
 import pickle
 import shutil
+import sys
 import tarfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,8 @@ from hypothesis import strategies as st
 from torchvision.datasets import CIFAR10
 
 from xaicmp.core.images import cifar10 as module
-from xaicmp.core.images.cifar10 import ARCHIVE, BINARY, FILES, PART, PICKLED, load_cifar10, load_sample
+from xaicmp.core.images import download
+from xaicmp.core.images.cifar10 import ARCHIVE, BINARY, FILES, PICKLED, UNPACKING, load_cifar10, load_sample
 from xaicmp.core.images.selection import Selection
 from xaicmp.errors import UsageError, XaicmpError
 
@@ -250,8 +255,8 @@ def test_without_leave_to_download_the_way_out_is_named(
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other places")
 def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
     monkeypatch.delenv("XAICMP_DATA", raising=False)
     assert module.cache_folder() == Path("/caches/xaicmp")
@@ -270,38 +275,70 @@ def archive_of(folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return path
 
 
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder whose ``ARCHIVE`` is what is downloaded."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=folder))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(module, "URL", f"http://127.0.0.1:{server.server_address[1]}/{ARCHIVE}")
+    monkeypatch.setattr(download, "RETRIES", 0)
+    yield folder
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("leftover", [False, True])
 def test_a_download_ends_with_the_folder_and_nothing_else(
-    accepted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    accepted: Path, served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leftover: bool
 ) -> None:
-    archive = archive_of(accepted, tmp_path / "served.tar.gz", monkeypatch)
-    monkeypatch.setattr(module, "URL", archive.as_uri())
-    stages = set()
+    archive_of(accepted, served / ARCHIVE, monkeypatch)
+    stages, left = set(), [f"{UNPACKING}killed"] if leftover else []
     new = tmp_path / "new" / "deep"
+    for name in left:
+        (new / name).mkdir(parents=True)
     found = load_cifar10("test", new, progress=lambda stage, done, total: stages.add(stage))
     assert found.labels.tolist() == [5, 1, 2, 3, 4]
-    assert [path.name for path in new.iterdir()] == [PICKLED]
+    assert sorted(path.name for path in new.iterdir()) == [*left, PICKLED]
     assert stages == {"downloading CIFAR-10 (MB)"}
     monkeypatch.setattr(module, "URL", "http://127.0.0.1:9/")
     assert len(load_cifar10("train", new)) == 25
 
 
-@pytest.mark.parametrize("name", [ARCHIVE, PART])
+def test_a_download_with_another_sum_is_not_opened(
+    accepted: Path, served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive_of(accepted, served / ARCHIVE, monkeypatch)
+    monkeypatch.setattr(module, "ARCHIVE_MD5", "0" * 32)
+    monkeypatch.setattr(module.tarfile, "open", lambda path: pytest.fail("it was opened"))
+    with pytest.raises(XaicmpError, match=r"could not download CIFAR-10 into .*its MD5 sum differs"):
+        load_cifar10("test", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_an_archive_that_is_there_already_is_used(
-    accepted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    accepted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = tmp_path / "new"
     new.mkdir()
-    archive_of(accepted, new / name, monkeypatch)
-    monkeypatch.setattr(module, "URL", "http://127.0.0.1:9/")
+    archive_of(accepted, new / ARCHIVE, monkeypatch)
+    monkeypatch.setattr(module, "URL", f"http://127.0.0.1:9/{ARCHIVE}")
     assert len(load_cifar10("test", new)) == 5
-    assert sorted([path.name for path in new.iterdir()]) == sorted({PICKLED, name} - {PART})
+    assert sorted(path.name for path in new.iterdir()) == [PICKLED, ARCHIVE]
 
 
 def test_without_a_connection_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr(download, "RETRIES", 0)
     for folder in (tmp_path / "new", None):
         monkeypatch.setenv("XAICMP_DATA", str(tmp_path / "cache"))
-        with pytest.raises(XaicmpError, match=r"could not download CIFAR-10 into .*no connection.*run again"):
+        with pytest.raises(
+            XaicmpError, match=r"could not download CIFAR-10 into .*www.cs.toronto.edu.*: .*; run again"
+        ):
             load_cifar10("test", folder)
     assert [path.name for path in tmp_path.iterdir()] == []
 

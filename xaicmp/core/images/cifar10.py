@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import tarfile
 import tempfile
 from importlib.resources import as_file, files
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from xaicmp.core.images.download import fetch, md5_of
+from xaicmp.core.images.download import fetch
 from xaicmp.core.images.source import ImageSet, Split
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.errors import XaicmpError
@@ -30,7 +29,9 @@ STD = (0.2470, 0.2435, 0.2616)
 
 PICKLED, BINARY, ARCHIVE = "cifar-10-batches-py", "cifar-10-batches-bin", "cifar-10-python.tar.gz"
 
-PART = f"{ARCHIVE}.part"
+UNPACKING = ".cifar-10-"
+
+"""How the folders begin in which a download becomes complete."""
 
 URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
 
@@ -88,13 +89,9 @@ def cache_folder() -> Path:
     """Where downloaded data is kept: ``$XAICMP_DATA``, else the user's cache folder."""
     if folder := os.environ.get("XAICMP_DATA"):
         return Path(folder)
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "xaicmp"
+    import pooch
+
+    return pooch.os_cache("xaicmp")
 
 
 def load_cifar10(
@@ -149,12 +146,12 @@ def _find(root: Path) -> Path | None:
 
 
 def _to_download_into(root: Path) -> bool:
-    """Whether ``root`` is a new or empty folder, or one with an archive to go on with."""
+    """Whether ``root`` is a new or empty folder, or one with the archive; what a kill has left does not count."""
     if not root.exists():
         return True
     if not root.is_dir():
         raise XaicmpError(f"{root} is not a folder; --data names the folder that holds CIFAR-10")
-    return not any(root.iterdir()) or any((root / name).is_file() for name in (ARCHIVE, PART))
+    return (root / ARCHIVE).is_file() or all(path.name.startswith(UNPACKING) for path in root.iterdir())
 
 
 def _load_binary(folder: Path, split: Split) -> ImageSet:
@@ -197,29 +194,23 @@ def _load_pickled(folder: Path, split: Split) -> ImageSet:
 
 
 def _download(root: Path, progress: Progress) -> None:
-    """Put the folder ``PICKLED`` into ``root``, complete or not at all; what was fetched of it is kept."""
+    """Put the folder ``PICKLED`` into ``root``, complete or not at all."""
     created = not root.exists()
-    own, part = root / ARCHIVE, root / PART
     try:
         root.mkdir(parents=True, exist_ok=True)
-        archive = next((path for path in (own, part) if path.is_file() and md5_of(path) == ARCHIVE_MD5), None)
-        if archive is None:
-            fetch(URL, part, ARCHIVE_MD5, lambda done, total: progress(DOWNLOADING, done >> 20, total >> 20))
-            archive = part
-        with (
-            tempfile.TemporaryDirectory(dir=root, prefix=".cifar-10-") as unpacked,
-            tarfile.open(archive) as tar,
-        ):
-            # Its checksum is known; the filter only keeps newer Pythons from warning.
-            tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
-            tar.extractall(unpacked)
+        with tempfile.TemporaryDirectory(dir=root, prefix=UNPACKING) as unpacked:
+            own = root / ARCHIVE
+            folder = root if own.is_file() else Path(unpacked)
+            archive = fetch(URL, folder, ARCHIVE_MD5, DOWNLOADING, progress)
+            with tarfile.open(archive) as tar:
+                # Its checksum is known; the filter only keeps newer Pythons from warning.
+                tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+                tar.extractall(unpacked)
             (Path(unpacked) / PICKLED).replace(root / PICKLED)
-        part.unlink(missing_ok=True)
     except (OSError, XaicmpError, tarfile.TarError) as error:
         if created and root.is_dir() and not any(root.iterdir()):
             root.rmdir()
         reason = getattr(error, "strerror", None) or error
         raise XaicmpError(
-            f"could not download CIFAR-10 into {root} ({reason}); run again to go on, "
-            "or give --data FOLDER with a copy"
+            f"could not download CIFAR-10 into {root} ({reason}); run again, or name a folder that holds it"
         ) from error

@@ -1,72 +1,85 @@
-"""Fetching a file: gone on with after an interruption, checked before anybody sees it."""
+"""Fetching a file whose checksum is known, by pooch."""
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import urllib.request
-from collections.abc import Callable
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from xaicmp.core.machine.progress import Progress
 from xaicmp.errors import XaicmpError
 
 CHUNK = 1 << 18
 
+RETRIES = 2
+
 TIMEOUT = 30
 
 
-def fetch(url: str, part: Path, md5: str, on_bytes: Callable[[int, int], None]) -> None:
-    """Download ``url`` to ``part``, after what an earlier attempt has left there.
+class _Megabytes:
+    """What pooch takes for a progress bar."""
+
+    def __init__(self, stage: str, progress: Progress) -> None:
+        self.stage, self.progress, self.total, self.done = stage, progress, 0, 0
+
+    def update(self, count: int) -> None:
+        self.done = min(self.done + count, self.total)
+        self.progress(self.stage, self.done >> 20, self.total >> 20)
+
+    def reset(self) -> None:
+        self.done = 0
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def fetch(url: str, folder: Path, md5: str, stage: str, progress: Progress) -> Path:
+    """Download ``url`` into ``folder``, under its own name; what is there already is only checked.
 
     Args:
-        url: of the file.
-        part: where the bytes go; kept when the connection breaks off, removed when they are wrong.
-        md5: the file's known sum.
-        on_bytes: called with how many bytes are there, and how many there are.
+        url: of the file, over HTTP.
+        folder: where it goes.
+        md5: its known sum; the file has its name only once the sum is right.
+        stage: what ``progress`` is told that this is.
+        progress: told the megabytes.
 
     Raises:
         XaicmpError: there is no connection, it broke off, or the bytes are not those of ``md5``.
-        OSError: ``part`` cannot be written.
+        OSError: ``folder`` cannot be written to.
     """
-    start = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    import pooch
+
+    base, _, name = url.rpartition("/")
+    store = pooch.create(folder, f"{base}/", registry={name: f"md5:{md5}"}, retry_if_failed=RETRIES)
+    bar = _Megabytes(stage, progress)
+    get = pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK, timeout=TIMEOUT)
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # there is nothing behind what we have
-            raise XaicmpError(f"{url} answers {error.code} {error.reason}") from error
+        with _silent(pooch.get_logger()):
+            return Path(store.fetch(name, downloader=get))
+    except ValueError as error:
+        raise XaicmpError(f"{url} is not the file that was expected (its MD5 sum differs)") from error
     except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise XaicmpError(f"no connection to {url}: {getattr(reason, 'strerror', None) or reason}") from error
-    else:
-        with response:
-            if response.status != 206:
-                start = 0
-            total = start + int(response.headers.get("Content-Length") or 0)
-            with part.open("ab" if start else "wb") as file:
-                have = start
-                while chunk := _read(response):
-                    file.write(chunk)
-                    have += len(chunk)
-                    on_bytes(have, total)
-        if have < total:
-            raise XaicmpError(f"the connection broke off after {have:,} of {total:,} bytes")
-    if md5_of(part) != md5:
-        part.unlink()
-        raise XaicmpError(f"what {url} sent is not the file that was expected (its MD5 sum differs)")
+        if error.errno is not None:  # it is no error of the network, of which requests makes its own
+            raise
+        raise XaicmpError(f"cannot fetch {url}: {_reason(error)}") from error
 
 
-def md5_of(path: Path) -> str:
-    """The MD5 sum of a file, in hexadecimal."""
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _reason(error: BaseException) -> str:
+    """The system's own words, from behind the layers of HTTP; else the error's."""
+    deeper: BaseException | None = error
+    while deeper is not None:
+        if isinstance(deeper, OSError) and deeper.strerror:
+            return deeper.strerror
+        deeper = deeper.__cause__ or deeper.__context__
+    return " ".join(f"{error}".split())[:200]
 
 
-def _read(response: http.client.HTTPResponse) -> bytes:
+@contextmanager
+def _silent(logger: logging.Logger) -> Iterator[None]:
+    before = logger.level
+    logger.setLevel(logging.WARNING)
     try:
-        return response.read(CHUNK)
-    except (OSError, http.client.HTTPException):  # the connection is gone: as if it had ended here
-        return b""
+        yield
+    finally:
+        logger.setLevel(before)
