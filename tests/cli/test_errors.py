@@ -78,8 +78,6 @@ WRONG_LINES: dict[str, tuple[str, ...]] = {
     "--ig-steps 0": ("--ig-steps", "2"),
     "--ig-steps 1": ("--ig-steps", "2"),
     "--batch-size 0": ("--batch-size", "1"),
-    "--memory much": ("--memory much", "500MB, 2GB or 1.5GiB"),
-    "--memory 2": ("--memory 2", "500MB, 2GB or 1.5GiB"),
     "--seed -1": ("--seed", "0"),
     "--no-such": ("--no-such",),
     "surplus": ("surplus",),

@@ -189,14 +189,6 @@ class Comparing:
             min=1,
         ),
     ] = None
-    memory: Annotated[
-        str | None,
-        option(
-            RUNNING,
-            "Take as few images in one pass as keep the process (on a GPU: what is allocated there) below this.",
-            "500MB|2GB",
-        ),
-    ] = None
     device: Device = "auto"
     precision: Annotated[Precision, option(RUNNING, "What the model computes in.")] = Precision.float32
     fast: Annotated[

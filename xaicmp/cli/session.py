@@ -132,7 +132,6 @@ class Session:
     ) -> None:
         from xaicmp.core.attribution import PUBLISHED, get_methods
         from xaicmp.core.machine.devices import find_device, has_bf16
-        from xaicmp.core.machine.memory import parse_bytes
         from xaicmp.core.machine.processes import ALONE
         from xaicmp.core.models.checkpoint import load_checkpoint
         from xaicmp.core.run.comparing import check_comparable
@@ -157,7 +156,6 @@ class Session:
             stdev=options.noise,
         )
         check_comparable(self.methods, self.settings.top)
-        budget = None if options.memory is None else parse_bytes(options.memory)
         device = find_device(options.device)
         self.engine: Engine = Engine(
             load_checkpoint(options.checkpoint),
@@ -169,10 +167,6 @@ class Session:
             options.fast,
             partial(remark, self.options),
         )
-        if budget is not None:
-            from xaicmp.core.run.budget import keep_within
-
-            keep_within(self.engine, self.selection, self.methods, budget)
 
     def compare(
         self, keep: Keep | None = None, journal: Journal | None = None

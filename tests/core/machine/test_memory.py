@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
+import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from small import SmallNet, small_engine
 from torch import Tensor, nn
+from torchvision.models import resnet50
 
 from xaicmp.core.attribution import get_methods
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSet
 from xaicmp.core.machine.devices import fast_batch
-from xaicmp.core.machine.memory import Room, parse_bytes, watch_saved
+from xaicmp.core.machine.memory import Room, fitting_batch, free_memory, saved_bytes
+from xaicmp.core.models.architectures import resnet18_cifar
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.run.budget import keep_within
 from xaicmp.core.run.comparing import compare, compare_selection
 from xaicmp.core.run.explaining import choose, explain
 from xaicmp.core.studies.cost import measure
-from xaicmp.errors import UsageError, XaicmpError
+from xaicmp.errors import XaicmpError
 
 METHODS = get_methods(["grad-cam", "saliency", "integrated-gradients", "smoothgrad"], steps=4, samples=3)
 MB = 1000**2
@@ -41,31 +40,6 @@ class Small(SmallNet):
         if len(images) > self.room:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate a lot.")
         return super().forward(images)
-
-
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [
-        ("500MB", 500 * MB),
-        ("2GB", 2000 * MB),
-        ("1.5GiB", 3 * 2**29),
-        ("2gb", 2000 * MB),
-        ("512 kib", 2**19),
-        ("1TB", 10**12),
-        ("800B", 800),
-    ],
-)
-def test_amounts_of_memory_are_read(text: str, count: int) -> None:
-    assert parse_bytes(text) == count
-
-
-@pytest.mark.parametrize(
-    "text", ["", "much", "2", "-2GB", "0GB", "2XB", "GB", "2GB!", "2iB", "1e3MB", "nanGB", "1,5GB"]
-)
-def test_what_is_no_amount_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"write 500MB, 2GB or 1\.5GiB") as caught:
-        parse_bytes(text)
-    assert str(caught.value).startswith(f"--memory {text}:")
 
 
 def test_work_is_halved_until_there_is_room_and_goes_on_from_where_it_was() -> None:
@@ -131,73 +105,71 @@ def test_chosen_images_their_maps_and_costs_get_by_with_less_too(sample: ImageSe
 
 
 def test_the_batch_suits_the_device_unless_it_is_given() -> None:
-    assert small_engine().batch_size == fast_batch(torch.device("cpu")) == 64
-    assert fast_batch(torch.device("cuda", 1)) == 512
+    cpu, gpu = torch.device("cpu"), torch.device("cuda", 1)
+    assert small_engine().batch_size == fast_batch(cpu) == 64
+    assert fast_batch(gpu) == 512
+    assert [fast_batch(cpu, side) for side in (8, 32, 64, 224, 10_000)] == [64, 64, 32, 9, 1]
+    assert [fast_batch(gpu, side) for side in (32, 224)] == [512, 73]
     assert small_engine(batch_size=7).batch_size == 7
 
 
-def test_what_autograd_keeps_is_counted_until_it_lets_go() -> None:
-    values = torch.rand(1000, dtype=torch.float64, requires_grad=True)
-    with watch_saved() as most:
-        assert most() == 0
-        once = values.exp()  # keeps its result
-        assert most() == 8000
-        twice = once.sin()  # keeps that too, which is kept already
-        assert most() == 8000
-        twice.cos().sum().backward()
-        assert most() == 16000
-        for _ in range(3):
-            values.exp().sum().backward()
-        assert most() == 16000
-    values.exp()
-    assert most() == 16000
+@pytest.mark.parametrize(
+    ("image", "free", "most", "batch"),
+    [
+        (1 * MB, 128 * MB, 64, 32),  # half of it, of which an image takes twice what is kept
+        (1 * MB, 127 * MB, 64, 16),
+        (1 * MB, 10**12, 64, 64),
+        (1 * MB, 10**12, 73, 64),
+        (100 * MB, MB, 64, 1),
+        (1 * MB, None, 9, 8),
+        (0, MB, 64, 64),
+    ],
+)
+def test_a_batch_is_the_power_of_two_that_fits(image: int, free: int | None, most: int, batch: int) -> None:
+    asked: list[int] = []
+
+    def measure(count: int) -> int:
+        asked.append(count)
+        return count * image
+
+    assert fitting_batch(measure, free, most) == batch
+    assert asked == ([] if free is None else [2])
 
 
-def test_what_the_model_holds_anyway_is_not_counted() -> None:
-    model = nn.Linear(500, 2)
-    images = torch.rand(3, 500, requires_grad=True)
-    with watch_saved(model) as most:
-        model(images).sum().backward()
-    assert most() == images.nbytes
+def test_what_autograd_keeps_of_a_pass_is_counted_once_and_without_the_model() -> None:
+    class Waves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = nn.Linear(100, 2)
+
+        def forward(self, images: Tensor) -> Tensor:
+            once = images.exp()  # keeps its result
+            return self.last(once.sin())  # keeps that too, which is kept already, and what the layer gets
+
+    model, images = Waves().eval(), torch.rand(3, 100)
+    assert saved_bytes(model, images) == 2 * images.nbytes
+    with torch.inference_mode():
+        assert saved_bytes(model, torch.rand(6, 100)) == 4 * images.nbytes
+    assert all(each.grad is None for each in model.parameters())
 
 
-def test_the_larger_the_budget_the_more_images_at_once() -> None:
-    engine, selection = small_engine(batch_size=256), Selection(n=10)
-    with pytest.raises(XaicmpError, match=r"--memory: \d+MB are needed .*give as much") as caught:
-        keep_within(engine, selection, METHODS, 10 * MB)
-    least = int(re.findall(r"(\d+)MB", str(caught.value))[0]) + 8  # this process may have grown meanwhile
-    found = []
-    for more in (0, 4, 400, 4000):
-        engine = small_engine(batch_size=256)
-        keep_within(engine, selection, METHODS, (least + more) * MB)
-        found.append(engine.room.most)
-    assert found == sorted(found)
-    assert 1 <= found[0] < 256 == found[-1]
-    assert small_engine(batch_size=256).room.most == 256
+def test_small_images_go_in_batches_of_64_and_a_large_network_stays_within_half_of_the_memory() -> None:
+    def fitted(model: nn.Module, side: int, free: int, most: int) -> int:
+        model = model.eval().requires_grad_(False)
+        return fitting_batch(lambda n: saved_bytes(model, torch.rand(n, 3, side, side)), free, most)
+
+    assert fitted(resnet18_cifar(), 32, 4 * 10**9, 64) == 64
+    batch = fitted(resnet50(), 224, 4 * 10**9, 64)
+    assert 4 <= batch <= 16  # it keeps about 90 MB per image
+    assert fitted(resnet50(), 224, 8 * 10**9, 64) == 2 * batch
 
 
-@pytest.mark.slow
-def test_the_process_stays_within_its_budget(tmp_path: Path) -> None:
-    line = "metrics --n 256 --batch-size 256 --methods grad-cam saliency input-x-gradient --quiet"
-    run = [sys.executable, "-c", RUN, *line.split()]
-
-    def peak(*budget: str) -> tuple[str, int]:
-        done = subprocess.run([*run, *budget], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-        *said, last = done.stderr.strip().splitlines()
-        return "\n".join(said), int(last)
-
-    said, _ = peak("--memory", "1MB")
-    needed = int(re.findall(r"(\d+)MB are needed", said)[0])
-    budget = needed + 100  # runs differ by tens of MB
-    said, most = peak("--memory", f"{budget}MB")
-    assert said == ""
-    assert most < budget * MB
-    assert peak()[1] > budget * MB
-
-
-RUN = f"""
-import resource, sys
-from xaicmp.cli import run
-run(sys.argv[1:])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * {1 if sys.platform == "darwin" else 1024}, file=sys.stderr)
-"""
+def test_free_memory_is_what_the_system_says() -> None:
+    assert free_memory(torch.device("meta")) is None
+    free = free_memory(torch.device("cpu"))
+    if sys.platform == "linux":
+        pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        assert free is not None
+        assert 0 < free < pages
+    else:
+        assert free is None

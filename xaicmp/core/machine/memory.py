@@ -5,21 +5,25 @@ from __future__ import annotations
 import ctypes
 import gc
 import re
-import weakref
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from xaicmp.errors import UsageError, XaicmpError
+from xaicmp.errors import XaicmpError
 
 T = TypeVar("T")
 
-UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
+SHARE = 0.5
+
+"""Of the free memory: the rest is for maps, statistics and other programs."""
+
+MARGIN = 2
+
+"""Bytes that an image takes for each that autograd keeps of it: gradients and copies on the way."""
 
 
 class Room:
@@ -70,54 +74,48 @@ def trim() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def parse_bytes(text: str) -> int:
-    """``500MB``, ``2GB``, ``1.5GiB`` in bytes.
+def fitting_batch(measure: Callable[[int], int], free: int | None, most: int) -> int:
+    """How many images may be in one pass: a power of two, at least 1 and at most ``most``.
 
-    Raises:
-        UsageError: it is nothing of the kind.
+    Args:
+        measure: the bytes that autograd keeps of a pass of so many images, see ``saved_bytes``.
+        free: bytes of memory that nobody uses; None where nobody knows.
+        most: how many are fast, see ``devices.fast_batch``; all of these fit for all that is known without ``free``.
     """
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?([KMGT]?)(i?)B", text.strip(), re.IGNORECASE)
-    if not match or (match[3] and not match[2]) or float(match[1]) == 0:
-        raise UsageError(f"--memory {text}: no amount of memory; write 500MB, 2GB or 1.5GiB")
-    unit = UNITS[match[2].upper()]
-    return int(float(match[1]) * (1024 ** list(UNITS.values()).index(unit) if match[3] else unit))
+    count = max(1, most)
+    if free is not None:
+        image = MARGIN * max(1, measure(2)) / 2
+        count = max(1, min(count, int(free * SHARE / image)))
+    return 1 << (count.bit_length() - 1)
 
 
-@dataclass(eq=False)
-class _Saved:
-    """What autograd keeps instead of a tensor, so that one can see when it lets go of it."""
+def saved_bytes(model: nn.Module, images: Tensor) -> int:
+    """The bytes that autograd keeps of one forward pass of ``images``, apart from what the model (in eval mode) holds."""
+    own = {each.untyped_storage().data_ptr() for each in model.state_dict().values()}
+    kept: dict[int, Tensor] = {}  # the tensors themselves, lest a place in memory be used twice
 
-    tensor: Tensor
+    def pack(tensor: Tensor) -> Tensor:
+        place = tensor.untyped_storage().data_ptr()
+        if place not in own:
+            kept[place] = tensor
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with torch.inference_mode(False), torch.enable_grad(), hooks:
+        model(images.detach().clone().requires_grad_())
+    return sum(each.untyped_storage().nbytes() for each in kept.values())
 
 
-@contextmanager
-def watch_saved(*models: nn.Module) -> Iterator[Callable[[], int]]:
-    """Counts the bytes that autograd keeps for the way back, of what the models do not hold anyway.
-
-    Gives the most at once so far.
-    """
-    own = {each.untyped_storage().data_ptr() for model in models for each in model.state_dict().values()}
-    uses: Counter[int] = Counter()
-    sizes: dict[int, int] = {}
-    held = most = 0
-
-    def release(place: int) -> None:
-        nonlocal held
-        uses[place] -= 1
-        if uses[place] == 0:
-            held -= sizes[place]
-
-    def pack(tensor: Tensor) -> _Saved:
-        nonlocal held, most
-        storage = tensor.untyped_storage()
-        place, saved = storage.data_ptr(), _Saved(tensor)
-        if uses[place] == 0:
-            sizes[place] = 0 if place in own else storage.nbytes()
-            held += sizes[place]
-            most = max(most, held)
-        uses[place] += 1
-        weakref.finalize(saved, release, place)
-        return saved
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor):
-        yield lambda: most
+def free_memory(device: torch.device) -> int | None:
+    """The bytes that are free where ``device`` computes; None where the system does not say."""
+    if device.type == "cuda":
+        # What torch's allocator holds and does not use is free to it too.
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + idle
+    if device.type != "cpu":
+        return None
+    try:
+        found = re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:  # no Linux
+        return None
+    return 1024 * int(found[1]) if found else None
