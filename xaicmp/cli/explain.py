@@ -16,7 +16,7 @@ from xaicmp.core.machine.storage import check_suffix
 @with_options(Comparing)
 def command(
     options: Comparing,
-    format: FormatOption = Format.table,
+    format: FormatOption = "table",
     output: Annotated[Path | None, option(OUTPUT, "Keep the maps here, as arrays: .npz.", "FILE")] = None,
     resume: Resume = False,
     list_methods: Annotated[
@@ -51,10 +51,10 @@ def show_methods(format: Format) -> None:
     """Print the registry."""
     from xaicmp.views.tables.methods import WRITERS, methods_table
 
-    if format is Format.table:
+    if format == "table":
         Console().print(methods_table())
     else:
-        typer.echo(WRITERS[format.value](), nl=False)
+        typer.echo(WRITERS[format](), nl=False)
 
 
 command.__name__ = "explain"

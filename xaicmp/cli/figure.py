@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from xaicmp.cli.options import OUTPUT, Comparing, Format, FormatOption, option, with_options
+from xaicmp.cli.options import OUTPUT, Comparing, FormatOption, option, with_options
 from xaicmp.cli.session import Session, check_output, remark, show_comparison
 
 if TYPE_CHECKING:
     from xaicmp.core.results.explanations import Explanations
 
 
-class Style(str, Enum):
-    """How a map is drawn."""
+Style = Literal["overlay", "map"]
 
-    overlay = "overlay"
-    map = "map"
+"""How a map is drawn."""
 
 
 @with_options(Comparing)
 def command(
     options: Comparing,
-    format: FormatOption = Format.table,
+    format: FormatOption = "table",
     output: Annotated[Path, option(OUTPUT, "The picture: .png, .pdf or .svg.", "FILE")] = Path("figure.png"),
-    style: Annotated[Style, option(OUTPUT, "The map over the image, or by itself.")] = Style.overlay,
+    style: Annotated[Style, option(OUTPUT, "The map over the image, or by itself.")] = "overlay",
     dpi: Annotated[int, option(OUTPUT, "Pixels an inch.", "N", min=20, max=1200)] = 150,
 ) -> None:
     """Draw images with their explanations, a row an image. Default: --n 6."""
@@ -40,7 +37,7 @@ def command(
     batches: list[Explanations] = []
     check_size(output, images_size(np.zeros(session.selection.count, dtype=bool), len(session.methods)), dpi)
     _, comparison = session.compare(batches.append)
-    save(images_figure(comparison, batches, style.value), output, dpi, comparison.source.about)
+    save(images_figure(comparison, batches, style), output, dpi, comparison.source.about)
     show_comparison(comparison, format, by_image=True)
     remark(options, f"wrote {output}")
 

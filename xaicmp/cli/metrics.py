@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
+import typer
 from rich.console import Console
 
-from xaicmp.cli.options import OUTPUT, Comparing, Format, FormatOption, Resume, option, with_options
+from xaicmp.cli.options import OUTPUT, Comparing, FormatOption, Resume, option, with_options
 from xaicmp.cli.session import Session, check_output, remark, settings_of, show_comparison, together
+from xaicmp.core.choices import By, Randomise
 from xaicmp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,20 +28,11 @@ OF_MAPS = {"maps", "compare_pairs", "by", "statistics", "top", "controls", "ci",
 """Options that need no model."""
 
 
-class By(str, Enum):
-    """What the images are grouped by."""
-
-    class_ = "class"
-    correct = "correct"
-    confidence = "confidence"
-    method = "method"
-
-
-class Randomise(str, Enum):
-    """How the layers of the model are re-initialised."""
-
-    cascading = "cascading"
-    independent = "independent"
+def check_by(word: str) -> str:
+    """One value of --by; Typer knows no list of choices."""
+    if word not in get_args(By):
+        raise typer.BadParameter(f"{word!r} is not one of {', '.join(get_args(By))}")
+    return word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +47,8 @@ class Measuring(Comparing):
         bool, option(STUDIES, "Also test whether the pairs differ.", None, "--compare-pairs")
     ] = False
     by: Annotated[
-        list[By] | None,
-        option(STUDIES, "Also show agreement by class, correct, confidence or method.", "NAME..."),
+        list[str] | None,
+        option(STUDIES, f"Also show agreement by {', '.join(get_args(By))}.", "NAME...", parser=check_by),
     ] = None
     rerun: Annotated[
         bool, option(STUDIES, "Also compare each method with itself under another seed.", None, "--rerun")
@@ -109,7 +101,7 @@ class Measuring(Comparing):
 @with_options(Measuring)
 def command(
     options: Measuring,
-    format: FormatOption = Format.table,
+    format: FormatOption = "table",
     output: Annotated[
         Path | None,
         option(OUTPUT, "Also write the result here: .json, .csv (the pairs alone) or .md.", "FILE"),
@@ -169,7 +161,7 @@ def command(
             from xaicmp.views.tables.training import checkpoint_table
 
             # Where stdout is a document, it stays one.
-            Console(stderr=format is not Format.table).print(checkpoint_table(session.engine.checkpoint))
+            Console(stderr=format != "table").print(checkpoint_table(session.engine.checkpoint))
 
 
 def check_alone(options: Measuring, **others: bool) -> None:

@@ -6,67 +6,20 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
+
+from xaicmp.core.choices import Baseline, Control, Only, Precision, Reduction, Rule, Statistic
 
 MODEL, IMAGES, METHODS = "Model", "Images", "Methods"
 COMPARISON, RUNNING, OUTPUT = "Comparison", "Running", "Output"
 
 
-class Only(str, Enum):
-    """Which images ``--n`` counts."""
+Format = Literal["table", "json", "csv", "markdown"]
 
-    correct = "correct"
-    wrong = "wrong"
-    all = "all"
-
-
-class Reduction(str, Enum):
-    """How channels and signs become one value a pixel."""
-
-    max_abs = "max-abs"
-    sum = "sum"
-    sum_abs = "sum-abs"
-    l2 = "l2"
-    positive = "positive"
-
-
-class Rule(str, Enum):
-    """Where Integrated Gradients looks on its way from the baseline."""
-
-    left = "left"
-    right = "right"
-    middle = "middle"
-    trapezoid = "trapezoid"
-    gauss_legendre = "gauss-legendre"
-
-
-class Baseline(str, Enum):
-    """Where Integrated Gradients starts from."""
-
-    zero = "zero"
-    black = "black"
-    blur = "blur"
-    random = "random"
-
-
-class Precision(str, Enum):
-    """What the model computes in."""
-
-    float32 = "float32"
-    bf16 = "bf16"
-
-
-class Format(str, Enum):
-    """What is written to stdout."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
-    markdown = "markdown"
+"""What is written to stdout: a table, or what ``views.formats.WRITERS`` makes of it."""
 
 
 def option(panel: str, help: str, metavar: str | None = None, *names: str, **limits: Any) -> Any:
@@ -138,8 +91,8 @@ class Comparing:
         option(METHODS, "Layer of the CAMs. Default: the last whose maps have more than a pixel.", "NAME"),
     ] = None
     ig_steps: Annotated[int, option(METHODS, "Steps of Integrated Gradients.", "N", min=2)] = 32
-    ig_rule: Annotated[Rule, option(METHODS, "Quadrature of Integrated Gradients.")] = Rule.right
-    ig_baseline: Annotated[Baseline, option(METHODS, "Baseline of Integrated Gradients.")] = Baseline.zero
+    ig_rule: Annotated[Rule, option(METHODS, "Quadrature of Integrated Gradients.")] = "right"
+    ig_baseline: Annotated[Baseline, option(METHODS, "Baseline of Integrated Gradients.")] = "zero"
     ig_tolerance: Annotated[
         float,
         option(
@@ -161,8 +114,7 @@ class Comparing:
         list[str] | None,
         option(
             COMPARISON,
-            "What to measure: pearson, spearman, kendall, cosine, ssim, iou, rbo, mass-overlap, "
-            "jensen-shannon, sign. Default: pearson iou.",
+            f"What to measure: {', '.join(get_args(Statistic))}. Default: pearson iou.",
             "NAME...",
         ),
     ] = None
@@ -174,8 +126,7 @@ class Comparing:
         list[str] | None,
         option(
             COMPARISON,
-            "What agreement is held against: other-image, shift, resolution, or none. "
-            "Default: other-image shift.",
+            f"What agreement is held against: {', '.join(get_args(Control))}. Default: other-image shift.",
             "NAME...",
         ),
     ] = None
@@ -190,7 +141,7 @@ class Comparing:
         ),
     ] = None
     device: Device = "auto"
-    precision: Annotated[Precision, option(RUNNING, "What the model computes in.")] = Precision.float32
+    precision: Annotated[Precision, option(RUNNING, "What the model computes in.")] = "float32"
     fast: Annotated[
         bool,
         option(

@@ -40,8 +40,8 @@ def selection_of(options: Comparing, default: int) -> Selection:
     from xaicmp.core.images.selection import Selection
 
     if options.ids is None:
-        only = options.only.value if options.only else "correct"
-        return Selection(n=default if options.n is None else options.n, only=only)  # type: ignore[arg-type]
+        only = options.only or "correct"
+        return Selection(n=default if options.n is None else options.n, only=only)
     if options.n is not None:
         raise UsageError("--n and --ids exclude each other; give one of them")
     if options.only is not None:
@@ -148,9 +148,9 @@ class Session:
         self.settings = settings_of(options, curve=curve)
         self.methods = get_methods(
             _words(options.methods) or PUBLISHED,
-            reduce=options.reduce.value if options.reduce else None,
-            **(FAST if options.fast else {"steps": options.ig_steps, "rule": options.ig_rule.value}),
-            baseline=options.ig_baseline.value,
+            reduce=options.reduce,
+            **(FAST if options.fast else {"steps": options.ig_steps, "rule": options.ig_rule}),
+            baseline=options.ig_baseline,
             tolerance=options.ig_tolerance,
             samples=options.samples,
             stdev=options.noise,
@@ -160,7 +160,7 @@ class Session:
         self.engine: Engine = Engine(
             load_checkpoint(options.checkpoint),
             device,
-            "bf16" if options.fast and has_bf16(device) else options.precision.value,
+            "bf16" if options.fast and has_bf16(device) else options.precision,
             options.batch_size or 0,
             options.seed,
             options.layer,
@@ -240,7 +240,7 @@ def show_comparison(
     comparison: Comparison, format: Format, *, by_image: bool, studies: Sequence[Study] = ()
 ) -> None:
     """Print a comparison on stdout, a row a pair or a row an image, and the studies after it."""
-    if format is Format.table:
+    if format == "table":
         from xaicmp.views.tables.comparison import pairs_table
         from xaicmp.views.tables.images import images_table
 
@@ -251,7 +251,7 @@ def show_comparison(
         return
     from xaicmp.views.formats import WRITERS
 
-    typer.echo(WRITERS[format.value][by_image](comparison, studies), nl=False)
+    typer.echo(WRITERS[format][by_image](comparison, studies), nl=False)
 
 
 def check_output(path: Path | None) -> None:

@@ -20,6 +20,7 @@ from xaicmp.views.tables import studies
 
 if TYPE_CHECKING:
     from xaicmp.cli.metrics import Measuring
+    from xaicmp.core.choices import Randomise
     from xaicmp.core.models.checkpoint import Checkpoint
     from xaicmp.core.studies.faithfulness import Faithfulness
     from xaicmp.core.studies.stability import Repetition
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def of_maps(options: Measuring, comparison: Comparison) -> list[Study]:
     """What the scores of the maps answer."""
     found = [studies.differences(comparison)] if options.compare_pairs else []
-    return found + [studies.groups(comparison, by.value) for by in options.by or []]
+    return found + [studies.groups(comparison, by) for by in options.by or []]
 
 
 def load_other(options: Measuring, session: Session) -> Checkpoint | None:
@@ -70,7 +71,7 @@ def of_model(
         note = f"The same images and classes, explained on {options.against} too."
         found.append(studies.repetition(values, "retrain", "Each method on another checkpoint", note))
     if options.randomise is not None:
-        found.append(_randomised(session, images, comparison, options.randomise.value))
+        found.append(_randomised(session, images, comparison, options.randomise))
     if options.faithfulness:
         found.append(_faithful(session, images, comparison, batches))
     if options.cost:
@@ -93,7 +94,7 @@ def _inputs(session: Session, images: ImageSet, comparison: Comparison) -> torch
     return session.engine.inputs(images.pixels[torch.from_numpy(comparison.predictions.ids)])
 
 
-def _randomised(session: Session, images: ImageSet, comparison: Comparison, kind: str) -> Study:
+def _randomised(session: Session, images: ImageSet, comparison: Comparison, kind: Randomise) -> Study:
     from xaicmp.core.agreement.registry import get_statistics
     from xaicmp.core.studies.randomisation import randomisation_test
 
@@ -111,7 +112,7 @@ def _randomised(session: Session, images: ImageSet, comparison: Comparison, kind
             _inputs(session, images, comparison),
             torch.from_numpy(chosen.labels).to(engine.device),
             statistics=get_statistics(("spearman", "ssim", "pearson")),
-            kind=kind,  # type: ignore[arg-type]
+            kind=kind,
             top=session.settings.top,
             seed=engine.seed,
             batch_size=engine.room.most,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import asdict, dataclass
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,7 +17,6 @@ from xaicmp.cli.options import (
     RUNNING,
     Comparing,
     Device,
-    Format,
     Ids,
     OnlyOption,
     Quiet,
@@ -35,6 +33,7 @@ from xaicmp.cli.session import (
     show_comparison,
     together,
 )
+from xaicmp.core.choices import Flip, RecipeName, Schedule, Store
 from xaicmp.core.machine.storage import check_suffix
 from xaicmp.errors import Interrupted, UsageError, XaicmpError
 
@@ -46,43 +45,6 @@ if TYPE_CHECKING:
     from xaicmp.core.training.recipe import Recipe, Run
 
 RECIPE, TRAINING = "Recipe (each replaces a value of --recipe)", "Training"
-
-
-class RecipeName(str, Enum):
-    """Recipes known by name."""
-
-    muon = "muon"
-    sgd = "sgd"
-    published = "published"
-
-
-class Schedule(str, Enum):
-    """The learning rate's way through the training."""
-
-    one_cycle = "one-cycle"
-    constant = "constant"
-
-
-class Flip(str, Enum):
-    """Which images are flipped: each every other epoch, or half of them at random."""
-
-    alternating = "alternating"
-    random = "random"
-
-
-class AutoPrecision(str, Enum):
-    """What the network computes in while it trains."""
-
-    auto = "auto"
-    float32 = "float32"
-    bf16 = "bf16"
-
-
-class Store(str, Enum):
-    """Type of the stored weights."""
-
-    float32 = "float32"
-    float16 = "float16"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +75,11 @@ class Training:
     limit: Annotated[
         int | None, option(TRAINING, "Only the first N images of each split: a quick try.", "N", min=2)
     ] = None
-    store: Annotated[Store, option(TRAINING, "Type of the stored weights.")] = Store.float32
+    store: Annotated[Store, option(TRAINING, "Type of the stored weights.")] = "float32"
     recipe: Annotated[
         RecipeName,
         option(TRAINING, "muon: the most accurate. sgd: one-cycle SGD. published: SGD at a constant rate."),
-    ] = RecipeName.muon
+    ] = "muon"
     lr: Annotated[float | None, option(RECIPE, "Highest learning rate.", "N", min=0)] = None
     momentum: Annotated[float | None, option(RECIPE, "Momentum.", "N", min=0, max=1)] = None
     weight_decay: Annotated[float | None, option(RECIPE, "Weight decay of what SGD updates.", "N", min=0)] = (
@@ -145,9 +107,9 @@ class Training:
     ids: Ids = None
     only: OnlyOption = None
     device: Device = "auto"
-    precision: Annotated[AutoPrecision, option(RUNNING, "auto: bf16 where the hardware has it.")] = (
-        AutoPrecision.auto
-    )
+    precision: Annotated[
+        Literal["auto", "float32", "bf16"], option(RUNNING, "auto: bf16 where the hardware has it.")
+    ] = "auto"
     seed: Seed = 0
     quiet: Quiet = False
 
@@ -160,13 +122,13 @@ class Training:
         """The named recipe with the given values in place of its own."""
         from xaicmp.core.training.recipe import RECIPES, Recipe
 
-        recipe = asdict(RECIPES[self.recipe.value])
+        recipe = asdict(RECIPES[self.recipe])
         for name in recipe:
             value = getattr(self, name, None)
             if isinstance(value, float) and not math.isfinite(value):
                 raise UsageError(f"--{name.replace('_', '-')} {value}: give a finite number")
             if value is not None:
-                recipe[name] = value.value if isinstance(value, Enum) else value
+                recipe[name] = value
         return Recipe(**recipe)
 
 
@@ -197,7 +159,7 @@ def command(
             _write(history, output, plot)
     if group.rank == 0 and options.n != 0:
         session = Session(options.comparing(path), default=100)
-        show_comparison(session.compare()[1], Format.table, by_image=options.ids is not None)
+        show_comparison(session.compare()[1], "table", by_image=options.ids is not None)
 
 
 command.__name__ = "train"
@@ -235,10 +197,10 @@ def _run(options: Training, device: Any) -> Run:
     from xaicmp.core.machine.devices import has_bf16
     from xaicmp.core.training.recipe import Run
 
-    precision = options.precision.value
+    precision = options.precision
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "float32"
-    return Run(options.full_recipe(), options.epochs, options.seed, precision)  # type: ignore[arg-type]
+    return Run(options.full_recipe(), options.epochs, options.seed, precision)
 
 
 def _resumable(options: Training, path: Path) -> Checkpoint | None:
@@ -293,7 +255,7 @@ def _train(
                 test,
                 path,
                 device=device,
-                store=getattr(torch, options.store.value),
+                store=getattr(torch, options.store),
                 keep_epochs=options.keep_epochs,
                 resume=resume,
                 processes=group,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_args
 
 import torch
 from captum.attr import IntegratedGradients
@@ -11,6 +12,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.attribution.method import method
+from xaicmp.core.choices import Baseline
 from xaicmp.errors import UsageError, XaicmpError
 
 RULES = {
@@ -23,7 +25,7 @@ RULES = {
 
 """Where IG's m steps lie: at k/m, (k - 1)/m, (k - 1/2)/m, (k - 1)/(m - 1), or as Gauss and Legendre say."""
 
-BASELINES = ("zero", "black", "blur", "random")
+BASELINES: tuple[str, ...] = get_args(Baseline)
 
 MOST_STEPS = 4096
 

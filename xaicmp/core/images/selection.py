@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
+from xaicmp.core.choices import Only
 from xaicmp.errors import UsageError
-
-Only = Literal["correct", "wrong", "all"]
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 import torch
 
+from xaicmp.core.choices import Precision
 from xaicmp.errors import UsageError, XaicmpError
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
-
-Precision = Literal["float32", "bf16"]
 
 
 def find_device(name: str = "auto") -> torch.device:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from xaicmp.core.attribution import Method
 from xaicmp.core.attribution.context import Context, Forward
-from xaicmp.core.machine.devices import Precision, fast_batch
+from xaicmp.core.choices import Precision
+from xaicmp.core.machine.devices import fast_batch
 from xaicmp.core.machine.memory import Room
 from xaicmp.core.models.checkpoint import Checkpoint
 from xaicmp.core.models.fusion import fuse

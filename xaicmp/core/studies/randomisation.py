@@ -10,7 +10,7 @@ import copy
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +19,10 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from xaicmp.core.agreement.controls import other_image, other_images
 from xaicmp.core.agreement.statistic import Prepared, Statistic, prepare_all
+from xaicmp.core.choices import Randomise
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.guard import unchanged
 from xaicmp.errors import XaicmpError
-
-Kind = Literal["cascading", "independent"]
 
 
 def find_stages(model: nn.Module) -> dict[str, tuple[str, ...]]:
@@ -57,7 +56,9 @@ def find_stages(model: nn.Module) -> dict[str, tuple[str, ...]]:
     return {name: tuple(members) for name, members in reversed(stages)}
 
 
-def randomised(model: nn.Module, kind: Kind = "cascading", seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
+def randomised(
+    model: nn.Module, kind: Randomise = "cascading", seed: int = 0
+) -> Iterator[tuple[str, nn.Module]]:
     """Copies of the model, each with another stage drawn anew, from the output down.
 
     Args:
@@ -125,7 +126,7 @@ class Randomisation:
         chance: by statistic, float64 ``(M, N)``: of its map of the original with the original's of other images.
     """
 
-    kind: Kind
+    kind: Randomise
     stages: tuple[str, ...]
     accuracy: np.ndarray
     agreement: dict[str, np.ndarray]
@@ -150,7 +151,7 @@ def randomisation_test(
     labels: Tensor,
     *,
     statistics: Sequence[Statistic],
-    kind: Kind = "cascading",
+    kind: Randomise = "cascading",
     top: float = 0.2,
     seed: int = 0,
     batch_size: int = 64,

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from xaicmp.core.choices import Precision
 from xaicmp.core.images.cifar10 import MEAN, STD
 from xaicmp.core.images.source import ImageSet, normalise
-from xaicmp.core.machine.devices import Precision, autocast
+from xaicmp.core.machine.devices import autocast
 from xaicmp.core.machine.processes import ALONE, Processes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from xaicmp.core.machine.devices import Precision
+from xaicmp.core.choices import Flip, Precision, Schedule
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Recipe:
     nesterov: bool = True
     weight_decay: float = 5e-4
     batch_size: int = 128
-    schedule: str = "one-cycle"
+    schedule: Schedule = "one-cycle"
     warmup: float = 0.05
     label_smoothing: float = 0.1
     crop: int = 2
     padding: str = "reflect"
-    flip: str = "alternating"
+    flip: Flip = "alternating"
     whiten: bool = True
     average: float = 0.99
 

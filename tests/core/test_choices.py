@@ -1,0 +1,33 @@
+"""What can be chosen is what there is."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from xaicmp.cli.options import Format
+from xaicmp.core import choices
+from xaicmp.core.agreement.registry import STATISTICS
+from xaicmp.core.attribution.gradient import RULES
+from xaicmp.core.attribution.method import REDUCTIONS
+from xaicmp.core.run.scoring import CONTROLS
+from xaicmp.core.training.recipe import RECIPES
+from xaicmp.views.formats import WRITERS
+from xaicmp.views.tables import methods
+
+
+@pytest.mark.parametrize(
+    ("choice", "registry"),
+    [
+        (choices.Reduction, REDUCTIONS),
+        (choices.Rule, RULES),
+        (choices.Statistic, STATISTICS),
+        (choices.Control, CONTROLS),
+        (choices.RecipeName, RECIPES),
+        (Format, ["table", *WRITERS]),
+        (Format, ["table", *methods.WRITERS]),
+    ],
+)
+def test_the_choices_are_those_of_the_registry(choice: Any, registry: Any) -> None:
+    assert get_args(choice) == tuple(registry)
