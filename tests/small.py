@@ -85,9 +85,12 @@ def compared(
 
 
 @contextmanager
-def registered(name: str, function: Callable[..., Tensor], title: str = "") -> Iterator[None]:
+def registered(
+    name: str, function: Callable[..., Tensor], title: str = "", **properties: bool
+) -> Iterator[None]:
     """``function`` as the method ``name``, for a while."""
-    method(name, title=title or name.title(), family="test", reduction="sum", cost="", paper="")(function)
+    about = {"title": title or name.title(), "family": "test", "reduction": "sum", "cost": "", "paper": ""}
+    method(name, **about, **properties)(function)  # type: ignore[arg-type]
     try:
         yield
     finally:

@@ -603,9 +603,9 @@ def test_many_pairs_take_a_line_each_with_the_documents_values(
     metrics: Xaicmp, xaicmp: Xaicmp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = ("grad-cam", "hirescam", "saliency", "input-x-gradient", "guided-backprop")
-    methods = ("--methods", "floor", ",".join(known[:2]), *known[2:])
+    methods = ("--methods", "model-free", ",".join(known[:2]), *known[2:])
     found = document(metrics("--format", "json", methods=methods, ids="0-5"))
-    names = [*groups()["floor"], *known]
+    names = [*groups()["model-free"], *known]
     assert found["methods"] == names
     assert len(found["pairs"]) == len(list(combinations(names, 2)))
     for width in (80, 120):

@@ -76,7 +76,7 @@ class Comparing:
         list[str] | None,
         option(
             METHODS,
-            "What to compare: names (grad-cam), groups (published, gradient, cam, perturbation, floor, all), "
+            "What to compare: names (grad-cam), groups (published, gradient, cam, perturbation, model-free, all), "
             "a name with a reduction (saliency:sum), your own (package.module:function). Default: published. "
             "See explain --list-methods.",
             "NAME...",

@@ -14,7 +14,7 @@ from xaicmp.core.attribution import METHODS, get_methods
 
 # Those of propagation.py have rules for what they know, and are tested for what they refuse.
 RULED = ("guided-backprop", "deconvolution", "deeplift", "deeplift-shap", "lrp")
-PLAIN = [name for name, each in METHODS.items() if each.family != "cam" and name not in RULED]
+PLAIN = [name for name, each in METHODS.items() if not each.needs_layer and name not in RULED]
 
 
 def left_behind(model: nn.Module) -> list[object]:

@@ -22,7 +22,7 @@ from xaicmp.core.attribution.context import Context
 from xaicmp.core.models.architectures import resnet18_cifar
 from xaicmp.errors import XaicmpError
 
-CAMS = [name for name, each in METHODS.items() if each.family == "cam"]
+CAMS = [name for name, each in METHODS.items() if each.needs_layer]
 OF_ONE_PASS = ["grad-cam", "grad-cam++", "hirescam", "layercam", "xgrad-cam", "eigen-cam"]
 TARGETS = torch.tensor([1, 0, 4])
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from xaicmp.core.attribution import METHODS
+from xaicmp.core.attribution.selection import groups
 from xaicmp.core.images.cifar10 import MEAN, STD
 
-FLOOR = ("random", "edge", "centre")
+MODEL_FREE = ("random", "edge", "centre")
 
 
 class Untouchable(nn.Module):
@@ -36,12 +37,13 @@ def normalised(pixels: Tensor) -> Tensor:
     return (pixels - mean) / std
 
 
-def test_the_floor_is_these_three() -> None:
-    assert {name for name, each in METHODS.items() if each.family == "floor"} == set(FLOOR)
+def test_these_three_are_model_free() -> None:
+    assert tuple(name for name, each in METHODS.items() if each.model_free) == MODEL_FREE
+    assert groups()["model-free"] == MODEL_FREE
 
 
 @pytest.mark.parametrize("size", [(32, 32), (5, 9), (1, 1), (2, 1)])
-@pytest.mark.parametrize("name", FLOOR)
+@pytest.mark.parametrize("name", MODEL_FREE)
 def test_a_map_that_knows_nothing_of_the_model(name: str, size: tuple[int, int]) -> None:
     maps = explain(name, normalised(pixels_of(3, *size)))
     assert maps.shape == (3, *size)

@@ -46,6 +46,11 @@ def other_reduction(model, images, targets):
     return images
 
 other_reduction.reduction = ["sum"]
+
+def coarse(model, images, targets):
+    return images
+
+coarse.needs_layer = True
 '''
 
 
@@ -95,6 +100,12 @@ def test_a_function_may_declare_its_reduction(here: Path) -> None:
     maps = found.explain(model, images, targets_of(3))
     torch.testing.assert_close(maps, expected)
     assert not maps.requires_grad
+
+
+def test_a_function_may_declare_what_it_needs_and_knows(here: Path) -> None:
+    plain, coarse = (find_plugin(f"good_plugin:{name}") for name in ("input_norm", "coarse"))
+    assert (plain.needs_layer, plain.model_free, plain.sees_modules) == (False, False, True)
+    assert (coarse.needs_layer, coarse.model_free, coarse.sees_modules) == (True, False, True)
 
 
 @pytest.mark.parametrize(

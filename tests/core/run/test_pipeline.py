@@ -17,6 +17,7 @@ from small import CPU, SmallNet, compared, registered, small_checkpoint, small_e
 from torch import Tensor, nn
 
 from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
+from xaicmp.core.attribution.context import Context
 from xaicmp.core.images.cifar10 import MEAN, STD
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSet
@@ -424,3 +425,25 @@ def test_the_outcome_cannot_be_changed_by_mistake(sample: ImageSet) -> None:
     comparison, _ = compared(sample, PUBLISHED, (0,))
     with pytest.raises(dataclasses.FrozenInstanceError):
         comparison.top = 0.5  # type: ignore[misc]
+
+
+def test_what_needs_a_layer_has_its_grid_whatever_its_family(sample: ImageSet) -> None:
+    seen: list[str] = []
+
+    def toy(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+        seen.append(context.layer)
+        return images[:, 0]
+
+    def plugin(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        return images[:, 0]
+
+    with registered("toy", toy, needs_layer=True), registered("other", toy):
+        _, (batch,) = compared(sample, ("toy", "other", "grad-cam"), (3, 7))
+        assert batch.grids == {"toy": (8, 8), "grad-cam": (8, 8)}
+        assert seen == ["layer4"] * 2
+        _, (batch,) = compared(sample, ("toy", "saliency"), (3, 7))
+        assert batch.grids == {"toy": (8, 8)}
+    with registered("edgy", plugin, model_free=True):
+        comparison, (batch,) = compared(sample, ("edgy", "saliency"), (3, 7))
+        assert batch.grids == {}
+        assert comparison.floors == {"edgy"}

@@ -76,7 +76,7 @@ def test_a_method_that_takes_the_model_as_it_was_given_is_counted_too(sample: Im
         assert passes(["own"], sample) == [2, 2]
         engine = small_engine(batch_size=4)
         chosen = choose(engine, sample, Selection(n=6, only="all"))
-        plugin = replace(get_methods(["own"])[0], family="plug-in")
+        plugin = replace(get_methods(["own"])[0], sees_modules=True)
         assert [each.passes for each in measure(engine, sample, chosen, [plugin])] == [2, 2]
 
 

@@ -18,7 +18,7 @@ from xaicmp.core.attribution.method import method
 from xaicmp.core.attribution.propagation import guided_backprop
 from xaicmp.core.models.layers import substitute
 
-cam = partial(method, family="cam", reduction="sum", needs="feature maps")
+cam = partial(method, family="cam", reduction="sum", needs="feature maps", needs_layer=True)
 
 
 @cam("grad-cam", title="Grad-CAM", cost="2", paper='Selvaraju et al., "Grad-CAM", 2017')

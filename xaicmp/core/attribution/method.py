@@ -57,13 +57,16 @@ class Method:
     Attributes:
         name: as on the command line and in files.
         title: as in tables and figures.
-        family: the file that it is in.
+        family: the group that it is listed in.
         reduction: a name in ``REDUCTIONS``: how channels and sign become one value a pixel.
         needs: what the model must have or be given, in a few words; empty for any differentiable model.
         cost: in forward passes an image, a backward pass counting as one.
         paper: where it was published.
         function: ``(model, images, targets, **options) -> attributions``.
         options: the values bound to the function's keyword arguments.
+        needs_layer: whether it weighs the maps of a layer, so that a map of its own is as coarse as those.
+        model_free: whether it knows nothing of the model.
+        sees_modules: whether it may look into the model, and so gets it as it was before anything was merged.
     """
 
     name: str
@@ -75,6 +78,9 @@ class Method:
     paper: str
     function: Callable[..., Any]
     options: dict[str, Any]
+    needs_layer: bool = False
+    model_free: bool = False
+    sees_modules: bool = False
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor, **context: Any) -> Tensor:
         """The maps of ``images`` for the classes ``targets``; the model is left as it was found.
@@ -96,8 +102,7 @@ class Method:
     def explain_in(self, context: Context) -> Explanation:
         """The same of a batch that other methods explain too."""
         shared = {"context": context} if "context" in inspect.signature(self.function).parameters else {}
-        # A plug-in may look at the modules, so it gets them all.
-        model = context.original if self.family == "plug-in" else context.model
+        model = context.original if self.sees_modules else context.model
         with unchanged(model), torch.inference_mode(False), torch.enable_grad():
             inputs = context.images.clone().requires_grad_()
             result = self.function(model, inputs, context.targets.clone(), **self.options, **shared)
@@ -116,7 +121,17 @@ class Method:
 
 
 def method(
-    name: str, *, title: str, family: str, reduction: str, cost: str, paper: str, needs: str = ""
+    name: str,
+    *,
+    title: str,
+    family: str,
+    reduction: str,
+    cost: str,
+    paper: str,
+    needs: str = "",
+    needs_layer: bool = False,
+    model_free: bool = False,
+    sees_modules: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Enter the decorated function into ``METHODS``; its keyword arguments are its options."""
 
@@ -126,7 +141,20 @@ def method(
             for key, parameter in inspect.signature(function).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key != "context"
         }
-        METHODS[name] = Method(name, title, family, reduction, needs, cost, paper, function, options)
+        METHODS[name] = Method(
+            name,
+            title,
+            family,
+            reduction,
+            needs,
+            cost,
+            paper,
+            function,
+            options,
+            needs_layer,
+            model_free,
+            sees_modules,
+        )
         return function
 
     return register

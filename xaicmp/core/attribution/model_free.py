@@ -17,9 +17,10 @@ LUMINANCE = (0.299, 0.587, 0.114)
 @method(
     "random",
     title="Random",
-    family="floor",
+    family="model-free",
     reduction="sum",
     needs="no model",
+    model_free=True,
     cost="0",
     paper='Samek et al., "Evaluating the Visualization of What a Deep Neural Network Has Learned", 2017',
 )
@@ -32,9 +33,10 @@ def random(model: nn.Module, images: Tensor, targets: Tensor, *, context: Contex
 @method(
     "edge",
     title="Edges",
-    family="floor",
+    family="model-free",
     reduction="sum",
     needs="no model",
+    model_free=True,
     cost="0",
     paper='Sobel & Feldman, 1968; as a control: Adebayo et al., "Sanity Checks for Saliency Maps", 2018',
 )
@@ -53,9 +55,10 @@ def edge(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context)
 @method(
     "centre",
     title="Centre",
-    family="floor",
+    family="model-free",
     reduction="sum",
     needs="no model",
+    model_free=True,
     cost="0",
     paper='Judd et al., "A Benchmark of Computational Models of Saliency to Predict Human Fixations", 2012',
 )

@@ -3,7 +3,8 @@
 ``images`` are float ``(N, 3, H, W)``, normalised and requiring gradients, ``targets`` int64 ``(N,)``, and the model
 is in eval mode with frozen parameters. The maps are a tensor ``(N, H, W)`` or ``(N, C, H, W)``; an attribute
 ``reduction`` of the function, a name in ``REDUCTIONS``, says what becomes of channels and sign ("sum" if there is
-none). The model must come back as it was lent.
+none), an attribute ``needs_layer`` that its maps are as coarse as those of the layer that the CAMs weigh, and
+``model_free`` that it knows nothing of the model. The model must come back as it was lent.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def _method_or_error(entry: metadata.EntryPoint) -> Method:
         def fail(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
             raise reason
 
-        return Method(entry.name, entry.name, "plug-in", "sum", "", "?", "", fail, {})
+        return Method(entry.name, entry.name, "plug-in", "sum", "", "?", "", fail, {}, sees_modules=True)
 
 
 def _method(entry: metadata.EntryPoint, missing: type[XaicmpError]) -> Method:
@@ -90,7 +91,20 @@ def _method(entry: metadata.EntryPoint, missing: type[XaicmpError]) -> Method:
         raise XaicmpError(f"plug-in {name}: no reduction {reduction!r}; choose from {', '.join(REDUCTIONS)}")
     title = entry.attr.rpartition(".")[2].replace("_", " ")
     paper = (function.__doc__ or "").strip().partition("\n")[0]
-    return Method(entry.name, title, "plug-in", reduction, "", "?", paper, _checked(name, function), {})
+    return Method(
+        entry.name,
+        title,
+        family="plug-in",
+        reduction=reduction,
+        needs="",
+        cost="?",
+        paper=paper,
+        function=_checked(name, function),
+        options={},
+        needs_layer=bool(getattr(function, "needs_layer", False)),
+        model_free=bool(getattr(function, "model_free", False)),
+        sees_modules=True,
+    )
 
 
 def _checked(name: str, function: Function) -> Function:

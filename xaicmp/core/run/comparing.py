@@ -129,7 +129,7 @@ def _compared(
     return images, Comparison(
         _source(engine, images, chosen, methods),
         {method.name: method.title for method in methods},
-        frozenset(method.name for method in methods if method.family == "floor"),
+        frozenset(method.name for method in methods if method.model_free),
         settings,
         pixels,
         chosen,

@@ -76,8 +76,8 @@ class Engine:
 
 
 def cam_layer(engine: Engine, inputs: Tensor, methods: Sequence[Method]) -> str | None:
-    """The CAMs' layer, if there is one among the methods."""
-    if not any(each.family == "cam" for each in methods):
+    """The layer whose maps are weighed, if any of the methods needs one."""
+    if not any(each.needs_layer for each in methods):
         return None
     return find_layer(engine.checkpoint.model, inputs[:2])
 

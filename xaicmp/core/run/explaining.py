@@ -213,7 +213,7 @@ def _explained(
         maps.append(explanation.maps.cpu())
         if explanation.completeness is not None:
             gaps[method.name] = explanation.completeness.cpu().numpy()
-        if method.family == "cam" and explanation.single and context.at_layer.activations is not None:
+        if method.needs_layer and explanation.single and context.at_layer.activations is not None:
             height, width = context.at_layer.activations.shape[2:]
             grids[method.name] = (int(height), int(width))
         tell(index, 1, 1)

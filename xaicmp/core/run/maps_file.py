@@ -109,7 +109,7 @@ def _title(name: str) -> str:
 
 def _is_floor(name: str) -> bool:
     method = METHODS.get(name.partition(":")[0])
-    return method is not None and method.family == "floor"
+    return method is not None and method.model_free
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:
