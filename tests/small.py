@@ -80,8 +80,17 @@ def compared(
     engine = engine or small_engine()
     batches: list[Explanations] = []
     chosen = choose(engine, images, Selection(ids=ids, only="all"))
-    methods = get_methods(names, steps=4)
+    methods = quick(names, steps=4)
     return compare(engine, images, chosen, methods, settings, keep=batches.append), batches
+
+
+def quick(names: Sequence[str], **options: Any) -> tuple[Method, ...]:
+    """Methods, each with those of ``options`` that it has."""
+    wanted = {
+        name: {key: value for key, value in options.items() if key in each.options}
+        for name, each in METHODS.items()
+    }
+    return get_methods(names, settings=wanted)
 
 
 @contextmanager

@@ -157,8 +157,8 @@ def side_by_side(count: int, rounds: int, batch: int) -> Table:
     images, chosen = find_images(engine, selection)
     inputs = engine.inputs(images.pixels[torch.from_numpy(chosen.ids)])
     targets = torch.from_numpy(chosen.predicted).to(engine.device)
-    methods = get_methods(PUBLISHED, steps=STEPS)
-    fewer = get_methods(PUBLISHED, **FAST)
+    methods = get_methods(PUBLISHED, settings={"integrated-gradients": {"steps": STEPS}})
+    fewer = get_methods(PUBLISHED, settings={"integrated-gradients": FAST})
     plain, trained, frozen = inputs.contiguous(), network(inputs), network(inputs).requires_grad_(False)
     merged = fuse(frozen, inputs[:2])
     best = {}
@@ -220,7 +220,7 @@ def scaling(count: int, rounds: int, batch: int) -> Table:
     numbers: dict[str, int] = {}
 
     def add(name: str, engine: Engine, images: ImageSet, chosen: Predictions, names: tuple[str, ...]) -> None:
-        methods = get_methods(names, steps=STEPS)
+        methods = get_methods(names, settings={"integrated-gradients": {"steps": STEPS}})
         jobs[name], numbers[name] = (lambda: compare(engine, images, chosen, methods)), len(chosen)
 
     for n in (count // 4, count // 2, count):
@@ -249,7 +249,10 @@ def scaling(count: int, rounds: int, batch: int) -> Table:
 
 def by_batch(count: int, rounds: int, batch: int) -> Table:
     """How the rate depends on the batch size; ``batch`` plays no part."""
-    selection, methods = Selection(n=count), get_methods(PUBLISHED, steps=STEPS)
+    selection, methods = (
+        Selection(n=count),
+        get_methods(PUBLISHED, settings={"integrated-gradients": {"steps": STEPS}}),
+    )
     rule = engine_of("float32", 0).batch_size
     engines = {size: engine_of("float32", size) for size in TRIED}
     jobs: dict[str, Job] = {

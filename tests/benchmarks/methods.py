@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from xaicmp.core.attribution import PUBLISHED, get_methods
+from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.images.cifar10 import load_sample
 from xaicmp.core.machine.devices import find_device
@@ -107,7 +107,8 @@ def ours(names: tuple[str, ...], model: nn.Module, images: Tensor, targets: Tens
     """The methods as the commands run them."""
     for part, wanted in batches(images, targets, size):
         context = Context(model, part, wanted, layer="layer4", batch_size=size)
-        for method in get_methods(names, steps=STEPS, samples=SAMPLES):
+        samples = {n: {"samples": SAMPLES} for n in names if "samples" in METHODS[n].options}
+        for method in get_methods(names, settings=samples):
             method.explain_in(context)
 
 

@@ -20,8 +20,10 @@ from PIL import Image
 from scipy.stats import pearsonr
 from small import SmallNet
 
+from xaicmp.cli.options import NOISY, Comparing
+from xaicmp.cli.session import method_settings
 from xaicmp.core.agreement.registry import STATISTICS
-from xaicmp.core.attribution import METHODS
+from xaicmp.core.attribution import METHODS, get_methods
 from xaicmp.core.attribution.selection import groups
 from xaicmp.core.images.cifar10 import CLASSES
 from xaicmp.core.models.architectures import ARCHITECTURES
@@ -658,3 +660,34 @@ def test_the_registry_is_listed_in_every_format(xaicmp: Xaicmp, monkeypatch: pyt
         assert max(map(len, text.splitlines())) <= width
         firsts = [line.split()[0] for line in text.splitlines() if line[:1].strip()]
         assert [first for first in firsts if first in METHODS] == list(METHODS)
+
+
+def test_settings_of_a_method_can_be_compared(metrics: Xaicmp) -> None:
+    name = "integrated-gradients"
+    names = [name, f"{name}:steps=3,rule=middle", f"{name}:positive,steps=4"]
+    written = ("--methods", name, f"{name}:rule=middle,steps=3,{name}:steps=4,positive")
+    found = document(metrics("--format", "json", methods=written))
+    assert [(each["a"], each["b"]) for each in found["pairs"]] == [
+        (names[0], names[1]),
+        (names[0], names[2]),
+        (names[1], names[2]),
+    ]
+    assert {each: options["steps"] for each, options in found["options"].items()} == dict(
+        zip(names, (2, 3, 4), strict=True)
+    )
+    assert "IG vs IG (steps=3, rule=middle)" in printed(metrics("--format", "markdown", methods=written))
+
+
+def test_each_shortcut_reaches_what_its_help_says() -> None:
+    line = {"ig_steps": 7, "ig_rule": "left", "ig_baseline": "blur", "ig_tolerance": 0.5}
+    settings = method_settings(Comparing(**line, samples=9, noise=0.25), {})
+    methods = {each.name: each.options for each in get_methods(["all"], settings=settings)}
+    for name, options in methods.items():
+        default = METHODS[name].options
+        if name == "integrated-gradients":
+            changed = {"steps": 7, "rule": "left", "baseline": "blur", "tolerance": 0.5}
+        else:
+            changed = {"samples": 9} if "samples" in default else {}
+            changed |= {"stdev": 0.25} if name in NOISY else {}
+        assert options == default | changed, name
+    assert {name for name, options in methods.items() if "stdev" in options} == set(NOISY)

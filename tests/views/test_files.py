@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import SmallNet, compared, kept, registered, small_engine
+from small import SmallNet, compared, kept, quick, registered, small_engine
 
 from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
 from xaicmp.core.images.selection import Selection
@@ -208,7 +208,7 @@ def test_text_is_written_whole_and_in_utf8(tmp_path: Path) -> None:
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 def test_maps_come_back_as_they_went_in(batch_size: int, sample: ImageSet, tmp_path: Path) -> None:
     path = tmp_path / "maps.npz"
-    engine, methods = small_engine(batch_size=batch_size), get_methods(PUBLISHED, steps=2)
+    engine, methods = small_engine(batch_size=batch_size), quick(PUBLISHED, steps=2)
     seen, _ = kept(path, engine, Selection(n=10, only="all"), methods)
     with np.load(path, allow_pickle=False) as arrays:
         found = dict(arrays)
@@ -250,7 +250,7 @@ def test_no_room_for_the_maps_is_one_error_and_the_old_file_stays(limit: int, tm
     """Wherever writing stops: at the plan, in a batch, or in the archive."""
     path = tmp_path / "maps.npz"
     path.write_bytes(b"old")
-    engine, methods = small_engine(batch_size=4), get_methods(PUBLISHED, steps=2)
+    engine, methods = small_engine(batch_size=4), quick(PUBLISHED, steps=2)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
@@ -281,7 +281,7 @@ def test_shown_numbers_have_three_decimals_and_zero_has_no_sign(value: float | N
 
 def test_maps_may_be_named_like_a_batch_of_the_journal(tmp_path: Path) -> None:
     path = tmp_path / "000000.npz"
-    engine, methods = small_engine(batch_size=4), get_methods(PUBLISHED, steps=2)
+    engine, methods = small_engine(batch_size=4), quick(PUBLISHED, steps=2)
     journal = Journal(path, {})
     images, _ = compare_selection(engine, Selection(n=8, only="all"), methods, journal=journal)
     write_maps(path, journal, images, PUBLISHED)

@@ -17,6 +17,10 @@ MODEL, IMAGES, METHODS = "Model", "Images", "Methods"
 COMPARISON, RUNNING, OUTPUT = "Comparison", "Running", "Output"
 
 
+NOISY = ("smoothgrad", "vargrad", "smoothgrad-ig", "gradient-shap", "deeplift-shap")
+
+"""The methods that --noise reaches."""
+
 Format = Literal["table", "json", "csv", "markdown"]
 
 """What is written to stdout: a table, or what ``views.formats.WRITERS`` makes of it."""
@@ -77,8 +81,8 @@ class Comparing:
         option(
             METHODS,
             "What to compare: names (grad-cam), groups (published, gradient, cam, perturbation, model-free, all), "
-            "a name with a reduction (saliency:sum), your own (package.module:function). Default: published. "
-            "See explain --list-methods.",
+            "a name with a reduction or options (saliency:sum, integrated-gradients:steps=64,rule=middle), "
+            "your own (package.module:function). Default: published. See explain --list-methods.",
             "NAME...",
         ),
     ] = None
@@ -97,18 +101,18 @@ class Comparing:
         float,
         option(
             METHODS,
-            "Double --ig-steps until the completeness gap is below this share of the score's change.",
+            "Double the steps of Integrated Gradients until the completeness gap is below this share of the score's change.",
             "SHARE",
             min=0,
         ),
     ] = 0.0
     samples: Annotated[
         int | None,
-        option(METHODS, "Draws of the methods that draw. Default: each method's own.", "N", min=1),
+        option(METHODS, "Draws of the methods that draw samples. Default: each method's own.", "N", min=1),
     ] = None
     noise: Annotated[
         float | None,
-        option(METHODS, "Noise of SmoothGrad and its kin, as a share of the image's range.", "SHARE", min=0),
+        option(METHODS, f"Noise of {', '.join(NOISY)}, as a share of the image's range.", "SHARE", min=0),
     ] = None
     statistics: Annotated[
         list[str] | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from xaicmp.cli.multivalue import parse_ids
-from xaicmp.cli.options import Comparing, Format
+from xaicmp.cli.options import NOISY, Comparing, Format
 from xaicmp.errors import Interrupted, UsageError, XaicmpError
 
 if TYPE_CHECKING:
@@ -47,6 +47,28 @@ def selection_of(options: Comparing, default: int) -> Selection:
     if options.only is not None:
         raise UsageError("--only goes with --n; --ids takes every image it names")
     return Selection(ids=parse_ids(options.ids), only="all")
+
+
+def method_settings(options: Comparing, fast: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What --ig-..., --samples and --noise say, by method; what ``fast`` says of Integrated Gradients comes first."""
+    from xaicmp.core.attribution import METHODS
+
+    settings: dict[str, dict[str, Any]] = {name: {} for name in METHODS}
+    settings["integrated-gradients"] = {
+        "steps": options.ig_steps,
+        "rule": options.ig_rule,
+        "baseline": options.ig_baseline,
+        "tolerance": options.ig_tolerance,
+        **fast,
+    }
+    if options.samples is not None:
+        for name, method in METHODS.items():
+            if "samples" in method.options:
+                settings[name]["samples"] = options.samples
+    if options.noise is not None:
+        for name in NOISY:
+            settings[name]["stdev"] = options.noise
+    return settings
 
 
 def settings_of(options: Comparing, *, curve: bool = False) -> Settings:
@@ -131,6 +153,7 @@ class Session:
         self, options: Comparing, default: int, *, curve: bool = False, group: Processes | None = None
     ) -> None:
         from xaicmp.core.attribution import PUBLISHED, get_methods
+        from xaicmp.core.attribution.selection import split_names
         from xaicmp.core.machine.devices import find_device, has_bf16
         from xaicmp.core.machine.processes import ALONE
         from xaicmp.core.models.checkpoint import load_checkpoint
@@ -147,14 +170,12 @@ class Session:
             remark(self.options, f"--ids: {repeated} repeated {ids} left out; each image counts once")
         self.settings = settings_of(options, curve=curve)
         self.methods = get_methods(
-            _words(options.methods) or PUBLISHED,
+            [name for word in options.methods or PUBLISHED for name in split_names(word)],
             reduce=options.reduce,
-            **(FAST if options.fast else {"steps": options.ig_steps, "rule": options.ig_rule}),
-            baseline=options.ig_baseline,
-            tolerance=options.ig_tolerance,
-            samples=options.samples,
-            stdev=options.noise,
+            settings=method_settings(options, FAST if options.fast else {}),
         )
+        if options.fast and any("integrated-gradients:" in m.name and "=" in m.name for m in self.methods):
+            raise UsageError("--fast sets the options of integrated-gradients; leave it or them out")
         check_comparable(self.methods, self.settings.top)
         device = find_device(options.device)
         self.engine: Engine = Engine(

@@ -8,9 +8,10 @@ from __future__ import annotations
 import pytest
 import torch
 from architectures import ARCHITECTURES, architecture
+from small import quick
 from torch import nn
 
-from xaicmp.core.attribution import METHODS, get_methods
+from xaicmp.core.attribution import METHODS
 
 # Those of propagation.py have rules for what they know, and are tested for what they refuse.
 RULED = ("guided-backprop", "deconvolution", "deeplift", "deeplift-shap", "lrp")
@@ -33,7 +34,7 @@ def test_any_classifier_is_explained_and_left_as_it_was(name: str, kind: str) ->
     model = architecture(kind)
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     before = left_behind(model)
-    (method,) = get_methods([f"{name}:sum"], steps=2, samples=4)
+    (method,) = quick([f"{name}:sum"], steps=2, samples=4)
     maps = method.explain(model, images, torch.tensor([2, 7]))
     assert maps.shape == (2, 32, 32)
     assert maps.isfinite().all()

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import captum.attr
 import pytest
 import torch
-from small import SmallNet, registered
+from small import SmallNet, quick, registered
 from torch import Tensor, nn
 
 from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.attribution.method import REDUCTIONS
-from xaicmp.core.attribution.selection import groups
+from xaicmp.core.attribution.selection import find_known, groups, split_names
 from xaicmp.core.models.architectures import resnet18_cifar
 from xaicmp.errors import UsageError, XaicmpError
 
@@ -29,7 +30,7 @@ def images_of(*shape: int, seed: int = 0) -> Tensor:
 
 def explain(name: str, model: nn.Module, images: Tensor, targets: Tensor, **options: Any) -> Tensor:
     context = {key: options.pop(key) for key in ("batch_size", "layer", "ids") if key in options}
-    return get_methods([name], **options)[0].explain(model, images, targets, **context)
+    return quick([name], **options)[0].explain(model, images, targets, **context)
 
 
 def close(maps: Tensor, expected: Tensor) -> None:
@@ -127,7 +128,7 @@ def test_integrated_gradients_is_the_right_riemann_sum(steps: int) -> None:
 
 @pytest.mark.parametrize("steps", [1, 0, -3])
 def test_integrated_gradients_refuses_too_few_steps(steps: int) -> None:
-    with pytest.raises(UsageError, match=rf"--ig-steps {steps}: .* 2 steps or more"):
+    with pytest.raises(UsageError, match=rf"integrated-gradients: steps {steps}: needs 2 or more"):
         explain("integrated-gradients", Square(), images_of(2, 3, 4, 4), torch.tensor([0, 1]), steps=steps)
 
 
@@ -273,20 +274,156 @@ def test_every_method_says_what_it_is() -> None:
 
 
 def test_settings_reach_the_methods_that_take_them_and_no_other() -> None:
-    chosen = get_methods(PUBLISHED, steps=5, unknown=1)
-    assert [each.options.get("steps") for each in chosen] == [None, None, 5]
+    names = [*PUBLISHED, "smoothgrad-ig", "integrated-gradients:steps=7"]
+    chosen = get_methods(names, settings={"integrated-gradients": {"steps": 5, "tolerance": 1}})
+    assert [each.options.get("steps") for each in chosen] == [None, None, 5, 32, 7]
+    assert [each.options.get("tolerance") for each in chosen] == [None, None, 1.0, None, 1.0]
     assert METHODS["integrated-gradients"].options["steps"] == 32
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ig": {"steps": 5}}, "settings for an unknown method 'ig'"),
+        ({"saliency": {"steps": 5}}, "saliency: no option 'steps'; it has none"),
+        ({"rise": {"step": 5}}, "rise: no option 'step'; it has samples"),
+        ({"rise": {"samples": "5"}}, "rise: samples 5: give a whole number"),
+        ({"rise": {"samples": 0.5}}, "rise: samples 0.5: give a whole number"),
+        (
+            {"integrated-gradients": {"rule": "simpson"}},
+            "integrated-gradients: rule simpson: choose from right, left",
+        ),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict[str, dict[str, Any]], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        get_methods(["edge"], settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "title", "options"),
+    [
+        (
+            "integrated-gradients:steps=64,rule=middle",
+            None,
+            "IG (steps=64, rule=middle)",
+            {"steps": 64, "rule": "middle"},
+        ),
+        (
+            "integrated-gradients:rule=left,l2,steps=064",
+            "integrated-gradients:l2,steps=64,rule=left",
+            "IG (l2, steps=64, rule=left)",
+            {"steps": 64, "rule": "left"},
+        ),
+        (
+            "integrated-gradients:tolerance=.1",
+            "integrated-gradients:tolerance=0.1",
+            "IG (tolerance=0.1)",
+            {"tolerance": 0.1},
+        ),
+        ("lrp:epsilon=1e-9", "lrp:epsilon=1e-09", "LRP (epsilon=1e-09)", {"epsilon": 1e-9}),
+        ("deeplift:baseline=blur", None, "DeepLIFT (baseline=blur)", {"baseline": "blur"}),
+        ("rise:samples=5", None, "RISE (samples=5)", {"samples": 5}),
+    ],
+)
+def test_a_name_may_carry_options(spec: str, name: str | None, title: str, options: dict[str, Any]) -> None:
+    (found,) = get_methods([spec], reduce="sum")
+    base = METHODS[spec.partition(":")[0]]
+    assert (found.name, found.title) == (name or spec, title)
+    assert found.options == base.options | options
+    assert found.reduction == ("l2" if "l2" in spec else "sum")
+    known = find_known(found.name)
+    assert known is not None
+    assert (known.name, known.title, known.options) == (found.name, found.title, found.options)
+
+
+def test_the_same_method_can_be_compared_with_itself() -> None:
+    model, images, targets = SmallNet().eval(), images_of(3, 3, 16, 16), torch.arange(3)
+    names = [
+        "integrated-gradients",
+        "integrated-gradients:steps=4",
+        "integrated-gradients:steps=4,rule=middle",
+    ]
+    chosen = get_methods(names)
+    assert [each.name for each in chosen] == names
+    for each, options in zip(chosen, [{}, {"steps": 4}, {"steps": 4, "rule": "middle"}], strict=True):
+        expected = explain("integrated-gradients", model, images, targets, **options)
+        close(each.explain(model, images, targets), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("integrated-gradients:steps=many", "integrated-gradients: steps many: give a whole number"),
+        ("integrated-gradients:steps=", "integrated-gradients: steps : give a whole number"),
+        ("integrated-gradients:steps=2.5", "integrated-gradients: steps 2.5: give a whole number"),
+        ("integrated-gradients:tolerance=nan", "integrated-gradients: tolerance nan: give a number"),
+        (
+            "integrated-gradients:rule=simpson",
+            "integrated-gradients: rule simpson: choose from right, left, middle",
+        ),
+        ("deeplift:baseline=grey", "deeplift: baseline grey: choose from zero, black, blur, random"),
+        (
+            "integrated-gradients:step=4",
+            "integrated-gradients: no option 'step'; it has steps, rule, baseline",
+        ),
+        ("integrated-gradients:steps=4,steps=5", "integrated-gradients: steps is set twice"),
+        ("saliency:sum,l2", "saliency: two reductions, sum and l2; name one"),
+        ("saliency:", "saliency: unknown reduction ''; choose from max-abs"),
+        ("saliency:steps=4", "saliency: no option 'steps'"),
+        ("nothing:steps=4", "unknown method 'nothing:steps=4'"),
+    ],
+)
+def test_wrong_options_in_a_name_are_refused_at_once(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        get_methods([name])
+    assert find_known(name) is None
+
+
+def test_the_same_options_in_another_order_are_the_same_method() -> None:
+    names = ["integrated-gradients:steps=4,rule=left", "integrated-gradients:rule=left,steps=4"]
+    with pytest.raises(UsageError, match="'integrated-gradients:steps=4,rule=left' is named twice"):
+        get_methods(names)
+
+
+def test_a_saved_name_imports_nothing() -> None:
+    assert find_known("package.module:function") is None
+    assert find_known("saliency") == METHODS["saliency"]
+
+
+@pytest.mark.parametrize(
+    ("word", "names"),
+    [
+        ("a", ["a"]),
+        ("a,b", ["a", "b"]),
+        ("ig:steps=64,rule=middle", ["ig:steps=64,rule=middle"]),
+        ("ig:steps=64,rule=middle,saliency", ["ig:steps=64,rule=middle", "saliency"]),
+        ("saliency:sum,steps=4,edge", ["saliency:sum,steps=4", "edge"]),
+        ("ig:steps=4,l2,ig:steps=8,l2", ["ig:steps=4,l2", "ig:steps=8,l2"]),
+        ("saliency,steps=4", ["saliency", "steps=4"]),
+        ("saliency,sum", ["saliency", "sum"]),
+        ("my.module:function,edge", ["my.module:function", "edge"]),
+        ("", [""]),
+        ("a,,b", ["a", "", "b"]),
+    ],
+)
+def test_a_comma_belongs_to_the_options_before_it(word: str, names: list[str]) -> None:
+    assert split_names(word) == names
+
+
+def test_no_method_or_group_is_called_like_a_reduction() -> None:
+    assert not set(REDUCTIONS) & {*METHODS, *groups()}
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "names none; `xaicmp explain --list-methods`"),
+        ([], "no method is named; `xaicmp explain --list-methods`"),
         (["grad-cam", "gradcam"], "unknown method 'gradcam'; did you mean grad-cam"),
         (["saliency", "saliency"], "'saliency' is named twice"),
         ([""], "unknown method ''; `xaicmp explain --list-methods`"),
         (["Grad-CAM"], "unknown method 'Grad-CAM'; did you mean grad-cam"),
-        (["saliency:mean"], "saliency:mean: unknown reduction; choose from max-abs, sum, sum-abs"),
+        (["saliency:mean"], "saliency: unknown reduction 'mean'; choose from max-abs, sum, sum-abs"),
         (["saliency:sum", "saliency:sum"], "'saliency:sum' is named twice"),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import SmallNet, registered, small_checkpoint, small_engine
+from small import SmallNet, quick, registered, small_checkpoint, small_engine
 from torch import Tensor, nn
 
 from xaicmp.core.attribution import PUBLISHED, get_methods
@@ -188,7 +188,7 @@ def test_a_chosen_image_passes_once_and_once_a_step_and_the_others_once(
     engine = small_engine(model, batch_size=batch_size)
     engine.model.passed = passed = []
     judged = note_batches(monkeypatch)
-    methods = get_methods([*PUBLISHED, "layercam", "input-x-gradient"], steps=steps)
+    methods = quick([*PUBLISHED, "layercam", "input-x-gradient"], steps=steps)
     _, comparison = compare_selection(engine, Selection(n=n, only=only), methods)  # type: ignore[arg-type]
     chosen = comparison.predictions.ids.tolist()
     assert len(chosen) == n

@@ -10,10 +10,10 @@ import pytest
 import torch
 from gradients import close, draws, gradient, images_of, ranges, raw, scores
 from scipy.ndimage import gaussian_filter
-from small import SmallNet
+from small import SmallNet, quick
 from torch import Tensor, nn
 
-from xaicmp.core.attribution import METHODS, get_methods
+from xaicmp.core.attribution import METHODS
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.attribution.gradient import BASELINES, RULES, baselines_of, noises
 from xaicmp.errors import UsageError, XaicmpError
@@ -168,7 +168,8 @@ def test_a_tolerance_out_of_reach_is_an_error_that_says_how_far_it_got(
 ) -> None:
     monkeypatch.setattr("xaicmp.core.attribution.gradient.MOST_STEPS", 16)
     with pytest.raises(
-        XaicmpError, match=r"after 16 steps .* misses .* by .* of it; raise --ig-tolerance 1e-12"
+        XaicmpError,
+        match=r"integrated-gradients: after 16 steps .* miss .* by .* of it; raise the tolerance 1e-12",
     ):
         raw(
             "integrated-gradients",
@@ -190,7 +191,7 @@ def test_an_image_that_is_its_own_baseline_gets_zeros_whatever_the_tolerance() -
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_an_image_alone_is_refined_as_it_is_among_many(batch_size: int) -> None:
     model, images, targets = SmallNet().eval(), images_of(6, 3, 16, 16), torch.arange(6)
-    method = get_methods(["integrated-gradients"], steps=2, tolerance=0.01)[0]
+    method = quick(["integrated-gradients"], steps=2, tolerance=0.01)[0]
     among = method.explain(model, images, targets)
     for row in range(6):
         alone = method.explain(model, images[row : row + 1], targets[row : row + 1], batch_size=batch_size)
@@ -200,18 +201,21 @@ def test_an_image_alone_is_refined_as_it_is_among_many(batch_size: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 1}, "--ig-steps 1: .* 2 steps or more"),
+        ({"steps": 1}, "{name}: steps 1: needs 2 or more"),
         (
             {"rule": "simpson"},
-            "--ig-rule simpson: choose from right, left, middle, trapezoid, gauss-legendre",
+            "{name}: rule simpson: choose from right, left, middle, trapezoid, gauss-legendre",
         ),
-        ({"baseline": "grey"}, "--ig-baseline grey: choose from zero, black, blur, random"),
+        ({"baseline": "grey"}, "baseline grey: choose from zero, black, blur, random"),
     ],
 )
 def test_wrong_ig_options_are_refused(options: dict[str, Any], message: str) -> None:
+    inputs = (SmallNet().eval(), images_of(2, 3, 8, 8), torch.arange(2))
     for name in ("integrated-gradients", "smoothgrad-ig"):
-        with pytest.raises(UsageError, match=message):
-            raw(name, SmallNet().eval(), images_of(2, 3, 8, 8), torch.arange(2), **options)
+        with pytest.raises(UsageError, match=message.format(name=name)):
+            raw(name, *inputs, **options)
+    with pytest.raises(UsageError, match="integrated-gradients: tolerance -1: needs 0 or more"):
+        raw("integrated-gradients", *inputs, tolerance=-1.0)
 
 
 def test_the_baselines_are_what_they_say() -> None:
@@ -342,7 +346,7 @@ def test_gradient_shap_of_a_square_comes_to_its_expectation() -> None:
 @pytest.mark.parametrize("name", NOISY)
 def test_an_images_noise_depends_on_its_id_and_the_seed_alone(name: str) -> None:
     model, images, targets = SmallNet().eval(), images_of(6, 3, 9, 11), torch.arange(6)
-    method = get_methods([name], samples=4, steps=2)[0]
+    method = quick([name], samples=4, steps=2)[0]
     among = method.explain(model, images, targets, ids=range(10, 16), seed=3)
     for batch_size in (1, 5, 64):
         alone = method.explain(model, images[4:5], targets[4:5], ids=[14], seed=3, batch_size=batch_size)
@@ -381,7 +385,7 @@ def test_global_random_state_is_neither_used_nor_changed(name: str) -> None:
 def test_passes_are_bounded_and_reported(name: str, count: int, batch_size: int, baseline: str) -> None:
     model, sizes, reports = SmallNet().eval(), [], []
     model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
-    method = get_methods([name], samples=6, steps=4, rule="middle", baseline=baseline)[0]
+    method = quick([name], samples=6, steps=4, rule="middle", baseline=baseline)[0]
     method.explain(
         model,
         images_of(count, 3, 8, 8),
@@ -401,20 +405,20 @@ def test_passes_are_bounded_and_reported(name: str, count: int, batch_size: int,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"samples": 0}, "--samples 0: .* needs 1 or more"),
-        ({"stdev": -0.1}, r"--noise -0\.1: .* 0 or more"),
-        ({"stdev": float("nan")}, "--noise nan"),
+        ({"samples": 0}, "samples 0: needs 1 or more"),
+        ({"stdev": -0.1}, r"stdev -0\.1: needs 0 or more"),
+        ({"stdev": float("nan")}, "stdev nan"),
     ],
 )
 def test_wrong_noise_is_refused(name: str, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=f"{name}: {message}"):
         raw(name, SmallNet().eval(), images_of(2, 3, 8, 8), torch.arange(2), **options)
 
 
 @pytest.mark.parametrize("name", [name for name, each in METHODS.items() if each.family == "gradient"])
 def test_under_bfloat16_autocast_maps_stay_near_those_in_float32(name: str) -> None:
     model, images, targets = SmallNet().eval(), images_of(3, 3, 16, 16), torch.arange(3)
-    method: Callable[..., Tensor] = get_methods([name], samples=3, steps=4)[0].explain
+    method: Callable[..., Tensor] = quick([name], samples=3, steps=4)[0].explain
     expected = method(model, images, targets)
     with torch.autocast("cpu", torch.bfloat16):
         maps = method(model, images, targets)

@@ -11,10 +11,11 @@ import skimage.transform
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import quick
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from xaicmp.core.attribution import METHODS, get_methods
+from xaicmp.core.attribution import METHODS
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.attribution.method import Explanation
 from xaicmp.core.attribution.superpixels import superpixels
@@ -84,7 +85,7 @@ def explain(name: str, model: nn.Module, images: Tensor, targets: Tensor, **cont
 
 def explanation(name: str, model: nn.Module, images: Tensor, targets: Tensor, **context: Any) -> Explanation:
     options = {"samples": context.pop("samples")} if "samples" in context else {}
-    chosen = get_methods([name], **options)[0]
+    chosen = quick([name], **options)[0]
     object.__setattr__(chosen, "reduction", "sum")
     return chosen.explain_in(Context(model, images, targets, mean=MEAN, std=STD, **context))
 
@@ -473,7 +474,7 @@ def test_a_model_without_gradients_can_be_explained(name: str) -> None:
 @pytest.mark.parametrize("name", RANDOM)
 @pytest.mark.parametrize("samples", [-1, 0, 1])
 def test_too_few_samples_are_refused(name: str, samples: int) -> None:
-    with pytest.raises(UsageError, match=f"--samples {samples}: {name} needs 2 samples or more"):
+    with pytest.raises(UsageError, match=f"{name}: samples {samples}: needs 2 or more"):
         explain(name, Net(), images_of(2, 16, 16), torch.tensor([0, 2]), samples=samples)
 
 

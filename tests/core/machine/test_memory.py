@@ -8,11 +8,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from small import SmallNet, small_engine
+from small import SmallNet, quick, small_engine
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
-from xaicmp.core.attribution import get_methods
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSet
 from xaicmp.core.machine.devices import fast_batch
@@ -25,7 +24,7 @@ from xaicmp.core.run.explaining import choose, explain
 from xaicmp.core.studies.cost import measure
 from xaicmp.errors import XaicmpError
 
-METHODS = get_methods(["grad-cam", "saliency", "integrated-gradients", "smoothgrad"], steps=4, samples=3)
+METHODS = quick(["grad-cam", "saliency", "integrated-gradients", "smoothgrad"], steps=4, samples=3)
 MB = 1000**2
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from small import SmallNet, registered, small_engine, state
+from small import SmallNet, quick, registered, small_engine, state
 from torch import Tensor, nn
 
-from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
+from xaicmp.core.attribution import METHODS, PUBLISHED
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSet
 from xaicmp.core.models.architectures import resnet18_cifar
@@ -79,7 +79,7 @@ def test_hooks_and_gradients_of_the_real_network_are_put_back(name: str) -> None
         {key: list(value) for key, value in vars(module).items() if "hooks" in key}
         for module in model.modules()
     ]
-    get_methods([name], steps=2, samples=2)[0].explain(model, torch.randn(2, 3, 16, 16), torch.tensor([1, 2]))
+    quick([name], steps=2, samples=2)[0].explain(model, torch.randn(2, 3, 16, 16), torch.tensor([1, 2]))
     assert [module.training for module in model.modules()] == modes
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
         assert (parameter.grad is None) == (gradient is None)
@@ -158,13 +158,13 @@ def test_choosing_and_comparing_leave_a_model_in_train_mode_as_it_was(sample: Im
     as_left_by_a_training(model)
     before = (state(model), random_state(), global_state())
     for selection in (Selection(n=5, only="all"), Selection(ids=(3, 900))):
-        compare(engine, sample, choose(engine, sample, selection), get_methods(PUBLISHED, steps=2))
+        compare(engine, sample, choose(engine, sample, selection), quick(PUBLISHED, steps=2))
     assert (state(model), random_state(), global_state()) == before
 
 
 def test_the_answer_does_not_depend_on_the_state_the_model_is_handed_over_in(sample: ImageSet) -> None:
     pixels = sample.pixels[:3].float() / 255
-    for method in get_methods(PUBLISHED, steps=4):
+    for method in quick(PUBLISHED, steps=4):
         maps = [
             method.explain(MODELS[kind](), pixels, torch.tensor([1, 2, 3]))
             for kind in ("in eval mode", "in train mode", "frozen")

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import small_engine
+from small import quick, small_engine
 
-from xaicmp.core.attribution import get_methods
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSet
 from xaicmp.core.machine.storage import differences
@@ -27,7 +26,7 @@ from xaicmp.core.run.provenance import plan_of
 from xaicmp.errors import UsageError, XaicmpError
 
 NAMES = ("grad-cam", "saliency", "integrated-gradients")
-METHODS = get_methods(NAMES, steps=2)
+METHODS = quick(NAMES, steps=2)
 PLAN = {"seed": 0, "n": 20}
 
 
@@ -140,7 +139,7 @@ def test_a_plan_is_plain_and_says_what_matters() -> None:
         plan_of(engine, Selection(n=20, only="all"), METHODS),
         plan_of(engine, Selection(ids=(3, 7), only="all"), METHODS),
         plan_of(engine, Selection(n=20), METHODS[:2]),
-        plan_of(engine, Selection(n=20), get_methods(NAMES, steps=3)),
+        plan_of(engine, Selection(n=20), quick(NAMES, steps=3)),
         plan_of(engine, Selection(n=20), METHODS, target="label"),
     ]
     assert all(differences(plan, other) for other in others)

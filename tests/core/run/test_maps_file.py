@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-from small import kept, small_engine
+from small import kept, quick, small_engine
 
 from xaicmp.core.attribution import get_methods
 from xaicmp.core.images.selection import Selection
@@ -35,7 +35,7 @@ def stranger(path: Path, count: int = 6, **arrays: Any) -> Path:
 
 
 def written(path: Path, names: list[str], n: int) -> Comparison:
-    methods = get_methods(names, steps=3)
+    methods = quick(names, steps=3)
     return kept(path, small_engine(batch_size=4), Selection(n=n, only="all"), methods, EVERY, target="label")[
         1
     ]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from small import CPU, SmallNet, compared, registered, small_checkpoint, small_engine
+from small import CPU, SmallNet, compared, quick, registered, small_checkpoint, small_engine
 from torch import Tensor, nn
 
 from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
@@ -141,7 +141,7 @@ def test_the_batch_size_does_not_change_the_numbers(shipped: Checkpoint, sample:
     for batch_size in (64, 7, 1):
         engine = Engine(shipped, CPU, batch_size=batch_size)
         chosen = choose(engine, sample, Selection(n=8, only="all"))
-        methods = get_methods(PUBLISHED, steps=3, batch_size=batch_size)
+        methods = quick(PUBLISHED, steps=3)
         batches: list[Explanations] = []
         outcomes.append((compare(engine, sample, chosen, methods, keep=batches.append), batches))
     (first, first_batches), *others = outcomes
@@ -273,7 +273,7 @@ def test_memory_does_not_grow_with_the_number_of_images(
             sizes.append(live_map_bytes())
 
         chosen = choose(engine, sample, Selection(n=n, only="all"))
-        compare(engine, sample, chosen, get_methods(PUBLISHED, steps=2, batch_size=8), keep=keep)
+        compare(engine, sample, chosen, quick(PUBLISHED, steps=2), keep=keep)
         assert len(maps) == n // 8
         assert not any(each() is not None for each in maps)
         return max(sizes)
@@ -287,7 +287,7 @@ def test_progress_is_told_from_nothing_to_all(sample: ImageSet) -> None:
     told: list[tuple[str, int, int]] = []
     engine = small_engine(batch_size=4)
     chosen = choose(engine, sample, Selection(n=10), lambda *each: told.append(each))
-    compare(engine, sample, chosen, get_methods(PUBLISHED, steps=2), progress=lambda *each: told.append(each))
+    compare(engine, sample, chosen, quick(PUBLISHED, steps=2), progress=lambda *each: told.append(each))
     for stage in ("choosing images", "explaining"):
         done = [each[1] for each in told if each[0] == stage]
         assert done == sorted(done)
@@ -367,13 +367,13 @@ def test_bfloat16_gives_nearly_the_same_numbers(sample: ImageSet) -> None:
 def test_fast_shares_an_exact_pass_and_comes_near_with_a_quarter_of_the_steps(shipped: Checkpoint) -> None:
     def found(engine: Engine, **options: object) -> tuple[list[Explanations], Comparison]:
         batches: list[Explanations] = []
-        methods = get_methods(PUBLISHED, **options)
+        methods = quick(PUBLISHED, **options)
         _, comparison = compare_selection(engine, Selection(n=24), methods, keep=batches.append)
         return batches, comparison
 
     exact, slow = found(Engine(shipped, CPU))
-    quick, fast = found(Engine(shipped, CPU, "bf16", fast=True), **FAST)
-    for ours, theirs in zip(quick, exact, strict=True):
+    rough, fast = found(Engine(shipped, CPU, "bf16", fast=True), **FAST)
+    for ours, theirs in zip(rough, exact, strict=True):
         assert torch.equal(ours.maps[:2], theirs.maps[:2])
         assert not torch.equal(ours.maps[2], theirs.maps[2])
     np.testing.assert_array_equal(fast.predictions.confidence, slow.predictions.confidence)
@@ -386,7 +386,7 @@ def test_an_explanation_of_chosen_images_is_fast_in_the_same_way(
     shipped: Checkpoint, sample: ImageSet
 ) -> None:
     engine = Engine(shipped, CPU, "bf16", fast=True)
-    methods = get_methods(PUBLISHED, **FAST)
+    methods = quick(PUBLISHED, **FAST)
     chosen = choose(Engine(shipped, CPU), sample, Selection(n=3))
     (ours,) = explain(engine, sample, chosen, methods)
     ((_, theirs),) = explain_selection(engine, Selection(ids=tuple(chosen.ids), only="all"), methods)

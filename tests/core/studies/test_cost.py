@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import SmallNet, registered, small_engine, state
+from small import SmallNet, quick, registered, small_engine, state
 from torch import Tensor, nn
 
 from xaicmp.core.attribution import get_methods
@@ -23,7 +23,7 @@ from xaicmp.core.studies.cost import Cost, measure
 def costs_of(names: list[str], images: ImageSet, engine: Engine | None = None, **options: Any) -> list[Cost]:
     engine = engine or small_engine(batch_size=4)
     chosen = choose(engine, images, Selection(n=6, only="all"))
-    return measure(engine, images, chosen, get_methods(names, **options))
+    return measure(engine, images, chosen, quick(names, **options))
 
 
 def passes(names: list[str], images: ImageSet, **options: Any) -> list[float]:

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small import SmallNet, small_checkpoint, small_engine
+from small import SmallNet, quick, small_checkpoint, small_engine
 
 from xaicmp.core.agreement.registry import agreement, get_statistics
-from xaicmp.core.attribution import get_methods
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSet
 from xaicmp.core.results.settings import Settings
@@ -19,7 +18,7 @@ from xaicmp.core.studies.stability import Repetition, repeat
 
 NAMES = ["saliency", "grad-cam", "integrated-gradients", "edge", "smoothgrad", "random"]
 DRAWN = {"smoothgrad", "random"}
-METHODS = get_methods(NAMES, steps=3, samples=2)
+METHODS = quick(NAMES, steps=3, samples=2)
 
 
 def repeated(first: Engine, second: Engine, images: ImageSet, **values: object) -> Repetition:

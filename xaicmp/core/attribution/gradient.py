@@ -12,7 +12,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.attribution.method import method
-from xaicmp.core.choices import Baseline
+from xaicmp.core.choices import Baseline, Rule
 from xaicmp.errors import UsageError, XaicmpError
 
 RULES = {
@@ -72,8 +72,8 @@ def integrated_gradients(
     targets: Tensor,
     *,
     steps: int = 32,
-    rule: str = "right",
-    baseline: str = "zero",
+    rule: Rule = "right",
+    baseline: Baseline = "zero",
     tolerance: float = 0.0,
     end: float = 0.0,
     context: Context,
@@ -98,6 +98,9 @@ def integrated_gradients(
         UsageError: a wrong option.
         XaicmpError: the tolerance is not met in ``MOST_STEPS``.
     """
+    _check_path("integrated-gradients", steps, rule)
+    if not tolerance >= 0:
+        raise UsageError(f"integrated-gradients: tolerance {tolerance:g}: needs 0 or more")
     images, start = images.detach(), baselines_of(baseline, images.detach(), context)
     whole = start.expand_as(images)
 
@@ -118,8 +121,8 @@ def integrated_gradients(
         if steps * 2 > MOST_STEPS:
             worst = (gap / change).abs().max()
             raise XaicmpError(
-                f"after {steps} steps Integrated Gradients still misses the score's change by {worst:.2g} of it; "
-                f"raise --ig-tolerance {tolerance:g}"
+                f"integrated-gradients: after {steps} steps the attributions still miss the score's change by "
+                f"{worst:.2g} of it; raise the tolerance {tolerance:g}"
             )
         if rule in ("left", "right"):  # every other step is known, and those between are the middle rule's
             attributions[missed] = (attributions[missed] + integrated(missed, steps, "middle")) / 2
@@ -198,11 +201,12 @@ def smoothgrad_ig(
     samples: int = 5,
     stdev: float = 0.15,
     steps: int = 32,
-    rule: str = "right",
-    baseline: str = "zero",
+    rule: Rule = "right",
+    baseline: Baseline = "zero",
     context: Context,
 ) -> Tensor:
     """mean_k IG(x + e_k), with noise as SmoothGrad's and the baseline of x. Signed attributions are averaged."""
+    _check_path("smoothgrad-ig", steps, rule)
     total = torch.zeros_like(wide(images))
     start = baselines_of(baseline, images.detach(), context).expand_as(images)
     for noise in noises("smoothgrad-ig", images, samples, stdev, context):
@@ -272,7 +276,7 @@ def baselines_of(name: str, images: Tensor, context: Context) -> Tensor:
     if name == "random":
         drawn = [torch.rand(images.shape[1:], generator=each) for each in context.generators("baseline")]
         return (torch.stack(drawn).to(images) - context.mean) / context.std
-    raise UsageError(f"--ig-baseline {name}: choose from {', '.join(BASELINES)}")
+    raise UsageError(f"baseline {name}: choose from {', '.join(BASELINES)}")
 
 
 def noises(purpose: str, images: Tensor, samples: int, stdev: float, context: Context) -> Iterator[Tensor]:
@@ -282,9 +286,9 @@ def noises(purpose: str, images: Tensor, samples: int, stdev: float, context: Co
         UsageError: no sample, or a negative width.
     """
     if samples < 1:
-        raise UsageError(f"--samples {samples}: {purpose} needs 1 or more")
+        raise UsageError(f"{purpose}: samples {samples}: needs 1 or more")
     if not stdev >= 0:
-        raise UsageError(f"--noise {stdev:g}: the width of noise is 0 or more")
+        raise UsageError(f"{purpose}: stdev {stdev:g}: needs 0 or more")
     width = stdev * (images.amax(dim=(1, 2, 3)) - images.amin(dim=(1, 2, 3))).detach().view(-1, 1, 1, 1)
     generators = list(context.generators(purpose))
     at_once = max(1, context.batch_size // len(images))
@@ -307,6 +311,13 @@ def _gradients(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     return wide(torch.autograd.grad(scores.sum(), inputs)[0]).view_as(images)
 
 
+def _check_path(name: str, steps: int, rule: str) -> None:
+    if steps < 2:
+        raise UsageError(f"{name}: steps {steps}: needs 2 or more")
+    if rule not in RULES:
+        raise UsageError(f"{name}: rule {rule}: choose from {', '.join(RULES)}")
+
+
 def _integrate(
     model: nn.Module,
     images: Tensor,
@@ -317,10 +328,6 @@ def _integrate(
     context: Context,
 ) -> Tensor:
     """Integrated Gradients in float64, by Captum."""
-    if steps < 2:
-        raise UsageError(f"--ig-steps {steps}: Integrated Gradients needs 2 steps or more")
-    if rule not in RULES:
-        raise UsageError(f"--ig-rule {rule}: choose from {', '.join(RULES)}")
     attributions = IntegratedGradients(lambda scaled: model(scaled.to(images.dtype))).attribute(
         wide(images),
         baselines=wide(baselines),

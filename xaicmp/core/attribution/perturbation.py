@@ -215,7 +215,7 @@ def rise(
 
 def _check_samples(name: str, samples: int) -> None:
     if samples < 2:
-        raise UsageError(f"--samples {samples}: {name} needs 2 samples or more")
+        raise UsageError(f"{name}: samples {samples}: needs 2 or more")
 
 
 def _windows(side: int) -> Tensor:

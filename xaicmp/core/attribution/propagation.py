@@ -26,6 +26,7 @@ from xaicmp.core.attribution.rules import (
     refusals,
     slope,
 )
+from xaicmp.core.choices import Baseline
 from xaicmp.core.models import fusion
 from xaicmp.errors import XaicmpError
 
@@ -72,7 +73,7 @@ def deconvolution(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     paper='Shrikumar et al., "Learning Important Features Through Propagating Activation Differences", 2017',
 )
 def deeplift(
-    model: nn.Module, images: Tensor, targets: Tensor, *, baseline: str = "zero", context: Context
+    model: nn.Module, images: Tensor, targets: Tensor, *, baseline: Baseline = "zero", context: Context
 ) -> tuple[Tensor, Tensor]:
     """(x - x') * m, where m goes back from the score as a gradient does, and through a nonlinearity f by the
     rescale rule, (f(a) - f(a')) / (a - a').

@@ -21,7 +21,7 @@ from xaicmp.core.results.predictions import Predictions
 
 FAST = {"steps": 8, "rule": "middle", "end": 1 / 32}
 
-"""What ``get_methods`` takes for IG to come near its 32 right steps with a quarter of them."""
+"""Options with which Integrated Gradients comes near its 32 right steps with a quarter of them."""
 
 
 @dataclass(frozen=True)

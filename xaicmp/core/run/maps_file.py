@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from xaicmp.core.attribution import METHODS
-from xaicmp.core.attribution.method import REDUCTIONS
+from xaicmp.core.attribution.selection import find_known
 from xaicmp.core.images.source import ImageSet
 from xaicmp.core.machine.storage import replacing
 from xaicmp.core.results.comparison import Comparison, Source
@@ -101,14 +100,12 @@ def compare_maps(
 
 def _title(name: str) -> str:
     """As the method called ``name`` is shown, if it is one of ours."""
-    base, colon, reduction = name.partition(":")
-    if base not in METHODS or (colon and reduction not in REDUCTIONS):
-        return name
-    return f"{METHODS[base].title} ({reduction})" if colon else METHODS[base].title
+    method = find_known(name)
+    return name if method is None else method.title
 
 
 def _is_floor(name: str) -> bool:
-    method = METHODS.get(name.partition(":")[0])
+    method = find_known(name)
     return method is not None and method.model_free
 
 
