@@ -7,65 +7,31 @@ from __future__ import annotations
 
 from typing import Literal
 
+# Which images ``n`` counts.
 Only = Literal["correct", "wrong", "all"]
-
-"""Which images ``n`` counts."""
-
+# How channels and signs become one value per pixel: ``attribution.method.REDUCTIONS``.
 Reduction = Literal["max-abs", "sum", "sum-abs", "l2", "positive"]
-
-"""How channels and signs become one value per pixel: ``attribution.method.REDUCTIONS``."""
-
+# Where Integrated Gradients looks on its way from the baseline: ``attribution.gradient.RULES``.
 Rule = Literal["right", "left", "middle", "trapezoid", "gauss-legendre"]
-
-"""Where Integrated Gradients looks on its way from the baseline: ``attribution.gradient.RULES``."""
-
+# Where Integrated Gradients and DeepLIFT start from: ``attribution.gradient.baselines_of``.
 Baseline = Literal["zero", "black", "blur", "random"]
-
-"""Where Integrated Gradients and DeepLIFT start from: ``attribution.gradient.baselines_of``."""
-
+# How far two maps agree: ``agreement.registry.STATISTICS``.
 Statistic = Literal[
-    "pearson",
-    "spearman",
-    "kendall",
-    "cosine",
-    "ssim",
-    "iou",
-    "rbo",
-    "mass-overlap",
-    "jensen-shannon",
-    "sign",
+    "pearson", "spearman", "kendall", "cosine", "ssim", "iou", "rbo", "mass-overlap", "jensen-shannon", "sign"
 ]
-
-"""How far two maps agree: ``agreement.registry.STATISTICS``."""
-
+# What agreement is held against: ``run.scoring.CONTROLS``.
 Control = Literal["other-image", "shift", "resolution", "none"]
-
-"""What agreement is held against: ``run.scoring.CONTROLS``."""
-
+# What images are grouped by.
 By = Literal["class", "correct", "confidence", "method"]
-
-"""What images are grouped by."""
-
+# How the layers of the model are re-initialised.
 Randomise = Literal["cascading", "independent"]
-
-"""How the layers of the model are re-initialised."""
-
+# What a network computes in.
 Precision = Literal["float32", "bf16"]
-
-"""What a network computes in."""
-
+# How a network is trained: ``training.recipe.RECIPES``.
 RecipeName = Literal["muon", "sgd", "published"]
-
-"""How a network is trained: ``training.recipe.RECIPES``."""
-
+# The learning rate's way through the training.
 Schedule = Literal["one-cycle", "constant"]
-
-"""The learning rate's way through the training."""
-
+# Which images are flipped: each every other epoch, or half of them at random.
 Flip = Literal["alternating", "random"]
-
-"""Which images are flipped: each every other epoch, or half of them at random."""
-
+# Type of the stored weights.
 Store = Literal["float32", "float16"]
-
-"""Type of the stored weights."""

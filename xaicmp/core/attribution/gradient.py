@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import get_args
 
 import torch
@@ -27,15 +28,16 @@ RULES = {
 
 BASELINES: tuple[str, ...] = get_args(Baseline)
 
+gradient = partial(method, family="gradient")
+
 MOST_STEPS = 4096
 
 """How far IG doubles its steps to meet a tolerance."""
 
 
-@method(
+@gradient(
     "saliency",
     title="Saliency",
-    family="gradient",
     reduction="max-abs",
     cost="2",
     paper='Simonyan et al., "Deep Inside Convolutional Networks", 2014',
@@ -45,10 +47,9 @@ def saliency(model: nn.Module, images: Tensor, targets: Tensor, *, context: Cont
     return context.at_input.gradient
 
 
-@method(
+@gradient(
     "input-x-gradient",
     title="Input x Gradient",
-    family="gradient",
     reduction="positive",
     cost="2",
     paper='Shrikumar et al., "Not Just a Black Box", 2016',
@@ -58,10 +59,9 @@ def input_x_gradient(model: nn.Module, images: Tensor, targets: Tensor, *, conte
     return images * context.at_input.gradient
 
 
-@method(
+@gradient(
     "integrated-gradients",
     title="IG",
-    family="gradient",
     reduction="positive",
     cost="2 a step",
     paper='Sundararajan et al., "Axiomatic Attribution for Deep Networks", 2017',
@@ -81,7 +81,6 @@ def integrated_gradients(
     """(x - x') * sum_k w_k dS_t(x' + a_k (x - x')) / dx, from the baseline x' along m steps a_k of weight w_k.
 
     Args:
-        model, images, targets: as for every method.
         steps: m, at least 2.
         rule: where they lie, see ``RULES``.
         baseline: x', see ``baselines_of``.
@@ -89,7 +88,6 @@ def integrated_gradients(
             they do, steps are doubled. 0 for as many steps as were asked for.
         end: the share of the gradient at x itself, which Saliency's pass has anyway, in the sum; the steps share
             the rest. With 1/m, a few middle steps come near m right steps, the last of which is at x.
-        context: the batch that the methods share.
 
     Returns:
         The attributions, and what they sum to less S_t(x) - S_t(x').
@@ -133,10 +131,9 @@ def integrated_gradients(
     return attributions, gap
 
 
-@method(
+@gradient(
     "smoothgrad",
     title="SmoothGrad",
-    family="gradient",
     reduction="max-abs",
     cost="2 a sample",
     paper='Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017',
@@ -158,10 +155,9 @@ def smoothgrad(
     return total / samples
 
 
-@method(
+@gradient(
     "vargrad",
     title="VarGrad",
-    family="gradient",
     reduction="sum",
     cost="2 a sample",
     paper='Adebayo et al., "Local Explanation Methods for Deep Neural Networks Lack Sensitivity to Parameter Values", '
@@ -185,10 +181,9 @@ def vargrad(
     return (squares / samples - (total / samples).square()).clamp_min(0)
 
 
-@method(
+@gradient(
     "smoothgrad-ig",
     title="SmoothGrad IG",
-    family="gradient",
     reduction="positive",
     cost="2 a step and sample",
     paper='Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017',
@@ -224,10 +219,9 @@ def smoothgrad_ig(
     return total / samples
 
 
-@method(
+@gradient(
     "gradient-shap",
     title="GradientSHAP",
-    family="gradient",
     reduction="positive",
     cost="2 a sample",
     paper='Erion et al., "Improving performance of deep learning models with axiomatic attribution priors", 2021',

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -9,19 +11,18 @@ from torch.nn.functional import pad
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.attribution.method import method
 
+model_free = partial(
+    method, family="model-free", reduction="sum", needs="no model", model_free=True, cost="0"
+)
+
 LUMINANCE = (0.299, 0.587, 0.114)
 
 """Of red, green and blue (ITU-R BT.601)."""
 
 
-@method(
+@model_free(
     "random",
     title="Random",
-    family="model-free",
-    reduction="sum",
-    needs="no model",
-    model_free=True,
-    cost="0",
     paper='Samek et al., "Evaluating the Visualization of What a Deep Neural Network Has Learned", 2017',
 )
 def random(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
@@ -30,14 +31,9 @@ def random(model: nn.Module, images: Tensor, targets: Tensor, *, context: Contex
     return torch.stack(drawn).to(images.device)
 
 
-@method(
+@model_free(
     "edge",
     title="Edges",
-    family="model-free",
-    reduction="sum",
-    needs="no model",
-    model_free=True,
-    cost="0",
     paper='Sobel & Feldman, 1968; as a control: Adebayo et al., "Sanity Checks for Saliency Maps", 2018',
 )
 def edge(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
@@ -52,14 +48,9 @@ def edge(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context)
     return torch.hypot(across, down)
 
 
-@method(
+@model_free(
     "centre",
     title="Centre",
-    family="model-free",
-    reduction="sum",
-    needs="no model",
-    model_free=True,
-    cost="0",
     paper='Judd et al., "A Benchmark of Computational Models of Saliency to Predict Human Fixations", 2012',
 )
 def centre(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

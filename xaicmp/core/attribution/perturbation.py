@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -22,16 +23,16 @@ Keep = Callable[[Tensor, Tensor], Tensor]
 
 """``(image, sample) -> masks``: what the samples ``(B,)`` keep of the images ``(B,)``: ``(B, H, W)``, 0 to 1."""
 
+perturbation = partial(method, family="perturbation", reduction="positive")
+
 GRID = 7
 
 """RISE's random cells along a side."""
 
 
-@method(
+@perturbation(
     "occlusion",
     title="Occlusion",
-    family="perturbation",
-    reduction="positive",
     cost="about 226, one a window",
     paper='Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", 2014',
 )
@@ -53,11 +54,9 @@ def occlusion(model: nn.Module, images: Tensor, targets: Tensor, *, context: Con
     return down.T @ drops @ across / torch.outer(down.sum(dim=0), across.sum(dim=0))
 
 
-@method(
+@perturbation(
     "feature-ablation",
     title="Feature Ablation",
-    family="perturbation",
-    reduction="positive",
     cost="50, one a superpixel",
     paper='Zeiler & Fergus, 2014; superpixels: Achanta et al., "SLIC Superpixels", 2012',
 )
@@ -69,11 +68,9 @@ def feature_ablation(model: nn.Module, images: Tensor, targets: Tensor, *, conte
     return _paint(scores[:, :1] - scores[:, 1:], labels)
 
 
-@method(
+@perturbation(
     "lime",
     title="LIME",
-    family="perturbation",
-    reduction="positive",
     cost="1 a sample",
     paper='Ribeiro et al., "Why Should I Trust You?", 2016',
 )
@@ -88,9 +85,7 @@ def lime(
     superpixels enter the regression; unlike there, the score is the logit.
 
     Args:
-        model, images, targets: as for every method.
         samples: how many z an image, 2 or more.
-        context: the batch that the methods share.
 
     Raises:
         UsageError: fewer than 2 samples.
@@ -112,11 +107,9 @@ def lime(
     return _paint(torch.linalg.solve(weighted @ present + ridge, weighted @ scores)[..., 0], labels)
 
 
-@method(
+@perturbation(
     "kernel-shap",
     title="Kernel SHAP",
-    family="perturbation",
-    reduction="positive",
     cost="1 a sample",
     paper='Lundberg & Lee, "A Unified Approach to Interpreting Model Predictions", 2017',
 )
@@ -131,9 +124,7 @@ def kernel_shap(
     "Improving KernelSHAP", 2021).
 
     Args:
-        model, images, targets: as for every method.
         samples: how many coalitions an image at most, besides none and all; 2 or more.
-        context: the batch that the methods share.
 
     Returns:
         Each superpixel's value at all of its pixels, and the sum of the values less v(1) - v(0).
@@ -160,10 +151,9 @@ def kernel_shap(
     return _paint(shapley, labels), shapley.sum(dim=1) - (whole - nothing)[:, 0]
 
 
-@method(
+@perturbation(
     "rise",
     title="RISE",
-    family="perturbation",
     reduction="sum",
     cost="1 a sample",
     paper='Petsiuk et al., "RISE: Randomized Input Sampling for Explanation of Black-box Models", 2018',
@@ -177,9 +167,7 @@ def rise(
     than the image on each side and cut to the image at a random place.
 
     Args:
-        model, images, targets: as for every method.
         samples: n, 2 or more.
-        context: the batch that the methods share.
 
     Raises:
         UsageError: fewer than 2 samples.

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xaicmp.core.attribution.context import Context
-from xaicmp.core.attribution.gradient import baselines_of, noises, wide
-from xaicmp.core.attribution.method import method
+from xaicmp.core.attribution.gradient import baselines_of, gradient, noises, wide
 from xaicmp.core.attribution.rules import (
     ELEMENTWISE,
     POOLS,
@@ -35,10 +34,9 @@ TINY = 1e-6
 """Below this change of its input, a nonlinearity's slope is its derivative."""
 
 
-@method(
+@gradient(
     "guided-backprop",
     title="Guided Backprop",
-    family="gradient",
     reduction="max-abs",
     needs="ReLUs",
     cost="2",
@@ -49,10 +47,9 @@ def guided_backprop(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor
     return _through_relus("guided-backprop", lambda x, y: y, model, images, targets)
 
 
-@method(
+@gradient(
     "deconvolution",
     title="Deconvolution",
-    family="gradient",
     reduction="max-abs",
     needs="ReLUs",
     cost="2",
@@ -63,10 +60,9 @@ def deconvolution(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     return _through_relus("deconvolution", lambda x, y: instead(y, x), model, images, targets)
 
 
-@method(
+@gradient(
     "deeplift",
     title="DeepLIFT",
-    family="gradient",
     reduction="positive",
     needs="no attention",
     cost="3",
@@ -88,10 +84,9 @@ def deeplift(
     return _rescaled(model, images, baselines_of(baseline, images, context), targets, context)
 
 
-@method(
+@gradient(
     "deeplift-shap",
     title="DeepLIFT SHAP",
-    family="gradient",
     reduction="positive",
     needs="no attention",
     cost="4 a sample",
@@ -120,10 +115,9 @@ def deeplift_shap(
     return total / samples, gaps / samples
 
 
-@method(
+@gradient(
     "lrp",
     title="LRP",
-    family="gradient",
     reduction="positive",
     needs="no attention",
     cost="5",
