@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from xaicmp.core.attribution import METHODS, Method, get_methods, method
 from xaicmp.core.images.cifar10 import CLASSES, MEAN, STD
 from xaicmp.core.images.selection import Selection
-from xaicmp.core.images.source import ImageSet
-from xaicmp.core.models.checkpoint import Checkpoint
+from xaicmp.core.images.source import ImageSource
+from xaicmp.core.machine.processes import ALONE, Processes
+from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
+from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.run.comparing import DEFAULT, compare, compare_selection
+from xaicmp.core.run.comparing import compare_explanations
 from xaicmp.core.run.engine import Engine
-from xaicmp.core.run.explaining import choose
+from xaicmp.core.run.explaining import Explainer, Target, explain_selection
 from xaicmp.core.run.journal import Journal
 from xaicmp.core.run.maps_file import write_maps
 
@@ -47,41 +49,76 @@ class SmallNet(nn.Module):
         return self.fc(self.dropout(features.mean(dim=(2, 3))))
 
 
-def small_checkpoint(model: nn.Module | None = None, **values: Any) -> Checkpoint:
-    """A checkpoint that was never a file."""
-    return Checkpoint(
-        **{
-            "path": Path("small.pt"),
-            "sha256": "0" * 64,
-            "model": (model or SmallNet()).eval(),
-            "architecture": "small",
-            "classes": CLASSES,
-            "mean": MEAN,
-            "std": STD,
-            "test_accuracy": 0.125,
-        }
-        | values
-    )
+def small_classifier(model: nn.Module | None = None, **values: Any) -> Classifier:
+    """The small network, told what it needs."""
+    provenance = {
+        "path": "small.pt",
+        "sha256": "0" * 64,
+        "architecture": "small",
+        "test_accuracy": 0.125,
+    }
+    about = {"classes": CLASSES, "mean": MEAN, "std": STD, "name": "small.pt", "provenance": provenance}
+    return Classifier((model or SmallNet()).eval(), **about | values)
 
 
 def small_engine(model: nn.Module | None = None, **values: Any) -> Engine:
     """The small classifier, ready to run."""
-    return Engine(small_checkpoint(model), CPU, **values)
+    return Engine(small_classifier(model), **values)
+
+
+def explained(
+    engine: Engine,
+    images: ImageSource,
+    selection: Selection,
+    methods: Sequence[Method],
+    target: Target = "predicted",
+    **options: Any,
+) -> list[Explanations]:
+    """The explanations of a selection, batch by batch."""
+    explainer = Explainer(engine, methods, target)
+    return [each for _, each in explain_selection(explainer, images, selection, **options)]
+
+
+def choose(
+    engine: Engine, images: ImageSource, selection: Selection, target: Target = "predicted"
+) -> Predictions:
+    """The images that are meant, and what the model says of them."""
+    batches = explained(engine, images, selection, [METHODS["centre"]], target)
+    return Predictions.join([each.predictions for each in batches])
+
+
+def compare_selection(
+    engine: Engine,
+    images: ImageSource,
+    selection: Selection,
+    methods: Sequence[Method],
+    settings: Settings | None = None,
+    target: Target = "predicted",
+    keep: Callable[[Explanations], None] | None = None,
+    processes: Processes = ALONE,
+    **options: Any,
+) -> Comparison:
+    """Choose, explain and compare."""
+    stream = explain_selection(
+        Explainer(engine, methods, target), images, selection, processes=processes, **options
+    )
+    return compare_explanations(
+        engine, stream, methods, settings or Settings(), keep=keep, processes=processes
+    )[1]
 
 
 def compared(
-    images: ImageSet,
+    images: ImageSource,
     names: tuple[str, ...],
     ids: tuple[int, ...],
     engine: Engine | None = None,
-    settings: Settings = DEFAULT,
+    settings: Settings | None = None,
 ) -> tuple[Comparison, list[Explanations]]:
     """The images ``ids`` explained by the methods ``names`` and compared, and the maps."""
-    engine = engine or small_engine()
     batches: list[Explanations] = []
-    chosen = choose(engine, images, Selection(ids=ids, only="all"))
-    methods = quick(names, steps=4)
-    return compare(engine, images, chosen, methods, settings, keep=batches.append), batches
+    selection, methods = Selection(ids=ids, only="all"), quick(names, steps=4)
+    engine = engine or small_engine()
+    return compare_selection(engine, images, selection, methods, settings, keep=batches.append), batches
 
 
 def quick(names: Sequence[str], **options: Any) -> tuple[Method, ...]:
@@ -123,15 +160,21 @@ def state(model: nn.Module) -> dict[str, Any]:
 
 
 def kept(
-    path: Path, engine: Engine, selection: Selection, methods: Sequence[Method], *values: Any, **options: Any
+    path: Path,
+    engine: Engine,
+    images: ImageSource,
+    selection: Selection,
+    methods: Sequence[Method],
+    settings: Settings | None = None,
+    **options: Any,
 ) -> tuple[list[Explanations], Comparison]:
     """Explain into the file of maps ``path`` by way of a journal, as the command does."""
     seen: list[Explanations] = []
     journal = Journal(path, {})
-    images, comparison = compare_selection(
-        engine, selection, methods, *values, keep=seen.append, journal=journal, **options
+    comparison = compare_selection(
+        engine, images, selection, methods, settings, keep=seen.append, journal=journal, **options
     )
     assert not path.exists()
-    write_maps(path, journal, images, [each.name for each in methods])
+    write_maps(path, journal, images, comparison)
     journal.remove()
     return seen, comparison

@@ -10,58 +10,90 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xaicmp.core.agreement.registry import agreement, get_statistics, iou, pearson
+    from xaicmp.api import compare, explain, load_images, load_model
+    from xaicmp.core.agreement.registry import STATISTICS, agreement, get_statistics, iou, pearson
     from xaicmp.core.agreement.top_pixels import top_pixels
-    from xaicmp.core.attribution import METHODS, get_methods
+    from xaicmp.core.attribution import METHODS, get_methods, method
     from xaicmp.core.images.cifar10 import load_cifar10, load_sample
     from xaicmp.core.images.selection import Selection
-    from xaicmp.core.images.source import ImageSet
+    from xaicmp.core.images.source import ImageSource
+    from xaicmp.core.images.tensors import ImageSet, TensorImages
     from xaicmp.core.machine.devices import find_device
     from xaicmp.core.machine.processes import processes
     from xaicmp.core.models.architectures import resnet18_cifar
     from xaicmp.core.models.checkpoint import load_checkpoint, save_checkpoint
+    from xaicmp.core.models.classifier import Classifier
     from xaicmp.core.results.comparison import Comparison
     from xaicmp.core.results.settings import Settings
-    from xaicmp.core.run.comparing import compare, compare_selection
-    from xaicmp.core.run.engine import Engine
-    from xaicmp.core.run.explaining import choose, explain, find_images
     from xaicmp.core.run.journal import Journal
     from xaicmp.core.run.maps_file import compare_maps
-    from xaicmp.core.run.provenance import plan_of
+    from xaicmp.core.run.running import Running
     from xaicmp.core.training.loop import train
     from xaicmp.core.training.recipe import RECIPES, Recipe, Run
-    from xaicmp.errors import XaicmpError
+    from xaicmp.errors import UsageError, XaicmpError
+    from xaicmp.result import Result
 
 __version__ = version("xaicmp")
+
+_HOMES = {
+    "api": ("compare", "explain", "load_images", "load_model"),
+    "core.agreement.registry": ("STATISTICS", "agreement", "get_statistics", "iou", "pearson"),
+    "core.agreement.top_pixels": ("top_pixels",),
+    "core.attribution": ("METHODS", "get_methods", "method"),
+    "core.images.cifar10": ("load_cifar10", "load_sample"),
+    "core.images.selection": ("Selection",),
+    "core.images.source": ("ImageSource",),
+    "core.images.tensors": ("ImageSet", "TensorImages"),
+    "core.machine.devices": ("find_device",),
+    "core.machine.processes": ("processes",),
+    "core.models.architectures": ("resnet18_cifar",),
+    "core.models.checkpoint": ("load_checkpoint", "save_checkpoint"),
+    "core.models.classifier": ("Classifier",),
+    "core.results.comparison": ("Comparison",),
+    "core.results.settings": ("Settings",),
+    "core.run.journal": ("Journal",),
+    "core.run.maps_file": ("compare_maps",),
+    "core.run.running": ("Running",),
+    "core.training.loop": ("train",),
+    "core.training.recipe": ("RECIPES", "Recipe", "Run"),
+    "errors": ("UsageError", "XaicmpError"),
+    "result": ("Result",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "METHODS",
     "RECIPES",
+    "STATISTICS",
+    "Classifier",
     "Comparison",
-    "Engine",
     "ImageSet",
+    "ImageSource",
     "Journal",
     "Recipe",
+    "Result",
     "Run",
+    "Running",
     "Selection",
     "Settings",
+    "TensorImages",
+    "UsageError",
     "XaicmpError",
     "agreement",
-    "choose",
     "compare",
     "compare_maps",
-    "compare_selection",
     "explain",
     "find_device",
-    "find_images",
     "get_methods",
     "get_statistics",
     "iou",
     "load_checkpoint",
     "load_cifar10",
+    "load_images",
+    "load_model",
     "load_sample",
+    "method",
     "pearson",
-    "plan_of",
     "processes",
     "resnet18_cifar",
     "save_checkpoint",
@@ -69,33 +101,12 @@ __all__ = [
     "train",
 ]
 
-_HOMES = {
-    "core.agreement.registry": ("agreement", "get_statistics", "iou", "pearson"),
-    "core.agreement.top_pixels": ("top_pixels",),
-    "core.attribution": ("METHODS", "get_methods"),
-    "core.images.cifar10": ("load_cifar10", "load_sample"),
-    "core.images.selection": ("Selection",),
-    "core.images.source": ("ImageSet",),
-    "core.machine.devices": ("find_device",),
-    "core.machine.processes": ("processes",),
-    "core.models.architectures": ("resnet18_cifar",),
-    "core.models.checkpoint": ("load_checkpoint", "save_checkpoint"),
-    "core.results.comparison": ("Comparison",),
-    "core.results.settings": ("Settings",),
-    "core.run.comparing": ("compare", "compare_selection"),
-    "core.run.engine": ("Engine",),
-    "core.run.explaining": ("choose", "explain", "find_images"),
-    "core.run.journal": ("Journal",),
-    "core.run.maps_file": ("compare_maps",),
-    "core.run.provenance": ("plan_of",),
-    "core.training.loop": ("train",),
-    "core.training.recipe": ("RECIPES", "Recipe", "Run"),
-    "errors": ("XaicmpError",),
-}
-
 
 def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"xaicmp.{module}"), name)
-    raise AttributeError(f"module 'xaicmp' has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'xaicmp' has no attribute {name!r}")
+    return getattr(import_module(f"xaicmp.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

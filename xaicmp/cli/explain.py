@@ -36,13 +36,13 @@ def command(
     with together(options.device) as group:
         session = Session(options, default=100, group=group)
         with session.journal(output, resume) as journal:
-            images, comparison = session.compare(journal=journal)
-            if output and journal is not None:
+            result = session.compare(journal=journal)
+            if output and journal is not None and result.images is not None:
                 from xaicmp.core.run.maps_file import write_maps
 
-                write_maps(output, journal, images, [method.name for method in session.methods])
+                write_maps(output, journal, result.images, result.comparison)
         if group.rank == 0:
-            show_comparison(comparison, format, by_image=True)
+            show_comparison(result.comparison, format, by_image=True)
             if not output:
                 remark(options, "the maps were not kept; add --output maps.npz to keep them")
 

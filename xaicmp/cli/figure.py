@@ -36,7 +36,7 @@ def command(
     session = Session(options, default=6)
     batches: list[Explanations] = []
     check_size(output, images_size(np.zeros(session.selection.count, dtype=bool), len(session.methods)), dpi)
-    _, comparison = session.compare(batches.append)
+    comparison = session.compare(batches.append).comparison
     save(images_figure(comparison, batches, style), output, dpi, comparison.source.about)
     show_comparison(comparison, format, by_image=True)
     remark(options, f"wrote {output}")

@@ -149,19 +149,20 @@ def command(
         other = load_other(options, session) if options.studies else None
         with session.journal(output, resume) as journal:
             batches: list[Explanations] = []
-            images, comparison = session.compare(batches.append if options.faithfulness else None, journal)
+            result = session.compare(batches.append if options.faithfulness else None, journal)
+            comparison = result.comparison
             if group.rank > 0:
                 return
             if options.studies:
                 found = of_maps(options, comparison)
-                found += of_model(options, session, images, comparison, batches, other)
+                found += of_model(options, session, result, batches, other)
             finish(comparison, found, journal)
         show_comparison(comparison, format, by_image=False, studies=found)
         if verbose:
             from xaicmp.views.tables.training import checkpoint_table
 
             # Where stdout is a document, it stays one.
-            Console(stderr=format != "table").print(checkpoint_table(session.engine.checkpoint))
+            Console(stderr=format != "table").print(checkpoint_table(session.checkpoint))
 
 
 def check_alone(options: Measuring, **others: bool) -> None:

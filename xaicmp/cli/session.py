@@ -20,13 +20,12 @@ from xaicmp.errors import Interrupted, UsageError, XaicmpError
 
 if TYPE_CHECKING:
     from xaicmp.core.images.selection import Selection
-    from xaicmp.core.images.source import ImageSet
     from xaicmp.core.machine.processes import Processes
     from xaicmp.core.results.comparison import Comparison
     from xaicmp.core.results.explanations import Explanations
     from xaicmp.core.results.settings import Settings
-    from xaicmp.core.run.engine import Engine
     from xaicmp.core.run.journal import Journal
+    from xaicmp.result import Result
     from xaicmp.views.table import Study
 
 
@@ -157,8 +156,8 @@ class Session:
         from xaicmp.core.machine.devices import find_device, has_bf16
         from xaicmp.core.machine.processes import ALONE
         from xaicmp.core.models.checkpoint import load_checkpoint
-        from xaicmp.core.run.comparing import check_comparable
-        from xaicmp.core.run.engine import FAST, Engine
+        from xaicmp.core.run.engine import FAST
+        from xaicmp.core.run.running import Running
 
         if options.fast and (options.ig_steps, options.ig_rule, options.precision) != FAST_REPLACES:
             raise UsageError("--fast sets --ig-steps, --ig-rule and --precision; leave it or them out")
@@ -176,48 +175,44 @@ class Session:
         )
         if options.fast and any("integrated-gradients:" in m.name and "=" in m.name for m in self.methods):
             raise UsageError("--fast sets the options of integrated-gradients; leave it or them out")
-        check_comparable(self.methods, self.settings.top)
         device = find_device(options.device)
-        self.engine: Engine = Engine(
-            load_checkpoint(options.checkpoint),
-            device,
-            "bf16" if options.fast and has_bf16(device) else options.precision,
-            options.batch_size or 0,
-            options.seed,
-            options.layer,
-            options.fast,
-            partial(remark, self.options),
+        self.checkpoint = load_checkpoint(options.checkpoint)
+        self.running = Running(
+            device=device,
+            precision="bf16" if options.fast and has_bf16(device) else options.precision,
+            batch_size=options.batch_size or 0,
+            seed=options.seed,
+            layer=options.layer,
+            fast=options.fast,
+            remark=partial(remark, self.options),
+            processes=self.group,
         )
 
-    def compare(
-        self, keep: Keep | None = None, journal: Journal | None = None
-    ) -> tuple[ImageSet, Comparison]:
+    def compare(self, keep: Keep | None = None, journal: Journal | None = None) -> Result:
         """Choose, explain and compare, with progress on stderr.
 
         Says so if there are fewer images than asked for or they are not verified.
         """
-        from xaicmp.core.run.comparing import compare_selection
+        from xaicmp.api import compare
 
         options = self.options
         with progress_bar(options.quiet) as show:
-            images, comparison = compare_selection(
-                self.engine,
-                self.selection,
+            result = compare(
+                self.checkpoint.classifier,
+                options.data,
+                options.target,
                 self.methods,
+                self.selection,
                 self.settings,
-                data=options.data,
-                target=options.target,
-                keep=keep,
-                journal=journal,
-                processes=self.group,
-                progress=show,
+                replace(self.running, keep=keep, journal=journal, progress=show),
             )
-        if not images.verified:
-            remark(options, f"{images.name}: the files' checksums are not the official ones")
-        found = len(comparison.predictions)
-        if self.selection.n is not None and found < self.selection.n:
-            remark(options, f"there are {found} such images, not {self.selection.n}; going on with those")
-        return images, comparison
+        if result.images is not None and result.images.provenance["verified"] is False:
+            remark(options, f"{result.images.name}: the files' checksums are not the official ones")
+        if self.selection.n is not None and len(result) < self.selection.n:
+            remark(
+                options, f"there are {len(result)} such images, not {self.selection.n}; these are compared"
+            )
+        return result
 
     @contextmanager
     def journal(self, output: Path | None, resume: bool) -> Iterator[Journal | None]:
@@ -237,7 +232,9 @@ class Session:
             return
         if resume and not folder_of(output).is_dir():
             remark(self.options, f"there is no {folder_of(output)}; starting at the first image")
-        plan = plan_of(self.engine, self.selection, self.methods, self.options.target)
+        plan = plan_of(
+            self.running.engine(self.checkpoint.classifier), self.selection, self.methods, self.options.target
+        )
         journal = Journal(output, plan, resume=resume)
         try:
             yield journal

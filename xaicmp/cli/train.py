@@ -38,7 +38,7 @@ from xaicmp.core.machine.storage import check_suffix
 from xaicmp.errors import Interrupted, UsageError, XaicmpError
 
 if TYPE_CHECKING:
-    from xaicmp.core.images.source import ImageSet, Split
+    from xaicmp.core.images.tensors import ImageSet, Split
     from xaicmp.core.machine.processes import Processes
     from xaicmp.core.models.checkpoint import Checkpoint
     from xaicmp.core.training.loop import Epoch, Step
@@ -159,7 +159,7 @@ def command(
             _write(history, output, plot)
     if group.rank == 0 and options.n != 0:
         session = Session(options.comparing(path), default=100)
-        show_comparison(session.compare()[1], "table", by_image=options.ids is not None)
+        show_comparison(session.compare().comparison, "table", by_image=options.ids is not None)
 
 
 command.__name__ = "train"

@@ -133,6 +133,9 @@ def _find(spec: str, base: str, parts: Sequence[str]) -> Method:
 
     if base in METHODS:
         return METHODS[base]
+    titled = [each for each in METHODS.values() if each.title.lower() == base.lower()]
+    if titled:
+        return titled[0]
     if parts and not all(map(_is_part, parts)):
         return find_plugin(spec)
     if named := entry_points(base):

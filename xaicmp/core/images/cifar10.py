@@ -10,6 +10,7 @@ import hashlib
 import os
 import tarfile
 import tempfile
+from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import numpy as np
 import torch
 
 from xaicmp.core.images.download import fetch
-from xaicmp.core.images.source import ImageSet, Split
+from xaicmp.core.images.source import ImageSource
+from xaicmp.core.images.tensors import ImageSet, Split
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.errors import XaicmpError
 
@@ -64,8 +66,11 @@ SAMPLE_SIZE = 1_000
 SAMPLE_SHA256 = "30904477a5fe7f0655e398dd2d27b9bf253857adcb2ec728f474a6b4a9c4774c"
 
 
-def load_sample() -> ImageSet:
+def load_sample(load_whole: Callable[[], ImageSource] | None = None) -> ImageSet:
     """The first 1,000 CIFAR-10 test images, from inside the package.
+
+    Args:
+        load_whole: makes the whole test set, for whom they do not suffice.
 
     Raises:
         XaicmpError: the file in the installation is damaged.
@@ -82,6 +87,7 @@ def load_sample() -> ImageSet:
                 torch.from_numpy(arrays["labels"]).long(),
                 CLASSES,
                 sample=True,
+                load_whole=load_whole,
             )
 
 
@@ -117,12 +123,12 @@ def load_cifar10(
         found = _find(root)
         fresh = _to_download_into(root) or folder is None
     except OSError as error:
-        raise XaicmpError(f"cannot read {root}: {error.strerror}; give --data another folder") from error
+        raise XaicmpError(f"cannot read {root}: {error.strerror}; give another folder") from error
     if found is not None:
         return (_load_binary if found.name != PICKLED else _load_pickled)(found, split)
     if not download:
         raise XaicmpError(
-            f"no CIFAR-10 in {root}; give --data FOLDER: one that holds it, or a new one to download it into"
+            f"no CIFAR-10 in {root}; give a folder that holds it, or a new one to download it into"
         )
     if not fresh:
         raise XaicmpError(
@@ -188,7 +194,7 @@ def _load_pickled(folder: Path, split: Split) -> ImageSet:
             "remove it and fetch it again"
         ) from error
     except OSError as error:
-        raise XaicmpError(f"cannot read {folder}: {error.strerror}; give --data another folder") from error
+        raise XaicmpError(f"cannot read {folder}: {error.strerror}; give another folder") from error
     pixels = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
     return ImageSet("CIFAR-10", split, True, pixels, torch.tensor(data.targets), CLASSES)
 

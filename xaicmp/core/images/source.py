@@ -1,48 +1,59 @@
-"""A set of images in memory, and what a model is given of them."""
+"""Where images come from: anything that gives the pixels of the images that are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from abc import ABC, abstractmethod
+from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
-Split = Literal["train", "test"]
 
+class ImageSource(ABC):
+    """Images in an order; an image's id is its place, from 0.
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Images in data-set order; an image's id is its row.
+    To add a source, derive a class and give it ``__len__`` and ``pixels``.
 
     Attributes:
-        name: of the data set.
-        split: ``"train"`` or ``"test"``.
-        verified: whether the files' checksums are the official ones.
-        pixels: uint8 tensor ``(N, 3, H, W)``, RGB, 0 to 255.
-        labels: int64 tensor ``(N,)``, an index into ``classes``.
-        classes: the names of the classes.
-        sample: whether this is the part of the data set that ships in the package.
+        name: of the data set or folder, as captions have it.
+        classes: the names of the classes that ``labels`` index; empty without labels.
+        labels: int64 ``(N,)``, an array or a tensor; None where they are unknown.
     """
 
-    name: str
-    split: Split
-    verified: bool
-    pixels: Tensor
-    labels: Tensor
-    classes: tuple[str, ...]
-    sample: bool = False
+    name: str = "images"
+    classes: tuple[str, ...] = ()
+    labels: Any = None
 
+    @abstractmethod
     def __len__(self) -> int:
-        return len(self.labels)
+        """How many images there are."""
 
-    def first(self, count: int) -> ImageSet:
-        """The first ``count`` images, as a set of their own."""
-        return replace(self, pixels=self.pixels[:count], labels=self.labels[:count])
+    @abstractmethod
+    def pixels(self, ids: np.ndarray) -> Tensor:
+        """The images ``ids`` as the model sees them, before normalisation: uint8 ``(len(ids), 3, H, W)``, RGB."""
 
+    def normalised(self, ids: np.ndarray) -> Tensor | None:
+        """The same as the model's float32 input, where the images were given so; None leaves it to the model."""
+        return None
 
-def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 ``(N, 3, H, W)`` to float32 of the same shape: scaled to [0, 1], less the mean, over the deviation."""
-    shift, scale = (torch.tensor(values, device=pixels.device).view(1, -1, 1, 1) for values in (mean, std))
-    return (pixels.float() / 255 - shift) / scale
+    def names(self, ids: np.ndarray) -> list[str]:
+        """What tables and figures call the images ``ids``."""
+        return [str(each) for each in ids]
+
+    def whole(self) -> ImageSource | None:
+        """The source that these images are the beginning of, and that is worth loading only if they do not suffice.
+
+        Raises:
+            XaicmpError: it is not at hand.
+        """
+        return None
+
+    @property
+    def about(self) -> str:
+        """What captions say of them."""
+        return self.name
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where they come from, as plain values."""
+        return {"name": self.name, "split": "", "verified": None, "sample": None}

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from xaicmp.core.images.cifar10 import CLASSES, MEAN, STD
-from xaicmp.core.images.source import normalise
 from xaicmp.core.machine.storage import replacing
 from xaicmp.core.models.architectures import ARCHITECTURES
+from xaicmp.core.models.classifier import Classifier
 from xaicmp.errors import XaicmpError
 
 FORMAT = "xaicmp checkpoint 1"
@@ -32,41 +32,31 @@ DEFAULT = Path("checkpoints") / "resnet18.pt"
 SHIPPED = "resnet18-cifar10.pt"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Checkpoint:
-    """A trained model and what is known about it.
+    """What a file holds: a trained classifier, and what is known about it.
 
     Attributes:
         path: the file.
         sha256: of the file's bytes.
-        model: in eval mode, float32, channels last.
-        architecture: a name in ``ARCHITECTURES``.
-        classes: the names of its outputs, in order.
-        mean, std: per channel, of images scaled to [0, 1]: what the model's input is normalised by.
-        test_accuracy: share of the test set that it classifies correctly, or None if the file does not say.
-        metadata: everything else the file records: recipe, epochs, seed, data, versions, history.
-        training: what ``train --resume`` goes on from; None once the training is complete.
+        classifier: its module is in eval mode, float32, channels last.
+        metadata: everything that the file records: recipe, epochs, seed, data, versions, history.
+        training: what a training resumes from; None once it is complete.
     """
 
     path: Path
     sha256: str
-    model: nn.Module
-    architecture: str
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    test_accuracy: float | None
+    classifier: Classifier
     metadata: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] | None = None
 
     @property
-    def shipped(self) -> bool:
-        """Whether it is the one that comes with xaicmp."""
-        return self.path == shipped_checkpoint()
+    def test_accuracy(self) -> float | None:
+        """Share of the test set that it classifies correctly, if the file says so."""
+        return self.metadata.get("test_accuracy")
 
-    def normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 ``(N, 3, H, W)`` to the model's float32 input of the same shape."""
-        return normalise(pixels, self.mean, self.std)
+    def __repr__(self) -> str:
+        return f"Checkpoint({self.path}, {self.classifier!r})"
 
 
 def shipped_checkpoint() -> Path:
@@ -114,18 +104,22 @@ def load_checkpoint(path: Path | None = None) -> Checkpoint:
     with torch.random.fork_rng(devices=[]):
         model = ARCHITECTURES[architecture](len(classes))
     _fill(model, weights, path, architecture)
-    return Checkpoint(
-        path=path,
-        sha256=hashlib.sha256(content).hexdigest(),
-        model=model.eval(),
-        architecture=architecture,
-        classes=classes,
-        mean=tuple(metadata.get("mean", MEAN)),
-        std=tuple(metadata.get("std", STD)),
-        test_accuracy=metadata.get("test_accuracy"),
-        metadata=metadata,
-        training=document.get("training") if metadata else None,
+    sha256 = hashlib.sha256(content).hexdigest()
+    classifier = Classifier(
+        model.eval(),
+        classes,
+        tuple(metadata.get("mean", MEAN)),
+        tuple(metadata.get("std", STD)),
+        name=f"{path.name}, shipped with xaicmp" if path == shipped_checkpoint() else str(path),
+        provenance={
+            "path": str(path),
+            "sha256": sha256,
+            "architecture": architecture,
+            "test_accuracy": metadata.get("test_accuracy"),
+        },
     )
+    training = document.get("training") if metadata else None
+    return Checkpoint(path, sha256, classifier, metadata, training)
 
 
 def save_checkpoint(

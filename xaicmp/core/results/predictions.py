@@ -36,7 +36,7 @@ class Predictions:
     @property
     def wrong(self) -> np.ndarray:
         """Bool ``(N,)``: which were taken for something else."""
-        return self.predicted != self.labels
+        return (self.labels >= 0) & (self.predicted != self.labels)
 
     def rows(self, rows: slice | np.ndarray) -> Predictions:
         """A part of them."""

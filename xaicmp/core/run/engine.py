@@ -1,110 +1,128 @@
-"""A model on a device, and how it is run."""
+"""A classifier on a device, and how it is run."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from xaicmp.core.attribution import Method
-from xaicmp.core.attribution.context import Context, Forward
 from xaicmp.core.choices import Precision
-from xaicmp.core.machine.devices import fast_batch
-from xaicmp.core.machine.memory import Room
-from xaicmp.core.models.checkpoint import Checkpoint
+from xaicmp.core.machine.devices import autocast, fast_batch, find_device
+from xaicmp.core.machine.memory import Room, fitting_batch, free_memory, saved_bytes
+from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.fusion import fuse
+from xaicmp.core.models.guard import unchanged
 from xaicmp.core.models.layers import find_layer, last_maps
-from xaicmp.core.results.predictions import Predictions
 
 FAST = {"steps": 8, "rule": "middle", "end": 1 / 32}
-
 """Options with which Integrated Gradients comes near its 32 right steps with a quarter of them."""
 
 
-@dataclass(frozen=True)
 class Engine:
-    """A checkpoint on a device, and how it is run.
+    """A classifier on a device, and how it is run.
 
-    Attributes:
-        checkpoint: the model, moved to ``device``.
-        device: where it runs.
+    Args:
+        classifier: what is explained. Its module stays where it is; for another device it is copied.
+        device: where it runs; by default where its parameters are.
         precision: what it computes in.
-        batch_size: the most images in one pass through the model; 0 for what is fast on the device.
+        batch_size: the most images in one pass through the model; 0 for what is fast and fits into memory.
         seed: of every random draw.
-        layer: the name of the layer whose maps the CAMs weigh; None for the last with more than a pixel.
+        layer: the name of the layer whose maps the CAMs weigh; None for the last with more than one pixel.
         fast: whether the methods were asked to be quick rather than exact, with ``FAST``; the pass that they share
             is then in float32 all the same, and the caption says that the numbers are approximate.
         remark: told what the user should know.
     """
 
-    checkpoint: Checkpoint
-    device: torch.device
-    precision: Precision = "float32"
-    batch_size: int = 0
-    seed: int = 0
-    layer: str | None = None
-    fast: bool = False
-    remark: Callable[[str], None] = lambda message: None
+    def __init__(
+        self,
+        classifier: Classifier,
+        device: torch.device | str | None = None,
+        precision: Precision = "float32",
+        batch_size: int = 0,
+        seed: int = 0,
+        layer: str | None = None,
+        fast: bool = False,
+        remark: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        tensors = chain(classifier.module.parameters(), classifier.module.buffers())
+        home = next((each.device for each in tensors), torch.device("cpu"))
+        self.device = home if device is None else find_device(str(device))
+        moved = any(each.device != self.device for each in classifier.module.parameters())
+        self.classifier = classifier
+        self.module = copy.deepcopy(classifier.module).to(self.device) if moved else classifier.module
+        self.precision, self.seed, self.layer, self.fast, self.remark = precision, seed, layer, fast, remark
+        self.batch_size = batch_size
+        self._room: Room | None = None
+        self._merged: nn.Module | None = None
 
-    def __post_init__(self) -> None:
-        self.checkpoint.model.to(self.device)
-        if not self.batch_size:
-            object.__setattr__(self, "batch_size", fast_batch(self.device))
+    def again(self, *, classifier: Classifier | None = None, seed: int | None = None) -> Engine:
+        """The same with another classifier or seed, with room for as many images at once."""
+        engine = Engine(
+            classifier or self.classifier,
+            self.device,
+            self.precision,
+            self.batch_size,
+            self.seed if seed is None else seed,
+            self.layer,
+            self.fast,
+            self.remark,
+        )
+        engine._room = self._room
+        if classifier is None:
+            engine.module, engine._merged = self.module, self._merged
+        return engine
 
-    @cached_property
-    def room(self) -> Room:
-        """For how many images there is memory at once: ``batch_size`` unless that turns out to be too many."""
-        return Room(self.batch_size, self.remark)
+    def inputs(self, pixels: Tensor, normalised: Tensor | None = None) -> Tensor:
+        """The model's input on its device: ``normalised``, or from uint8 ``pixels``; both ``(N, 3, H, W)``."""
+        given = self.classifier.normalise(pixels.to(self.device)) if normalised is None else normalised
+        return given.to(self.device).contiguous(memory_format=torch.channels_last)
 
-    @cached_property
-    def model(self) -> nn.Module:
-        """The checkpoint's model with its batch normalisations merged: what is run, a tenth faster.
+    def model(self, example: Tensor) -> nn.Module:
+        """What is run: the module with its batch normalisations merged, a tenth faster.
 
-        The CAMs' layer puts out what it does in the checkpoint's model.
+        The layer of the CAMs puts out what it does in the module itself.
+
+        Args:
+            example: some inputs, ``(N, 3, H, W)``; asked for once.
         """
-        example = self.inputs(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
-        layer = self.layer or last_maps(self.checkpoint.model, example)[0]
-        return fuse(self.checkpoint.model, example, [] if layer is None else [layer])
+        if self._merged is None:
+            example = torch.cat([example, example])[:2] if len(example) < 2 else example[:2]
+            layer = self.layer or last_maps(self.module, example)[0]
+            self._merged = fuse(self.module, example, [] if layer is None else [layer])
+        return self._merged
 
-    def inputs(self, pixels: Tensor) -> Tensor:
-        """uint8 ``(N, 3, H, W)`` to the model's normalised input on its device."""
-        normalised = self.checkpoint.normalise(pixels.to(self.device))
-        return normalised.contiguous(memory_format=torch.channels_last)
+    def settle(self, example: Tensor) -> int:
+        """The batch size for inputs like ``example`` ``(N, 3, H, W)``, from then on ``batch_size``.
 
+        Batches are of this size on every machine. Where they do not fit into half of the free memory, or memory
+        runs out, ``room`` takes them in parts, which changes no number.
+        """
+        if self._room is None:
+            asked = self.batch_size
+            self.batch_size = most = asked or fast_batch(self.device, min(example.shape[2:]))
+            if not asked:
+                two = example[:1].expand(2, -1, -1, -1)
+                with unchanged(self.module) as lent, autocast(self.device, self.precision):
+                    most = fitting_batch(lambda count: saved_bytes(lent, two), free_memory(self.device), most)
+            self._room = Room(most, self.remark)
+        return self.batch_size
 
-def cam_layer(engine: Engine, inputs: Tensor, methods: Sequence[Method]) -> str | None:
-    """The layer whose maps are weighed, if any of the methods needs one."""
-    if not any(each.needs_layer for each in methods):
-        return None
-    return find_layer(engine.checkpoint.model, inputs[:2])
+    @property
+    def room(self) -> Room:
+        """For how many images there is memory at once; ``settle`` comes first."""
+        if self._room is None:
+            raise RuntimeError("settle the engine first")
+        return self._room
 
+    def cam_layer(self, inputs: Tensor, methods: Sequence[Method]) -> str | None:
+        """The layer whose maps are weighed, if any of ``methods`` needs one."""
+        if self.layer is None and any(each.needs_layer for each in methods):
+            return find_layer(self.module, inputs[:2])
+        return self.layer
 
-def context_of(
-    engine: Engine,
-    inputs: Tensor,
-    part: Predictions,
-    layer: str | None,
-    *,
-    forward: Forward | None = None,
-    rows: Tensor | None = None,
-) -> Context:
-    """A batch of the chosen images at the model, ready to be explained."""
-    checkpoint = engine.checkpoint
-    return Context(
-        engine.model,
-        inputs,
-        torch.from_numpy(part.targets).to(engine.device),
-        ids=part.ids,
-        seed=engine.seed,
-        layer=layer,
-        batch_size=engine.room.most,
-        mean=checkpoint.mean,
-        std=checkpoint.std,
-        original=checkpoint.model,
-        precise=engine.fast,
-        forward=forward,
-        rows=rows,
-    )
+    def __repr__(self) -> str:
+        return f"Engine({self.classifier!r}, {self.device}, {self.precision})"

@@ -1,11 +1,14 @@
-"""From a selection of images to their explanations, one batch at a time."""
+"""From a selection of images to their explanations, one batch at a time.
+
+The pass that says which images are meant is the one that explains them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,272 +16,314 @@ from torch import Tensor
 
 from xaicmp.core.attribution import Method
 from xaicmp.core.attribution.context import Context, Forward
-from xaicmp.core.images.cifar10 import SAMPLE_SIZE, load_cifar10, load_sample
 from xaicmp.core.images.selection import Selection
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.devices import autocast
 from xaicmp.core.machine.processes import ALONE, Processes
 from xaicmp.core.machine.progress import Progress, no_progress
-from xaicmp.core.models.guard import unchanged
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import Predictions
-from xaicmp.core.run.engine import Engine, cam_layer, context_of
+from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.journal import Journal
 from xaicmp.errors import UsageError, XaicmpError
 
 EXPLAINING = "explaining"
-
+Target = str | int | np.ndarray
+"""The class that is explained: ``"predicted"``, ``"label"``, the name or the index of a class, or one index per image."""
 Tell = Callable[[int, int, int], None]
-
 """Told the index of a method, and how much of how much of its work is done."""
+Candidates = tuple[ImageSource, np.ndarray]
 
 
-def choose(
-    engine: Engine,
-    images: ImageSet,
-    selection: Selection,
-    progress: Progress = no_progress,
-    *,
-    target: str = "predicted",
-) -> Predictions:
-    """The images that ``selection`` means, in its order.
+@dataclass(frozen=True)
+class Batch:
+    """Some images on their way through the model.
 
-    ``target`` is the class that is explained: ``"predicted"``, ``"label"``, or the name of a class. With ``n``,
-    images are classified in data-set order only until there are enough; there may be fewer.
-
-    Raises:
-        UsageError: an id beyond the data set, or an unknown target.
-        XaicmpError: the model tells other classes apart than the images have.
+    Attributes:
+        images: what they are of.
+        ids: int64 ``(B,)``.
+        pixels: uint8 ``(B, 3, H, W)``.
+        normalised: the same as the model's input, where the images were given so.
     """
-    _check(engine, images, selection, target)
-    if selection.ids is not None:
-        return _classify(engine, images, np.array(selection.ids), target, progress)
-    found: list[Predictions] = []
-    count, wanted = 0, selection.count
-    for start in range(0, len(images), engine.batch_size):
-        rows = np.arange(start, min(start + engine.batch_size, len(images)))
-        batch = _classify(engine, images, rows, target)
-        found.append(batch.rows(_admitted(batch, selection)[: wanted - count]))
-        count += len(found[-1])
-        progress("choosing images", count, wanted)
-        if count == wanted:
-            break
-    return Predictions.join(found)
+
+    images: ImageSource
+    ids: np.ndarray
+    pixels: Tensor
+    normalised: Tensor | None
+
+    @staticmethod
+    def read(images: ImageSource, ids: np.ndarray) -> Batch:
+        """The images ``ids``."""
+        return Batch(images, ids, images.pixels(ids), images.normalised(ids))
+
+    def rows(self, rows: slice) -> Batch:
+        """A part of them."""
+        normalised = None if self.normalised is None else self.normalised[rows]
+        return Batch(self.images, self.ids[rows], self.pixels[rows], normalised)
 
 
-def explain(
-    engine: Engine,
-    images: ImageSet,
-    chosen: Predictions,
-    methods: Sequence[Method],
-    progress: Progress = no_progress,
-) -> Iterator[Explanations]:
-    """Explain the target of each chosen image; one batch is in memory at a time."""
-    layer = engine.layer
+class Explainer:
+    """What explains batches: an engine, methods, and the class that is asked about.
 
-    def explained(part: Predictions, pixels: Tensor, tell: Tell, rows: slice) -> Explanations:
-        context = context_of(engine, engine.inputs(pixels[rows]), part.rows(rows), layer)
-        return _explained(engine, context, part.rows(rows), pixels[rows], methods, tell)
+    Args:
+        engine: the classifier and how it is run.
+        methods: one or more.
+        target: which class is explained.
+    """
 
-    for start in range(0, len(chosen), engine.batch_size):
-        part = chosen.rows(slice(start, start + engine.batch_size))
-        pixels = images.pixels[torch.from_numpy(part.ids)]
-        layer = layer or cam_layer(engine, engine.inputs(pixels[:2]), methods)
-        tell = partial(_report, progress, start, len(part) / len(methods), len(chosen))
-        yield Explanations.join(engine.room.run(partial(explained, part, pixels, tell), len(part)))
+    def __init__(self, engine: Engine, methods: Sequence[Method], target: Target = "predicted") -> None:
+        self.engine, self.methods, self.target = engine, tuple(methods), target
+        self._layer: str | None = None
+
+    def admitted(
+        self, batch: Batch, selection: Selection, most: int, tell: Callable[[int], Tell]
+    ) -> Explanations:
+        """Explain those of a batch of candidates that ``selection`` admits, the first ``most`` of them.
+
+        Args:
+            batch: the candidates.
+            selection: which of them are meant.
+            most: how many are still wanted.
+            tell: makes what is told of progress, given how many images are explained at once.
+        """
+
+        def work(some: slice) -> Explanations:
+            part = batch.rows(some)
+            inputs = self._inputs(part)
+            layer = self._layer
+            with autocast(self.engine.device, self.engine.precision):
+                forward = Forward(self.engine.model(inputs), inputs, layer, precise=self.engine.fast)
+            every = self._judged(part, forward.logits)
+            rows = _admitted(every, selection)[:most]
+            pixels, at = part.pixels[torch.from_numpy(rows)], torch.from_numpy(rows).to(inputs.device)
+            if len(rows) == 0:
+                return self._none(every.rows(rows), pixels)
+            context = self._context(inputs[at], every.rows(rows), forward=forward, rows=at)
+            return self._explained(context, every.rows(rows), pixels, tell(len(rows)))
+
+        self._inputs(batch.rows(slice(0, 2)))
+        return Explanations.join(self.engine.room.run(work, len(batch.ids)))
+
+    def again(
+        self, images: ImageSource, predictions: Predictions, progress: Progress = no_progress
+    ) -> Iterator[Explanations]:
+        """Explain images that are chosen already, for the targets that stand in ``predictions``, batch by batch."""
+        size = self.engine.settle(self._inputs(Batch.read(images, predictions.ids[:2])))
+        for start in range(0, len(predictions), size):
+            part = predictions.rows(slice(start, start + size))
+            batch = Batch.read(images, part.ids)
+            tell = partial(_report, progress, start, len(part) / len(self.methods), len(predictions))
+
+            def work(
+                some: slice, batch: Batch = batch, part: Predictions = part, tell: Tell = tell
+            ) -> Explanations:
+                context = self._context(self._inputs(batch.rows(some)), part.rows(some))
+                return self._explained(context, part.rows(some), batch.pixels[some], tell)
+
+            yield Explanations.join(self.engine.room.run(work, len(part)))
+
+    def context(self, images: ImageSource, predictions: Predictions) -> Context:
+        """Images that are chosen already at the model, ready to be explained."""
+        return self._context(self._inputs(Batch.read(images, predictions.ids)), predictions)
+
+    def _inputs(self, batch: Batch) -> Tensor:
+        inputs = self.engine.inputs(batch.pixels, batch.normalised)
+        self.engine.settle(inputs)
+        if self._layer is None:
+            self._layer = self.engine.cam_layer(inputs, self.methods)
+        return inputs
+
+    def _context(
+        self, inputs: Tensor, part: Predictions, *, forward: Forward | None = None, rows: Tensor | None = None
+    ) -> Context:
+        engine = self.engine
+        return Context(
+            engine.model(inputs),
+            inputs,
+            torch.from_numpy(part.targets).to(engine.device),
+            ids=part.ids,
+            seed=engine.seed,
+            layer=self._layer,
+            batch_size=engine.room.most,
+            mean=engine.classifier.mean,
+            std=engine.classifier.std,
+            original=engine.module,
+            precise=engine.fast,
+            forward=forward,
+            rows=rows,
+        )
+
+    def _explained(self, context: Context, part: Predictions, pixels: Tensor, tell: Tell) -> Explanations:
+        """The maps of one batch by every method."""
+        maps, gaps, grids = [], {}, {}
+        for index, method in enumerate(self.methods):
+            context.report = partial(tell, index)
+            with autocast(self.engine.device, self.engine.precision):
+                explanation = method.explain_in(context)
+            maps.append(explanation.maps.cpu())
+            if explanation.completeness is not None:
+                gaps[method.name] = explanation.completeness.cpu().numpy()
+            if method.needs_layer and explanation.single and context.at_layer.activations is not None:
+                height, width = context.at_layer.activations.shape[2:]
+                grids[method.name] = (int(height), int(width))
+            tell(index, 1, 1)
+        names = tuple(each.name for each in self.methods)
+        return Explanations(part, pixels, names, torch.stack(maps), gaps, grids)
+
+    def _none(self, part: Predictions, pixels: Tensor) -> Explanations:
+        names = tuple(each.name for each in self.methods)
+        return Explanations(part, pixels, names, torch.empty(len(names), 0, *pixels.shape[2:]))
+
+    def _judged(self, batch: Batch, logits: Tensor) -> Predictions:
+        """What the logits ``(N, C)`` say of the images."""
+        if logits.ndim != 2:
+            raise XaicmpError(
+                f"the model puts out {tuple(logits.shape)}; it needs logits (N, C), one row per image"
+            )
+        highest = logits.cpu().double().softmax(dim=1).max(dim=1)
+        predicted, labels = highest.indices.numpy(), labels_of(self.engine, batch.images, batch.ids)
+        targets = self._targets(batch.ids, labels, predicted, logits.shape[1])
+        return Predictions(batch.ids, labels, predicted, highest.values.numpy(), targets)
+
+    def _targets(self, ids: np.ndarray, labels: np.ndarray, predicted: np.ndarray, count: int) -> np.ndarray:
+        target, classes = self.target, self.engine.classifier.classes
+        if isinstance(target, str):
+            if target in ("predicted", "label"):
+                return predicted if target == "predicted" else labels
+            target = classes.index(target)
+        targets = target[ids] if isinstance(target, np.ndarray) else np.full(len(ids), target)
+        if targets.min() < 0 or targets.max() >= count:
+            raise UsageError(f"target {targets.max()}: the model has {count} classes, counted from 0")
+        return targets.astype(np.int64)
 
 
 def explain_selection(
-    engine: Engine,
+    explainer: Explainer,
+    images: ImageSource,
     selection: Selection,
-    methods: Sequence[Method],
     *,
-    data: Path | ImageSet | None = None,
-    target: str = "predicted",
     journal: Journal | None = None,
     processes: Processes = ALONE,
     progress: Progress = no_progress,
-) -> Iterator[tuple[ImageSet, Explanations]]:
-    """Choose and explain in one: the pass that says which images are meant is the one that explains them.
+) -> Iterator[tuple[ImageSource, Explanations]]:
+    """Choose and explain.
 
-    ``data`` is where the images are, or an image set; without it, see ``find_images``.
     Several processes take batches of candidates in turn, and each gets the explanations of all, in order.
     ``journal``, which rank 0 alone has, is read as far as it goes and written from there on.
 
     Yields:
-        the image set (the sample in the package, until it ends) and a batch of explanations.
+        the images (the beginning of a source, until it ends) and a batch of explanations.
 
     Raises:
-        UsageError: an id beyond the data set, or an unknown target; a journal of other images.
+        UsageError: an id beyond the images, an unknown target, or a journal of other images.
         XaicmpError: no such image at all, or more are needed than are at hand.
     """
-    layer, wanted, count, number = engine.layer, selection.count, 0, 0
-    candidates = _candidates(engine, selection, data, target, progress)
+    wanted, count, number = selection.count, 0, 0
+    candidates = _candidates(explainer, images, selection, lambda: count)
 
-    def explained(images: ImageSet, every_id: np.ndarray, some: slice) -> Explanations:
-        """What the selection admits of some of a batch of candidates."""
-        nonlocal layer
-        ids = every_id[some]
-        pixels = images.pixels[torch.from_numpy(ids)]
-        inputs = engine.inputs(pixels)
-        layer = layer or cam_layer(engine, inputs, methods)
-        with autocast(engine.device, engine.precision):
-            forward = Forward(engine.model, inputs, layer, precise=engine.fast)
-        every = _judged(images, ids, forward.logits, target)
-        rows = _admitted(every, selection)[: wanted - count]
-        part, at = every.rows(rows), torch.from_numpy(rows).to(engine.device)
-        if len(rows) == 0:
-            names = tuple(each.name for each in methods)
-            return Explanations(part, pixels[:0], names, torch.empty(len(names), 0, *pixels.shape[2:]))
-        context = context_of(engine, inputs[at], part, layer, forward=forward, rows=at)
-        share = len(part) * processes.world / len(methods)
-        tell = partial(_report, progress, count, share, wanted)
-        return _explained(engine, context, part, pixels[torch.from_numpy(rows)], methods, tell)
+    def explained(images: ImageSource, ids: np.ndarray) -> Explanations:
+        def tell(part: int) -> Tell:
+            share = part * processes.world / len(explainer.methods)
+            return partial(_report, progress, count, share, wanted)
 
-    def batch(images: ImageSet, ids: np.ndarray) -> Explanations:
-        return Explanations.join(engine.room.run(partial(explained, images, ids), len(ids)))
+        return explainer.admitted(Batch.read(images, ids), selection, wanted - count, tell)
 
     behind = processes.share(lambda: 0 if journal is None else journal.found)
     while count < wanted and (turn := list(islice(candidates, 1 if number < behind else processes.world))):
         if number < behind:
-            parts = [processes.share(partial(_kept, journal, number, *turn[0], methods))]
+            names = [each.name for each in explainer.methods]
+            parts = [processes.share(partial(_kept, journal, number, *turn[0], names))]
         else:
             own = turn[processes.rank : processes.rank + 1]
-            found = processes.gather(partial(lambda own: [batch(*each) for each in own], own))
+            found = processes.gather(partial(lambda own: [explained(*each) for each in own], own))
             parts = [part for each in found for part in each]
-        for (images, ids), part in zip(turn, parts, strict=True):
+        for (source, ids), part in zip(turn, parts, strict=True):
             part = part.rows(slice(0, wanted - count))
             if journal is not None and number >= behind:
-                journal.write(number, images.pixels[torch.from_numpy(ids)], part)
+                journal.write(number, source.pixels(ids), part)
             count, number = count + len(part.predictions), number + 1
             if len(part.predictions):
-                yield images, part
+                yield source, part
         progress(EXPLAINING, count, wanted)
     if count == 0:
-        raise XaicmpError(f"{images.name}'s {images.split} set has no image for --only {selection.only}")
+        raise XaicmpError(f"{images.name} has no image that is {selection.only}; choose others")
+
+
+def labels_of(engine: Engine, images: ImageSource, ids: np.ndarray) -> np.ndarray:
+    """The labels of the images ``ids`` as indices of the model's classes, -1 where they are unknown; int64.
+
+    Where the images name other classes than the model, labels are matched by name.
+    """
+    if images.labels is None:
+        return np.full(len(ids), -1)
+    labels, classes = np.asarray(images.labels)[ids].astype(np.int64), engine.classifier.classes
+    if classes == images.classes or not images.classes or not classes:
+        return labels
+    index = {name: place for place, name in enumerate(classes)}
+    return np.array([index.get(name, -1) for name in images.classes])[labels]
 
 
 def _kept(
-    journal: Journal | None, number: int, images: ImageSet, ids: np.ndarray, methods: Sequence[Method]
+    journal: Journal | None, number: int, images: ImageSource, ids: np.ndarray, methods: Sequence[str]
 ) -> Explanations:
-    assert journal is not None  # for rank 0 alone reads
-    return journal.read(number, images, ids, [each.name for each in methods])
+    assert journal is not None  # because rank 0 alone reads
+    return journal.read(number, images, ids, methods)
 
 
 def _candidates(
-    engine: Engine,
-    selection: Selection,
-    data: Path | ImageSet | None,
-    target: str,
-    progress: Progress,
-) -> Iterator[tuple[ImageSet, np.ndarray]]:
-    """Batches of rows among which the selection's images are: of the sample first, if that may do."""
+    explainer: Explainer, images: ImageSource, selection: Selection, found: Callable[[], int]
+) -> Iterator[Candidates]:
+    """Batches among which the selection's images are: of a beginning of the images first, if that may do."""
     start = 0
-    if data is None and selection.fits(SAMPLE_SIZE):
-        sample = load_sample()
-        _check(engine, sample, selection, target)
-        yield from ((sample, ids) for ids in _batches(engine, sample, selection, 0))
+    if selection.fits(len(images)):
+        _check(explainer, images, selection)
+        yield from _batches(explainer.engine, images, selection, start)
+        start = len(images)
         if selection.ids is not None:
             return
-        start = len(sample)
-    images = _load(data, progress)
-    _check(engine, images, selection, target)
-    yield from ((images, ids) for ids in _batches(engine, images, selection, start))
-
-
-def _batches(engine: Engine, images: ImageSet, selection: Selection, start: int) -> list[np.ndarray]:
-    """The rows from ``start`` that may be meant, in batches no larger than it takes if most are right."""
-    rows, size = np.array(selection.ids), engine.batch_size
-    if selection.ids is None:
-        rows = np.arange(start, len(images))
-        if selection.n is not None and selection.only != "wrong":
-            size = min(size, selection.n + selection.n // 8 + 1)
-    return [rows[first : first + size] for first in range(0, len(rows), size)]
-
-
-def _explained(
-    engine: Engine,
-    context: Context,
-    part: Predictions,
-    pixels: Tensor,
-    methods: Sequence[Method],
-    tell: Tell,
-) -> Explanations:
-    """The maps of one batch by every method."""
-    maps, gaps, grids = [], {}, {}
-    for index, method in enumerate(methods):
-        context.report = partial(tell, index)
-        with autocast(engine.device, engine.precision):
-            explanation = method.explain_in(context)
-        maps.append(explanation.maps.cpu())
-        if explanation.completeness is not None:
-            gaps[method.name] = explanation.completeness.cpu().numpy()
-        if method.needs_layer and explanation.single and context.at_layer.activations is not None:
-            height, width = context.at_layer.activations.shape[2:]
-            grids[method.name] = (int(height), int(width))
-        tell(index, 1, 1)
-    return Explanations(part, pixels, tuple(each.name for each in methods), torch.stack(maps), gaps, grids)
-
-
-def _report(
-    progress: Progress, before: int, share: float, whole: int, index: int, done: int, total: int
-) -> None:
-    """Tell ``progress`` that ``done`` of ``total`` are done of the method ``index``, each worth ``share`` images."""
-    progress(EXPLAINING, int(before + share * (index + done / total) + 1e-9), whole)
-
-
-def find_images(
-    engine: Engine,
-    selection: Selection,
-    data: Path | None = None,
-    progress: Progress = no_progress,
-    *,
-    target: str = "predicted",
-) -> tuple[ImageSet, Predictions]:
-    """The test images that ``selection`` means: from ``data``, else the sample if it suffices, else the cache.
-
-    Raises:
-        UsageError: an id beyond the data set, or an unknown target.
-        XaicmpError: no such image at all, or more are needed than are at hand.
-    """
-    if data is None and selection.fits(SAMPLE_SIZE):
-        sample = load_sample()
-        chosen = choose(engine, sample, selection, progress, target=target)
-        if selection.ids is not None or len(chosen) == selection.n:
-            return sample, chosen
-    images = _load(data, progress)
-    chosen = choose(engine, images, selection, progress, target=target)
-    if len(chosen) == 0:
-        raise XaicmpError(f"{images.name}'s {images.split} set has no image for --only {selection.only}")
-    return images, chosen
-
-
-def _load(data: Path | ImageSet | None, progress: Progress) -> ImageSet:
-    """The whole test set: ``data`` itself, or from there or the cache."""
-    if isinstance(data, ImageSet):
-        return data
     try:
-        return load_cifar10("test", data, download=data is not None, progress=progress)
+        whole = images.whole()
     except XaicmpError as error:
-        if data is not None:
-            raise
-        raise XaicmpError(f"this needs more than the {SAMPLE_SIZE:,} images that ship: {error}") from error
+        if found():  # those at hand will have to do
+            return
+        raise XaicmpError(f"this needs more than the {len(images):,} images at hand: {error}") from error
+    if whole is not None:
+        _check(explainer, whole, selection)
+        yield from _batches(explainer.engine, whole, selection, start)
+    elif start == 0:
+        _check(explainer, images, selection)
+        yield from _batches(explainer.engine, images, selection, start)
 
 
-def _check(engine: Engine, images: ImageSet, selection: Selection, target: str) -> None:
-    """Raise XaicmpError or UsageError unless the images, the model and what is asked for go together."""
-    if engine.checkpoint.classes != images.classes:
-        raise XaicmpError(
-            f"checkpoint {engine.checkpoint.path} tells other classes apart than {images.name} has; "
-            "use one trained on these"
-        )
-    if target not in ("predicted", "label", *images.classes):
-        raise UsageError(
-            f"--target {target}: no such class; choose predicted, label, {', '.join(images.classes)}"
-        )
+def _batches(engine: Engine, images: ImageSource, selection: Selection, start: int) -> Iterator[Candidates]:
+    """Those from ``start`` on, in batches no larger than it takes if most are right."""
+    ids = np.arange(start, len(images)) if selection.ids is None else np.array(selection.ids)
+    if len(ids) == 0:
+        return
+    first = Batch.read(images, ids[:1])
+    size = engine.settle(engine.inputs(first.pixels, first.normalised))
+    if selection.n is not None and selection.only != "wrong":
+        size = min(size, selection.n + selection.n // 8 + 1)
+    for begin in range(0, len(ids), size):
+        yield images, ids[begin : begin + size]
+
+
+def _check(explainer: Explainer, images: ImageSource, selection: Selection) -> None:
+    """Raise UsageError unless the images, the model and what is asked for go together."""
+    classes, target = explainer.engine.classifier.classes, explainer.target
+    if isinstance(target, str) and target not in ("predicted", "label", *classes):
+        names = ", ".join(("predicted", "label", *classes[:20]))
+        raise UsageError(f"target {target}: no such class; choose {names}")
+    if isinstance(target, np.ndarray) and len(target) != len(images):
+        raise UsageError(f"{len(target)} targets for {len(images)} images; give one per image")
     if selection.ids is not None and max(selection.ids) >= len(images):
+        raise UsageError(f"ids {max(selection.ids)}: {images.about} ends at {len(images) - 1}")
+    asked = "label" in (target if isinstance(target, str) else "",) or selection.only != "all"
+    unknown = images.labels is None or (classes and images.classes and not set(classes) & set(images.classes))
+    if asked and unknown and selection.ids is None:
         raise UsageError(
-            f"--ids {max(selection.ids)}: {images.name}'s {images.split} set ends at {len(images) - 1}"
+            f"{images.name}: which images are right is unknown, because the labels are unknown or of other classes "
+            "than the model's; take all images (only: all) and another target than label"
         )
 
 
@@ -286,33 +331,13 @@ def _admitted(batch: Predictions, selection: Selection) -> np.ndarray:
     """The rows of a batch that ``selection`` admits, in order: all, where it names them."""
     if selection.ids is not None:
         return np.arange(len(batch))
-    wrong = batch.wrong
-    return np.flatnonzero({"correct": ~wrong, "wrong": wrong, "all": wrong | ~wrong}[selection.only])
+    known, wrong = batch.labels >= 0, batch.wrong
+    right = known & ~wrong
+    return np.flatnonzero({"correct": right, "wrong": wrong, "all": known | ~known}[selection.only])
 
 
-def _classify(
-    engine: Engine, images: ImageSet, ids: np.ndarray, target: str, progress: Progress = no_progress
-) -> Predictions:
-    def classified(rows: slice) -> Predictions:
-        batch = ids[rows]
-        pixels = images.pixels[torch.from_numpy(batch)]
-        with (
-            unchanged(engine.model) as model,
-            torch.inference_mode(),
-            autocast(engine.device, engine.precision),
-        ):
-            logits = model(engine.inputs(pixels))
-        progress("choosing images", rows.start + len(pixels), len(ids))
-        return _judged(images, batch, logits, target)
-
-    return Predictions.join(engine.room.run(classified, len(ids)))
-
-
-def _judged(images: ImageSet, ids: np.ndarray, logits: Tensor, target: str) -> Predictions:
-    """What the logits ``(N, classes)`` say of the images ``ids``."""
-    highest = logits.cpu().double().softmax(dim=1).max(dim=1)
-    labels, predicted = images.labels.numpy()[ids], highest.indices.numpy()
-    targets = {"predicted": predicted, "label": labels}.get(target)
-    if targets is None:
-        targets = np.full(len(ids), images.classes.index(target))
-    return Predictions(ids, labels, predicted, highest.values.numpy(), targets)
+def _report(
+    progress: Progress, before: int, share: float, whole: int, index: int, done: int, total: int
+) -> None:
+    """Tell ``progress`` that ``done`` of ``total`` are done of the method ``index``, each worth ``share`` images."""
+    progress(EXPLAINING, int(before + share * (index + done / total) + 1e-9), whole)

@@ -18,7 +18,7 @@ import torch
 from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.storage import differences, replacing
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import Predictions
@@ -74,7 +74,7 @@ class Journal:
         with replacing(self._path(number)) as temporary:
             np.savez(temporary, candidates=_crc(candidates), **arrays)
 
-    def read(self, number: int, images: ImageSet, ids: np.ndarray, methods: Sequence[str]) -> Explanations:
+    def read(self, number: int, images: ImageSource, ids: np.ndarray, methods: Sequence[str]) -> Explanations:
         """What is kept of batch ``number``, whose candidates are ``images`` at ``ids``.
 
         Raises:
@@ -82,14 +82,14 @@ class Journal:
             XaicmpError: it is damaged.
         """
         with self._opened(number) as arrays:
-            if int(arrays["candidates"]) != _crc(images.pixels[torch.from_numpy(ids)]):
+            if int(arrays["candidates"]) != _crc(images.pixels(ids)):
                 raise UsageError(
                     f"{self.folder} is of other images; give the same --data, or leave out --resume to start anew"
                 )
             chosen = Predictions(*(arrays[field.name] for field in fields(Predictions)))
             return Explanations(
                 chosen,
-                images.pixels[torch.from_numpy(chosen.ids)],
+                images.pixels(chosen.ids),
                 tuple(methods),
                 torch.from_numpy(np.stack([arrays[f"map {name}"] for name in methods])),
                 {name: arrays[f"gap {name}"] for name in methods if f"gap {name}" in arrays},

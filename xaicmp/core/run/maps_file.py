@@ -6,7 +6,7 @@ import hashlib
 import io
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from xaicmp.core.attribution.selection import find_known
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.storage import replacing
 from xaicmp.core.results.comparison import Comparison, Source
 from xaicmp.core.results.explanations import Explanations
@@ -209,7 +209,7 @@ def _chosen(arrays: dict[str, Any], count: int) -> tuple[Predictions, tuple[str,
     )
 
 
-def write_maps(path: Path, journal: Journal, images: ImageSet, methods: Sequence[str]) -> None:
+def write_maps(path: Path, journal: Journal, images: ImageSource, comparison: Comparison) -> None:
     """Put the explanations in a journal into an .npz file, an array at a time.
 
     It holds, readable with ``allow_pickle=False``: ``ids`` int64 (N,), ``labels``, ``predicted`` and ``targets``
@@ -220,13 +220,14 @@ def write_maps(path: Path, journal: Journal, images: ImageSet, methods: Sequence
     Args:
         path: the file.
         journal: of one image or more.
-        images: the set that they are of.
-        methods: the names of the M methods.
+        images: what they are of.
+        comparison: of them; it names the methods and the classes.
 
     Raises:
         XaicmpError: the file cannot be written.
     """
-    chosen, classes = journal.predictions, np.array(images.classes)
+    chosen, classes = journal.predictions, np.array(comparison.source.classes)
+    methods, data = list(comparison.titles), images.provenance
     size = next(journal.column(f"map {methods[0]}")).shape[1:]
     with replacing(path, journal.folder) as target, zipfile.ZipFile(target, "w") as archive:
         with archive.open("maps.npy", "w", force_zip64=True) as entry:
@@ -245,12 +246,12 @@ def write_maps(path: Path, journal: Journal, images: ImageSet, methods: Sequence
             "predicted": classes[chosen.predicted],
             "targets": classes[chosen.targets],
             "confidence": chosen.confidence,
-            "images": images.pixels.numpy()[chosen.ids].transpose(0, 2, 3, 1),
+            "images": images.pixels(chosen.ids).numpy().transpose(0, 2, 3, 1),
             "methods": np.array(methods),
             "grids": np.array([next(journal.column(f"grid {name}"), size) for name in methods]),
             "completeness": np.array(gaps),
-            "data": np.array(f"{images.name} {images.split}"),
-            "verified": np.array(images.verified),
+            "data": np.array(f"{data['name']} {data['split']}".strip()),
+            "verified": np.array(bool(data["verified"])),
         }.items():
             with archive.open(f"{name}.npy", "w") as entry:
                 np.lib.format.write_array(entry, np.asarray(array, order="C"), allow_pickle=False)

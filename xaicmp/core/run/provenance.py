@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from xaicmp.core.attribution import Method
 from xaicmp.core.images.selection import Selection
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.source import ImageSource
+from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.results.comparison import Source
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.run.engine import Engine
 
+CHECKPOINT = ("path", "sha256", "architecture", "test_accuracy")
 
-def _source(engine: Engine, images: ImageSet, chosen: Predictions, methods: Sequence[Method]) -> Source:
-    """Which checkpoint, how accurate, on which images, explained how."""
-    checkpoint = engine.checkpoint
-    accuracy = checkpoint.test_accuracy
-    known = "unknown test accuracy" if accuracy is None else f"test accuracy {100 * accuracy:.2f}%"
-    where = "sample in the package" if images.sample else f"{images.split} set"
-    verified = "" if images.verified else ", checksums not the official ones"
-    wrong = int(chosen.wrong.sum())
+
+def source_of(
+    engine: Engine, images: ImageSource, predictions: Predictions, methods: Sequence[Method]
+) -> Source:
+    """Which model, how accurate, on which images, explained how."""
+    wrong = int(predictions.wrong.sum())
     marked = f", {wrong} of them classified wrongly" if wrong else ""
-    name = f"{checkpoint.path.name}, shipped with xaicmp" if checkpoint.shipped else checkpoint.path
-    fast = " Approximate: --fast." if engine.fast else ""
+    fast = " Approximate: fast." if engine.fast else ""
+    provenance = engine.classifier.provenance
     return Source(
-        f"Checkpoint {name} ({known}); {images.name} {where}{verified}{marked}.{fast}",
+        f"{_about(engine.classifier)}; {images.about}{marked}.{fast}",
         {
-            "checkpoint": {
-                "path": str(checkpoint.path),
-                "sha256": checkpoint.sha256,
-                "architecture": checkpoint.architecture,
-                "test_accuracy": accuracy,
-            },
-            "data": {
-                "name": images.name,
-                "split": images.split,
-                "verified": images.verified,
-                "sample": images.sample,
-            },
+            "checkpoint": {key: provenance.get(key) for key in CHECKPOINT},
+            "data": images.provenance,
             "options": {method.name: {"reduce": method.reduction} | method.options for method in methods},
             "layer": engine.layer,
             "seed": engine.seed,
@@ -49,23 +42,48 @@ def _source(engine: Engine, images: ImageSet, chosen: Predictions, methods: Sequ
             "fast": engine.fast,
             "batch_size": engine.batch_size,
         },
-        images.classes,
+        classes_of(engine.classifier, images, predictions),
     )
 
 
+def classes_of(classifier: Classifier, images: ImageSource, predictions: Predictions) -> tuple[str, ...]:
+    """The names of the classes: the model's, else those of the images, else numbers."""
+    highest = max((int(each.max()) for each in (predictions.predicted, predictions.targets)), default=0)
+    return classifier.classes or images.classes or tuple(map(str, range(1 + highest)))
+
+
+def _about(classifier: Classifier) -> str:
+    provenance = classifier.provenance
+    if "path" not in provenance:
+        return f"Model {classifier.name}"
+    accuracy = provenance.get("test_accuracy")
+    known = "unknown test accuracy" if accuracy is None else f"test accuracy {100 * accuracy:.2f}%"
+    return f"Checkpoint {classifier.name} ({known})"
+
+
 def plan_of(
-    engine: Engine, selection: Selection, methods: Sequence[Method], target: str = "predicted"
+    engine: Engine, selection: Selection, methods: Sequence[Method], target: Any = "predicted"
 ) -> dict[str, Any]:
     """What determines the explanations of a selection, as plain values; the images themselves aside."""
     return {
         "xaicmp": version("xaicmp"),
-        "checkpoint": engine.checkpoint.sha256,
+        "checkpoint": engine.classifier.provenance.get("sha256") or _weights_sha256(engine.classifier),
         **asdict(selection),
         "methods": {each.name: f"{each.reduction} {each.options}" for each in methods},
-        "target": target,
+        "target": target.tolist() if isinstance(target, np.ndarray) else target,
         "layer": engine.layer,
         "seed": engine.seed,
         "device": engine.device.type,
         "precision": engine.precision,
         "batch_size": engine.batch_size,
     }
+
+
+def _weights_sha256(classifier: Classifier) -> str:
+    """Of a module that was never a file: of its values."""
+    state: Mapping[str, Any] = classifier.module.state_dict()
+    digest = hashlib.sha256()
+    for name, value in state.items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).float().numpy().tobytes())
+    return digest.hexdigest()

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from xaicmp.core.attribution import Method
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.devices import autocast
 from xaicmp.core.results.predictions import Predictions
-from xaicmp.core.run.engine import Engine, cam_layer, context_of
+from xaicmp.core.run.engine import Engine
+from xaicmp.core.run.explaining import Explainer
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,17 @@ class Cost:
     memory: int | None
 
 
-def measure(engine: Engine, images: ImageSet, chosen: Predictions, methods: Sequence[Method]) -> list[Cost]:
+def measure(
+    engine: Engine, images: ImageSource, predictions: Predictions, methods: Sequence[Method]
+) -> list[Cost]:
     """The cost of each method by itself on one batch, and of all together, which share a pass."""
-    part = chosen.rows(slice(0, engine.room.most))
-    inputs = engine.inputs(images.pixels[torch.from_numpy(part.ids)])
+    Explainer(engine, methods).context(images, predictions.rows(slice(0, 1)))
+    part = predictions.rows(slice(0, engine.room.most))
     costs = []
     groups = [(method.title, [method]) for method in methods] + [("all together", list(methods))]
     for title, group in groups:
         # The layer is found once for all batches, so that it is no cost of a method.
-        context = context_of(engine, inputs, part, engine.layer or cam_layer(engine, inputs, group))
+        context = Explainer(engine, group).context(images, part)
         with _watching(engine) as peak, _counting(context.model, context.original) as passed:
             started = time.perf_counter()
             for method in group:

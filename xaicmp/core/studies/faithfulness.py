@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -20,12 +20,19 @@ from torch import Tensor, nn
 
 from xaicmp.core.agreement.statistic import is_orderless
 from xaicmp.core.attribution.context import Context
+from xaicmp.core.images.source import ImageSource
+from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.guard import unchanged
+from xaicmp.core.results.predictions import Predictions
+from xaicmp.core.run.engine import Engine
+from xaicmp.core.run.explaining import Explainer
 from xaicmp.errors import UsageError
 
 Baseline = Literal["zero", "black", "blur", "road"]
 
 BASELINES: tuple[Baseline, ...] = ("zero", "black", "blur", "road")
+STUDIED: tuple[Baseline, ...] = ("zero", "blur", "road")
+"""What removed pixels are replaced by, in turn."""
 
 CURVES = ("deletion", "insertion")
 
@@ -275,3 +282,41 @@ def _squares(context: Context, samples: int) -> Tensor:
         return (torch.arange(size) >= start) & (torch.arange(size) < start + side)
 
     return along(0, height)[..., None] & along(1, width)[..., None, :]
+
+
+def faithful(
+    engine: Engine,
+    images: ImageSource,
+    predictions: Predictions,
+    maps: Tensor,
+    progress: Progress = no_progress,
+) -> list[Faithfulness]:
+    """The faithfulness of maps of an engine's classifier, by each baseline of ``STUDIED``.
+
+    Args:
+        engine: what is asked.
+        images: what ``predictions`` are of.
+        predictions: which images, and which class of each is explained.
+        maps: ``(M, N, H, W)``, one per method.
+        progress: told how far it is.
+    """
+    context = Explainer(engine, ()).context(images, predictions)
+    found: list[Faithfulness] = []
+    for baseline in STUDIED:
+        found.append(
+            faithfulness(
+                engine.module,
+                context.images[: len(predictions)],
+                context.targets[: len(predictions)],
+                maps,
+                ids=predictions.ids,
+                seed=engine.seed,
+                batch_size=engine.room.most,
+                mean=engine.classifier.mean,
+                std=engine.classifier.std,
+                baseline=baseline,
+                samples=0 if found else 50,  # infidelity has a baseline of its own
+                report=partial(progress, f"removing pixels ({baseline})"),
+            )
+        )
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,17 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from xaicmp.core.agreement.controls import other_image, other_images
+from xaicmp.core.agreement.registry import get_statistics
 from xaicmp.core.agreement.statistic import Prepared, Statistic, prepare_all
+from xaicmp.core.attribution import Method
 from xaicmp.core.choices import Randomise
+from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.guard import unchanged
+from xaicmp.core.results.predictions import Predictions
+from xaicmp.core.results.settings import Settings
+from xaicmp.core.run.engine import Engine
+from xaicmp.core.run.explaining import Explainer
 from xaicmp.errors import XaicmpError
 
 
@@ -208,6 +215,47 @@ def randomisation_test(
         np.array(accuracies),
         {name: np.stack(values, axis=1) for name, values in agreement.items()},
         chance,
+    )
+
+
+def randomise(
+    engine: Engine,
+    images: ImageSource,
+    predictions: Predictions,
+    methods: Sequence[Method],
+    settings: Settings,
+    kind: Randomise = "cascading",
+    progress: Progress = no_progress,
+) -> Randomisation:
+    """The randomisation test of an engine's classifier, on images that are chosen already.
+
+    Args:
+        engine: the original.
+        images: what ``predictions`` are of.
+        predictions: which images, and which class of each is explained.
+        methods: one or more.
+        settings: their share of top pixels.
+        kind: as in ``randomised``.
+        progress: told how far it is.
+    """
+
+    def maps_of(model: nn.Module) -> Tensor:
+        copied = engine.again(classifier=replace(engine.classifier, module=model))
+        batches = Explainer(copied, methods).again(images, predictions)
+        return torch.cat([each.maps for each in batches], dim=1)
+
+    inputs = Explainer(engine, methods).context(images, predictions).images[: len(predictions)]
+    return randomisation_test(
+        maps_of,
+        engine.module,
+        inputs,
+        torch.from_numpy(predictions.labels).to(engine.device),
+        statistics=get_statistics(("spearman", "ssim", "pearson")),
+        kind=kind,
+        top=settings.top,
+        seed=engine.seed,
+        batch_size=engine.room.most,
+        progress=progress,
     )
 
 

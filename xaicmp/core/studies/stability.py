@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from xaicmp.core.attribution import Method
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.run.engine import Engine
-from xaicmp.core.run.explaining import explain
+from xaicmp.core.run.explaining import Explainer
 
 
 @dataclass(frozen=True)
@@ -34,31 +31,30 @@ class Repetition:
 
 
 def repeat(
-    first: Engine,
-    second: Engine,
-    images: ImageSet,
-    chosen: Predictions,
-    methods: Sequence[Method],
+    first: Explainer,
+    second: Explainer,
+    images: ImageSource,
+    predictions: Predictions,
     settings: Settings,
     progress: Progress = no_progress,
 ) -> Repetition:
     """Explain the same targets of the same images twice, and compare each method with itself.
 
     Args:
-        first, second: two checkpoints, or one under two seeds.
-        images: what ``chosen`` was chosen from.
-        chosen: which images, and which class of each is explained, for both.
-        methods: one or more.
+        first, second: the same methods on two classifiers, or on one under two seeds.
+        images: what ``predictions`` are of.
+        predictions: which images, and which class of each is explained, for both.
         settings: what is measured.
         progress: told how far it is.
     """
+    methods = first.methods
     values: dict[str, dict[str, list[np.ndarray]]] = {
         statistic.name: {method.name: [] for method in methods} for statistic in settings.statistics
     }
     same = {method.name: True for method in methods}
     both = zip(
-        explain(first, images, chosen, methods, progress),
-        explain(second, images, chosen, methods),
+        first.again(images, predictions, progress),
+        second.again(images, predictions),
         strict=True,
     )
     for one, other in both:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from xaicmp.core.choices import Precision
 from xaicmp.core.images.cifar10 import MEAN, STD
-from xaicmp.core.images.source import ImageSet, normalise
+from xaicmp.core.images.tensors import ImageSet, normalise
 from xaicmp.core.machine.devices import autocast
 from xaicmp.core.machine.processes import ALONE, Processes
 
@@ -48,7 +48,7 @@ def class_accuracy(
     totals = torch.zeros(2, len(images.classes), dtype=torch.int64, device=device)
     for rows in torch.arange(len(images)).tensor_split(processes.world)[processes.rank].split(batch_size):
         labels = images.labels[rows].to(device)
-        inputs = normalise(images.pixels[rows].to(device), MEAN, STD)
+        inputs = normalise(images.tensor[rows].to(device), MEAN, STD)
         with autocast(device, precision):
             right = model(inputs.contiguous(memory_format=torch.channels_last)).argmax(dim=1) == labels
         totals[0] += labels[right].bincount(minlength=totals.shape[1])

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
 
 
 class Batches:
@@ -44,11 +44,11 @@ class Batches:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.count, self.size, self.crop = len(images), images.pixels.shape[-2:], crop
+        self.count, self.size, self.crop = len(images), images.tensor.shape[-2:], crop
         self.batch_size, self.flip, self.seed = batch_size, flip, seed
         self.device, self.rank, self.world = device, rank, world
         # Channels last in memory, so that a crop copies whole pixels and the network gets its own layout.
-        pixels = images.pixels.permute(0, 2, 3, 1).numpy()
+        pixels = images.tensor.permute(0, 2, 3, 1).numpy()
         margins = ((0, 0), (crop, crop), (crop, crop), (0, 0))
         padded = np.pad(pixels, margins, mode="reflect" if padding == "reflect" else "constant")
         self.pixels = torch.from_numpy(padded).contiguous().to(device)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from xaicmp.core.images.cifar10 import MEAN, STD
-from xaicmp.core.images.source import ImageSet, normalise
+from xaicmp.core.images.tensors import ImageSet, normalise
 from xaicmp.core.machine.devices import autocast
 from xaicmp.core.machine.processes import ALONE, Processes
 from xaicmp.core.machine.storage import differences
@@ -287,7 +287,7 @@ def _whiten(model: nn.Module, images: ImageSet, count: int = 5_000) -> tuple[str
     """
     name, weight = next((name, value) for name, value in model.named_parameters() if value.ndim == 4)
     filters, (height, width) = weight[0].numel(), weight.shape[2:]
-    pixels = normalise(images.pixels[:count], MEAN, STD)
+    pixels = normalise(images.tensor[:count], MEAN, STD)
     patches = pixels.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, filters)
     variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
     whitening = (directions / (variances + 5e-4).sqrt()).T.reshape(-1, *weight.shape[1:])
@@ -304,7 +304,7 @@ def _plan(run: Run, images: ImageSet, test: ImageSet, store: torch.dtype) -> dic
     """What the metadata say before the training begins; two with the same plan are the same training."""
     digest = hashlib.sha256()
     for part in (images, test):
-        digest.update(part.pixels.contiguous().numpy().data)
+        digest.update(part.tensor.contiguous().numpy().data)
         digest.update(part.labels.contiguous().numpy().data)
     return {
         "architecture": run.architecture,

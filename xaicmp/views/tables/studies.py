@@ -15,7 +15,7 @@ from xaicmp.core.results.pair_tests import compare_pairs, letters
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.results.significance import PairedTest, paired_test
 from xaicmp.core.studies.cost import Cost
-from xaicmp.core.studies.faithfulness import CURVES, OUTPUTS, RANDOM, Baseline, Faithfulness
+from xaicmp.core.studies.faithfulness import CURVES, OUTPUTS, RANDOM, Faithfulness
 from xaicmp.core.studies.randomisation import Randomisation
 from xaicmp.core.studies.stability import Repetition
 from xaicmp.views.document import above, ends, number
@@ -23,10 +23,6 @@ from xaicmp.views.figures.faithfulness import faithfulness_figure
 from xaicmp.views.figures.randomisation import randomisation_figure
 from xaicmp.views.table import Study
 from xaicmp.views.text import decimals, estimate, interval, known_pairs, level_title, name_pair
-
-BASELINES: tuple[Baseline, ...] = ("zero", "blur", "road")
-
-"""What removed pixels are replaced by, in turn."""
 
 UNCHANGED = 0.999
 

@@ -1,0 +1,224 @@
+"""What users call, and what the command line calls: models, images, comparisons, and what is asked of them.
+
+>>> import torch, xaicmp
+>>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(5))
+>>> images = torch.randn(8, 3, 12, 12)
+>>> _ = model(images)
+>>> result = xaicmp.compare(model, images, methods=["saliency", "input-x-gradient"])
+>>> result
+Result(saliency, input-x-gradient on 8 images: Pearson, IoU@20%)
+>>> -1 <= result["saliency", "input-x-gradient"].pearson.mean <= 1
+True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from xaicmp.core.attribution import PUBLISHED, Method, get_methods
+from xaicmp.core.images.cifar10 import load_cifar10, load_sample
+from xaicmp.core.images.selection import Selection
+from xaicmp.core.images.source import ImageSource
+from xaicmp.core.images.tensors import TensorImages, from_batches
+from xaicmp.core.machine.progress import Progress, no_progress
+from xaicmp.core.models.checkpoint import load_checkpoint
+from xaicmp.core.models.classifier import Classifier
+from xaicmp.core.results.explanations import Explanations
+from xaicmp.core.results.settings import Settings
+from xaicmp.core.run.comparing import compare_explanations
+from xaicmp.core.run.engine import Engine
+from xaicmp.core.run.explaining import Explainer, Target, explain_selection
+from xaicmp.core.run.running import Running
+from xaicmp.errors import UsageError
+from xaicmp.result import Result
+
+ModelLike = nn.Module | Classifier | str | Path | None
+ImagesLike = Tensor | np.ndarray | ImageSource | Iterable[Any] | str | Path | None
+
+
+def load_model(spec: ModelLike = None) -> Classifier:
+    """A classifier from a checkpoint file, or around a module.
+
+    Args:
+        spec: the path of a checkpoint; a module; a classifier, which is returned; None for ``checkpoints/resnet18.pt``
+            in the working folder if there is one, else the checkpoint that ships with xaicmp.
+
+    Raises:
+        UsageError: ``spec`` is nothing of the kind.
+        XaicmpError: the file is missing, damaged, foreign, or holds more than tensors and plain values.
+
+    >>> import xaicmp
+    >>> xaicmp.load_model().classes[3]
+    'cat'
+    """
+    if isinstance(spec, Classifier):
+        return spec
+    if isinstance(spec, nn.Module):
+        return Classifier(spec)
+    if spec is None or isinstance(spec, str | Path):
+        return load_checkpoint(None if spec is None else Path(spec)).classifier
+    raise UsageError(
+        f"model: a {type(spec).__name__} is none; give a torch.nn.Module, a Classifier or a path"
+    )
+
+
+def load_images(spec: ImagesLike = None, *, progress: Progress = no_progress, **options: Any) -> ImageSource:
+    """Images to explain.
+
+    Args:
+        spec: floats ``(N, 3, H, W)``, normalised as the model wants them; an iterable of batches of these, or of
+            tuples with labels; an ``ImageSource``, which is returned; the path of a folder that holds CIFAR-10; None
+            for CIFAR-10's test set, of which the first 1,000 images ship with xaicmp.
+        progress: told how far a download is.
+        options: of ``TensorImages``: ``labels``, ``classes``, ``mean``, ``std``, ``name``.
+
+    Raises:
+        UsageError: ``spec`` is nothing of the kind.
+        XaicmpError: the folder does not hold CIFAR-10.
+
+    >>> import xaicmp
+    >>> xaicmp.load_images().pixels(np.array([3, 7])).shape
+    torch.Size([2, 3, 32, 32])
+    """
+    if isinstance(spec, ImageSource):
+        return spec
+    if spec is None:
+        return load_sample(partial(load_cifar10, "test", download=False, progress=progress))
+    if isinstance(spec, str | Path):
+        return load_cifar10("test", Path(spec), progress=progress)
+    if isinstance(spec, Tensor | np.ndarray):
+        return TensorImages(spec, **options)
+    if isinstance(spec, Iterable):
+        return from_batches(spec, **options)
+    raise UsageError(
+        f"images: a {type(spec).__name__} is none; give a tensor, batches, an ImageSource or a folder"
+    )
+
+
+def compare(
+    model: ModelLike = None,
+    images: ImagesLike = None,
+    targets: Target | Sequence[int] | Tensor = "predicted",
+    methods: Sequence[str | Method] = PUBLISHED,
+    select: Selection | None = None,
+    settings: Settings | None = None,
+    running: Running | None = None,
+) -> Result:
+    """Explain images by several methods, and measure how far their maps agree.
+
+    Args:
+        model: see ``load_model``.
+        images: see ``load_images``.
+        targets: the class that is explained: ``"predicted"``, ``"label"``, the name or the index of a class, or one
+            index per image, int64 ``(N,)``.
+        methods: two or more, by name, title, group, or name with options, see ``get_methods``.
+        select: which images; by default all of a tensor, and the first 100 of CIFAR-10 that the model gets right.
+        settings: the statistics and controls, see ``Settings``.
+        running: how the model is run, see ``Running``.
+
+    Raises:
+        UsageError: what was asked for cannot be meant.
+        XaicmpError: it could not be done: a method cannot explain this model, no image was admitted.
+    """
+    job = _Job.of(model, images, targets, methods, select, running)
+    settings = settings or Settings(seed=job.running.seed)
+    stream = job.stream()
+    source, comparison = compare_explanations(
+        job.engine,
+        stream,
+        job.explainer.methods,
+        settings,
+        keep=job.running.keep,
+        processes=job.running.processes,
+    )
+    return Result(comparison, source, job.engine, job.explainer.methods)
+
+
+def explain(
+    model: ModelLike = None,
+    images: ImagesLike = None,
+    targets: Target | Sequence[int] | Tensor = "predicted",
+    methods: Sequence[str | Method] = PUBLISHED,
+    select: Selection | None = None,
+    running: Running | None = None,
+) -> Explanations:
+    """The maps of images by one or more methods; arguments and errors as for ``compare``.
+
+    Returns:
+        ``maps`` float32 ``(M, N, H, W)``, ``predictions``, and the ``pixels`` uint8 ``(N, 3, H, W)`` that were seen.
+
+    >>> import xaicmp
+    >>> xaicmp.explain(methods=["saliency"], select=xaicmp.Selection(ids=(3, 7))).maps.shape
+    torch.Size([1, 2, 32, 32])
+    """
+    job = _Job.of(model, images, targets, methods, select, running)
+    return Explanations.join([batch for _, batch in job.stream()])
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A model, images and methods, ready to be run."""
+
+    engine: Engine
+    explainer: Explainer
+    images: ImageSource
+    select: Selection
+    running: Running
+
+    @staticmethod
+    def of(
+        model: ModelLike,
+        images: ImagesLike,
+        targets: Any,
+        methods: Sequence[str | Method],
+        select: Selection | None,
+        running: Running | None,
+    ) -> _Job:
+        running = running or Running()
+        classifier = load_model(model)
+        drawn = {} if classifier.mean == (0.0,) else {"mean": classifier.mean, "std": classifier.std}
+        options = drawn if not isinstance(images, ImageSource | str | Path) and images is not None else {}
+        source = load_images(images, progress=running.progress, **options)
+        if select is None:
+            cifar = images is None or isinstance(images, str | Path)
+            select = Selection(n=100) if cifar else Selection(n=len(source), only="all")
+        engine = running.engine(classifier)
+        if isinstance(targets, Sequence | Tensor) and not isinstance(targets, str):
+            targets = np.asarray(targets, dtype=np.int64)
+        return _Job(engine, Explainer(engine, methods_of(methods), targets), source, select, running)
+
+    def stream(self) -> Iterable[tuple[ImageSource, Explanations]]:
+        """The explanations, batch by batch."""
+        return explain_selection(
+            self.explainer,
+            self.images,
+            self.select,
+            journal=self.running.journal,
+            processes=self.running.processes,
+            progress=self.running.progress,
+        )
+
+
+def methods_of(names: Sequence[str | Method]) -> tuple[Method, ...]:
+    """Methods from names, titles (``Grad-CAM``), groups or methods, each once and in order.
+
+    Raises:
+        UsageError: an unknown name, one that is named twice, or none.
+    """
+    if isinstance(names, str):
+        raise UsageError(f"methods: {names!r} is one word; give a list, as [{names!r}, 'saliency']")
+    if all(isinstance(each, Method) for each in names) and names:
+        found = {each.name: each for each in names if isinstance(each, Method)}
+        if len(found) == len(names):
+            return tuple(found.values())
+        raise UsageError("methods: one is given twice; give each once")
+    known = {each.name: each for each in names if isinstance(each, Method)}
+    words = [each if isinstance(each, str) else each.name for each in names]
+    return tuple(known.get(each.name, each) for each in get_methods(words))

@@ -1,0 +1,60 @@
+"""How a model is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from xaicmp.core.choices import Precision
+from xaicmp.core.machine.processes import ALONE, Processes
+from xaicmp.core.machine.progress import Progress, no_progress
+from xaicmp.core.models.classifier import Classifier
+from xaicmp.core.run.comparing import Keep
+from xaicmp.core.run.engine import Engine
+from xaicmp.core.run.journal import Journal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """How a model is run.
+
+    Attributes:
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; None for where the model is.
+        precision: ``"float32"`` or ``"bf16"``: what the model computes in.
+        batch_size: the most images in one pass through the model; 0 for what is fast and fits into memory.
+        seed: of every random draw of the methods.
+        layer: the name of the layer whose maps the CAMs weigh; None for the last with more than one pixel.
+        fast: whether Integrated Gradients takes 8 steps instead of 32; what comes out is approximate.
+        progress: told ``(stage, done, total)``.
+        remark: told in one line what the user should know.
+        journal: keeps explanations on disk as they come, see ``Journal``.
+        processes: those that share the work, see ``processes``.
+        keep: given each batch of explanations.
+    """
+
+    device: str | torch.device | None = None
+    precision: Precision = "float32"
+    batch_size: int = 0
+    seed: int = 0
+    layer: str | None = None
+    fast: bool = False
+    progress: Progress = no_progress
+    remark: Callable[[str], None] = lambda message: None
+    journal: Journal | None = None
+    processes: Processes = ALONE
+    keep: Keep | None = None
+
+    def engine(self, classifier: Classifier) -> Engine:
+        """The classifier, ready to be run so."""
+        return Engine(
+            classifier,
+            self.device,
+            self.precision,
+            self.batch_size,
+            self.seed,
+            self.layer,
+            self.fast,
+            self.remark,
+        )
