@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from xaicmp.core.images.cifar10 import FILES, load_sample
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +42,7 @@ def binary_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     sample = load_sample()
     records = np.column_stack(
-        [sample.labels.numpy().astype(np.uint8), sample.pixels.numpy().reshape(1000, -1)]
+        [sample.labels.numpy().astype(np.uint8), sample.tensor.numpy().reshape(1000, -1)]
     )
     first, *others = (folder / name for names in FILES.values() for name in names)
     first.write_bytes(np.tile(records, (10, 1)).tobytes())

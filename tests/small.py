@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xaicmp.api import load_images
 from xaicmp.core.attribution import METHODS, Method, get_methods, method
 from xaicmp.core.images.cifar10 import CLASSES, MEAN, STD
 from xaicmp.core.images.selection import Selection
@@ -20,9 +21,10 @@ from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.run.comparing import compare_explanations
+from xaicmp.core.run import explaining
+from xaicmp.core.run.comparing import Keep, compare_explanations
 from xaicmp.core.run.engine import Engine
-from xaicmp.core.run.explaining import Explainer, Target, explain_selection
+from xaicmp.core.run.explaining import Explainer, Target
 from xaicmp.core.run.journal import Journal
 from xaicmp.core.run.maps_file import write_maps
 
@@ -66,45 +68,69 @@ def small_engine(model: nn.Module | None = None, **values: Any) -> Engine:
     return Engine(small_classifier(model), **values)
 
 
-def explained(
+def explain_selection(
     engine: Engine,
-    images: ImageSource,
     selection: Selection,
     methods: Sequence[Method],
+    *,
+    data: Path | ImageSource | None = None,
     target: Target = "predicted",
     **options: Any,
-) -> list[Explanations]:
-    """The explanations of a selection, batch by batch."""
-    explainer = Explainer(engine, methods, target)
-    return [each for _, each in explain_selection(explainer, images, selection, **options)]
+) -> Iterator[tuple[ImageSource, Explanations]]:
+    """What is explained of ``data``, by default of CIFAR-10's test set, batch by batch."""
+    return explaining.explain_selection(
+        Explainer(engine, methods, target), load_images(data), selection, **options
+    )
 
 
-def choose(
-    engine: Engine, images: ImageSource, selection: Selection, target: Target = "predicted"
-) -> Predictions:
+def find_images(
+    engine: Engine, selection: Selection, data: Path | ImageSource | None = None, **options: Any
+) -> tuple[ImageSource, Predictions]:
     """The images that are meant, and what the model says of them."""
-    batches = explained(engine, images, selection, [METHODS["centre"]], target)
-    return Predictions.join([each.predictions for each in batches])
+    batches = list(explain_selection(engine, selection, [METHODS["centre"]], data=data, **options))
+    return batches[-1][0], Predictions.join([each.predictions for _, each in batches])
+
+
+def choose(engine: Engine, images: ImageSource, selection: Selection, **options: Any) -> Predictions:
+    """What the model says of those of ``images`` that are meant."""
+    return find_images(engine, selection, images, **options)[1]
+
+
+def explain(
+    engine: Engine, images: ImageSource, predictions: Predictions, methods: Sequence[Method]
+) -> Iterator[Explanations]:
+    """Explain images that are chosen already."""
+    return Explainer(engine, methods).again(images, predictions)
 
 
 def compare_selection(
     engine: Engine,
-    images: ImageSource,
     selection: Selection,
     methods: Sequence[Method],
     settings: Settings | None = None,
-    target: Target = "predicted",
-    keep: Callable[[Explanations], None] | None = None,
+    *,
+    keep: Keep | None = None,
     processes: Processes = ALONE,
     **options: Any,
-) -> Comparison:
+) -> tuple[ImageSource, Comparison]:
     """Choose, explain and compare."""
-    stream = explain_selection(
-        Explainer(engine, methods, target), images, selection, processes=processes, **options
-    )
+    stream = explain_selection(engine, selection, methods, processes=processes, **options)
     return compare_explanations(
         engine, stream, methods, settings or Settings(), keep=keep, processes=processes
-    )[1]
+    )
+
+
+def compare(
+    engine: Engine,
+    images: ImageSource,
+    predictions: Predictions,
+    methods: Sequence[Method],
+    settings: Settings | None = None,
+    **options: Any,
+) -> Comparison:
+    """Explain and compare images that are chosen already."""
+    selection = Selection(ids=tuple(predictions.ids.tolist()), only="all")
+    return compare_selection(engine, selection, methods, settings, data=images, **options)[1]
 
 
 def compared(
@@ -118,7 +144,8 @@ def compared(
     batches: list[Explanations] = []
     selection, methods = Selection(ids=ids, only="all"), quick(names, steps=4)
     engine = engine or small_engine()
-    return compare_selection(engine, images, selection, methods, settings, keep=batches.append), batches
+    comparison = compare_selection(engine, selection, methods, settings, data=images, keep=batches.append)[1]
+    return comparison, batches
 
 
 def quick(names: Sequence[str], **options: Any) -> tuple[Method, ...]:
@@ -162,7 +189,6 @@ def state(model: nn.Module) -> dict[str, Any]:
 def kept(
     path: Path,
     engine: Engine,
-    images: ImageSource,
     selection: Selection,
     methods: Sequence[Method],
     settings: Settings | None = None,
@@ -171,8 +197,8 @@ def kept(
     """Explain into the file of maps ``path`` by way of a journal, as the command does."""
     seen: list[Explanations] = []
     journal = Journal(path, {})
-    comparison = compare_selection(
-        engine, images, selection, methods, settings, keep=seen.append, journal=journal, **options
+    images, comparison = compare_selection(
+        engine, selection, methods, settings, keep=seen.append, journal=journal, **options
     )
     assert not path.exists()
     write_maps(path, journal, images, comparison)

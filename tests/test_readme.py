@@ -111,7 +111,7 @@ def test_the_python_example_runs(capsys):
 
 def test_the_example_of_a_million_images_works_and_goes_on(capsys, monkeypatch, tmp_path):
     sample = xaicmp.load_sample()
-    np.save(tmp_path / "pixels.npy", sample.pixels[:3].numpy())
+    np.save(tmp_path / "pixels.npy", sample.tensor[:3].numpy())
     np.save(tmp_path / "labels.npy", sample.labels[:3].numpy())
     monkeypatch.chdir(tmp_path)
     for _ in range(2):

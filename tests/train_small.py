@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from xaicmp.core.images.cifar10 import load_sample
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.machine.processes import processes
 from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.checkpoint import load_checkpoint
@@ -71,7 +71,7 @@ def part(start: int, stop: int) -> ImageSet:
     """Images of the sample as a set of their own."""
     sample = load_sample()
     return ImageSet(
-        sample.name, sample.split, True, sample.pixels[start:stop], sample.labels[start:stop], sample.classes
+        sample.name, sample.split, True, sample.tensor[start:stop], sample.labels[start:stop], sample.classes
     )
 
 
@@ -80,7 +80,7 @@ def part(start: int, stop: int) -> ImageSet:
 
 def weights(path):
     """The weights in a file."""
-    return load_checkpoint(path).model.state_dict()
+    return load_checkpoint(path).classifier.module.state_dict()
 
 
 def listing(folder):

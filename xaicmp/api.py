@@ -129,6 +129,7 @@ def compare(
     """
     job = _Job.of(model, images, targets, methods, select, running)
     settings = settings or Settings(seed=job.running.seed)
+    settings.check(source_size(job.images))  # before the work
     stream = job.stream()
     source, comparison = compare_explanations(
         job.engine,
@@ -160,6 +161,11 @@ def explain(
     """
     job = _Job.of(model, images, targets, methods, select, running)
     return Explanations.join([batch for _, batch in job.stream()])
+
+
+def source_size(images: ImageSource) -> int:
+    """How many pixels the first image has."""
+    return images.pixels(np.arange(1))[0, 0].numel()
 
 
 @dataclass(frozen=True)

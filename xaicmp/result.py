@@ -158,9 +158,9 @@ class Result:
         return pandas.DataFrame(rows, columns=["id", "a", "b", "statistic", "value"])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from xaicmp.views.tables.comparison import pairs_table
+        from xaicmp.views.tables.comparison import Pairs
 
-        yield pairs_table(self.comparison)
+        yield Pairs(self.comparison)
 
     def _repr_html_(self) -> str:
         from rich.console import Console

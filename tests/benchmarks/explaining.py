@@ -32,21 +32,20 @@ import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from small import choose, compare, compare_selection, find_images
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.models import resnet50
 
 from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
 from xaicmp.core.images.selection import Selection
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.machine.devices import Precision, autocast, find_device
 from xaicmp.core.models.checkpoint import Checkpoint, load_checkpoint, shipped_checkpoint
 from xaicmp.core.models.fusion import fuse
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.run.comparing import compare, compare_selection
 from xaicmp.core.run.engine import FAST, Engine
-from xaicmp.core.run.explaining import choose, find_images
 
 STEPS = 32
 BATCHES = (16, 32, 64, 128)
@@ -119,7 +118,7 @@ def passes(
 
 def network(image: Tensor) -> nn.Module:
     """The shipped network, for use by itself."""
-    return load_checkpoint(shipped_checkpoint()).model.to(image.device)
+    return load_checkpoint(shipped_checkpoint()).classifier.module.to(image.device)
 
 
 clock = time.perf_counter
@@ -155,7 +154,7 @@ def side_by_side(count: int, rounds: int, batch: int) -> Table:
     engine, fast = engine_of("float32", batch), replace(engine_of("bf16", batch), fast=True)
     selection = Selection(n=count)
     images, chosen = find_images(engine, selection)
-    inputs = engine.inputs(images.pixels[torch.from_numpy(chosen.ids)])
+    inputs = engine.inputs(images.tensor[torch.from_numpy(chosen.ids)])
     targets = torch.from_numpy(chosen.predicted).to(engine.device)
     methods = get_methods(PUBLISHED, settings={"integrated-gradients": {"steps": STEPS}})
     fewer = get_methods(PUBLISHED, settings={"integrated-gradients": FAST})
@@ -233,7 +232,7 @@ def scaling(count: int, rounds: int, batch: int) -> Table:
         add(f"{count} images, {k} methods of one pass", engine, images, chosen, tuple(cheap[:k]))
     for side in (32, 64, 224):
         large = Engine(random_resnet50(images.classes), engine.device, "float32", batch)
-        pixels = interpolate(images.pixels[:2].float(), size=side, mode="bilinear").byte()
+        pixels = interpolate(images.tensor[:2].float(), size=side, mode="bilinear").byte()
         pictures = ImageSet(images.name, images.split, False, pixels, images.labels[:2], images.classes)
         two = choose(large, pictures, Selection(ids=(0, 1), only="all"))
         add(f"2 images of {side}x{side}, ResNet-50", large, pictures, two, ("grad-cam", *PUBLISHED[1:]))

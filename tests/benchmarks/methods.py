@@ -130,8 +130,8 @@ def main() -> None:
     warnings.simplefilter("ignore")  # Captum says of each call that it sets hooks
     device = find_device()
     checkpoint = load_checkpoint(shipped_checkpoint())
-    model = checkpoint.model.to(device)
-    images = checkpoint.normalise(load_sample().pixels[: arguments.n]).to(device)
+    model = checkpoint.classifier.module.to(device)
+    images = checkpoint.classifier.normalise(load_sample().tensor[: arguments.n]).to(device)
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         targets = model(images).argmax(dim=1)

@@ -21,6 +21,7 @@ import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from small import compare, find_images
 
 from xaicmp.core.attribution import METHODS, get_methods
 from xaicmp.core.images.selection import Selection
@@ -29,9 +30,7 @@ from xaicmp.core.models.checkpoint import load_checkpoint, shipped_checkpoint
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.run.comparing import compare
 from xaicmp.core.run.engine import Engine
-from xaicmp.core.run.explaining import find_images
 from xaicmp.core.run.scoring import score
 
 COSTLY = ("score-cam", "ablation-cam")
@@ -54,7 +53,7 @@ def repeated(few: Explanations, count: int) -> Explanations:
     chosen = replace(few.predictions.rows(rows), ids=np.arange(count))
     gaps = {name: gap[rows] for name, gap in few.completeness.items()}
     return replace(
-        few, predictions=chosen, pixels=few.pixels[torch.from_numpy(rows)], maps=maps, completeness=gaps
+        few, predictions=chosen, pixels=few.tensor[torch.from_numpy(rows)], maps=maps, completeness=gaps
     )
 
 

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from xaicmp.core.images.cifar10 import MEAN, STD, load_cifar10, load_sample
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.machine.devices import autocast, find_device, has_bf16
 from xaicmp.core.models.architectures import resnet18_cifar
 from xaicmp.core.training.loop import train
@@ -39,7 +39,7 @@ class PerImage(Dataset):
     """Images one by one, each with its own transforms."""
 
     def __init__(self, images: ImageSet) -> None:
-        self.pixels = images.pixels.permute(0, 2, 3, 1).numpy()
+        self.pixels = images.tensor.permute(0, 2, 3, 1).numpy()
         self.labels = images.labels.tolist()
         self.transform = transforms.Compose(
             [
@@ -136,7 +136,7 @@ def main() -> None:
         images.name,
         images.split,
         images.verified,
-        images.pixels.repeat(repeats, 1, 1, 1),
+        images.tensor.repeat(repeats, 1, 1, 1),
         images.labels.repeat(repeats),
         images.classes,
     )

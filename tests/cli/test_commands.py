@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ import numpy as np
 import pytest
 import torch
 
+from xaicmp import api
 from xaicmp.core.agreement.registry import iou, pearson
 from xaicmp.core.agreement.top_pixels import top_pixels
 from xaicmp.core.attribution import METHODS as REGISTRY
 from xaicmp.core.images.cifar10 import CLASSES, load_sample
 from xaicmp.core.models.checkpoint import DEFAULT, load_checkpoint, save_checkpoint, shipped_checkpoint
-from xaicmp.core.run import explaining
 from xaicmp.views.text import decimals
 
 Xaicmp = Callable[..., Any]
@@ -83,7 +84,7 @@ def test_the_json_document_has_every_field_and_its_sums_are_right(xaicmp: Xaicmp
 
 def blank(path: Path) -> Path:
     """A checkpoint that sees nothing: its last layer has no weights, so that every map is constant."""
-    model = load_checkpoint(shipped_checkpoint()).model
+    model = load_checkpoint(shipped_checkpoint()).classifier.module
     with torch.no_grad():
         model.fc.weight.zero_()
         model.fc.bias.copy_(torch.eye(10)[3])
@@ -170,7 +171,7 @@ def test_markdown_and_table_hold_the_numbers_of_the_json(xaicmp: Xaicmp) -> None
     for (a, b), pair in zip(
         spreads, ("Grad-CAM vs Saliency", "Grad-CAM vs IG", "Saliency vs IG"), strict=True
     ):
-        assert re.search(rf"{pair} +{re.escape(a)} +{re.escape(b)}", table)
+        assert re.search(rf"{pair} +Pearson +{re.escape(a)} .*\n +IoU@20% +{re.escape(b)} ", table)
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -208,7 +209,7 @@ def test_nothing_is_cut_or_wrapped_into_the_next_row(
         rows = [line for line in out.splitlines() if re.match(r" *(9|3|999) ", line)]
         assert [len(re.findall(r"-?\d\.\d{3} ?/ ?\d\.\d{3}", row)) for row in rows] == [3, 3, 3]
     else:
-        assert len(re.findall(r"(?m)-?\d\.\d{3} ± \d\.\d{3} +\d\.\d{3} ± \d\.\d{3} *$", out)) == 3
+        assert len(re.findall(r"-?\d\.\d{3} ± \d\.\d{3} +-?\d\.\d{3} to \d\.\d{3}", out)) == 6
     words = " ".join(out.split())
     accuracy = f"{100 * (load_checkpoint().test_accuracy or 0):.2f}%"
     for part in ("resnet18-cifar10.pt", accuracy, "CIFAR-10 sample in the package"):
@@ -273,13 +274,12 @@ def test_data_beyond_the_sample_comes_from_the_cache(
     xaicmp: Xaicmp, monkeypatch: pytest.MonkeyPatch, binary_folder: Path, n: int, sample: bool
 ) -> None:
     """With a sample of five images, six are too many, whatever the model says of them."""
-    monkeypatch.setattr(explaining, "load_sample", lambda: load_sample().first(5))
-    monkeypatch.setattr(explaining, "SAMPLE_SIZE", 5)
+    monkeypatch.setattr(api, "load_sample", lambda whole: replace(load_sample().first(5), load_whole=whole))
     line = ("metrics", "--only", "all", "--methods", "saliency", "grad-cam", "--format", "json", "--n", n)
     if not sample:
         outcome = xaicmp(*line)
         assert (outcome.status, outcome.out) == (1, "")
-        assert "more than the 5 images that ship" in outcome.err
+        assert "more than the 5 images at hand" in outcome.err
     monkeypatch.setenv("XAICMP_DATA", str(binary_folder.parent))
     found = document(xaicmp(*line))
     assert found["n"] == n
@@ -289,10 +289,10 @@ def test_data_beyond_the_sample_comes_from_the_cache(
 def test_fewer_than_asked_for_are_compared_and_their_number_is_told(
     xaicmp: Xaicmp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(explaining, "load_cifar10", lambda *given, **options: load_sample().first(4))
+    monkeypatch.setattr(api, "load_cifar10", lambda *given, **options: load_sample().first(4))
     outcome = xaicmp("metrics", "--data", "x", "--n", 9, "--only", "all", "--ig-steps", 4, "--format", "json")
     assert document(outcome)["n"] == 4
-    assert outcome.err == "xaicmp: there are 4 such images, not 9; going on with those\n"
+    assert outcome.err == "xaicmp: there are 4 such images, not 9; these are compared\n"
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_the_maps_are_kept_as_documented(xaicmp: Xaicmp, alone: Path) -> None:
     assert arrays["predicted"].tolist() == [image["predicted"] for image in found["images"]]
     assert arrays["confidence"] == pytest.approx([image["confidence"] for image in found["images"]])
     assert arrays["images"].dtype == np.uint8
-    assert np.array_equal(arrays["images"], sample.pixels[ids].numpy().transpose(0, 2, 3, 1))
+    assert np.array_equal(arrays["images"], sample.tensor[ids].numpy().transpose(0, 2, 3, 1))
     assert arrays["methods"].tolist() == METHODS
     assert (arrays["maps"].shape, arrays["maps"].dtype) == ((3, 3, 32, 32), np.float32)
     assert bool(arrays["verified"]) is True
@@ -447,7 +447,7 @@ def test_verbose_tells_how_the_checkpoint_was_trained(xaicmp: Xaicmp, form: str)
     checkpoint = load_checkpoint(shipped_checkpoint())
     for name, value in checkpoint.metadata["recipe"].items():
         assert f"{name} {value}" in told
-    for name in checkpoint.classes:
+    for name in checkpoint.classifier.classes:
         assert name in told
 
 

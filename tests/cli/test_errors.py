@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from xaicmp import api
 from xaicmp.core.models.checkpoint import FORMAT
-from xaicmp.core.run import explaining
 
 Xaicmp = Callable[..., Any]
 COMMANDS = ("metrics", "explain", "figure")
@@ -129,7 +129,7 @@ def test_a_picture_too_large_to_draw_is_refused_before_the_work(
     xaicmp: Xaicmp, alone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     explained: list[object] = []
-    monkeypatch.setattr(explaining, "explain", lambda *arguments: explained.append(arguments) or iter(()))
+    monkeypatch.setattr(api, "explain_selection", lambda *given, **_: explained.append(given) or iter(()))
     refused(xaicmp("figure", "--ids", "0-99", "--dpi", "600"), FAILED, "too large", "fewer images")
     assert not explained
     assert names(alone) == []
@@ -205,13 +205,13 @@ def test_a_bad_checkpoint_is_refused_and_never_executed(xaicmp: Xaicmp, alone: P
 
 def test_an_id_behind_the_end_is_named_with_the_last_one(xaicmp: Xaicmp, binary_folder: Path) -> None:
     outcome = xaicmp("explain", "--ids", 3, 10_000, "--data", binary_folder, "-q")
-    refused(outcome, WRONG, "--ids 10000", "ends at 9999")
+    refused(outcome, WRONG, "--ids 10000", "10,000 images")
 
 
 @pytest.mark.parametrize("line", ["--ids 1000", "--n 1001"])
 def test_more_than_the_sample_says_how_to_get_the_rest(xaicmp: Xaicmp, tmp_path: Path, line: str) -> None:
     outcome = xaicmp("metrics", *line.split())
-    refused(outcome, FAILED, "1,000 images that ship", str(tmp_path / "cache"), "--data FOLDER")
+    refused(outcome, FAILED, "1,000 images at hand", str(tmp_path / "cache"), "--data: a folder")
     assert not (tmp_path / "cache").exists()
 
 

@@ -28,7 +28,6 @@ from xaicmp.core.attribution.selection import groups
 from xaicmp.core.images.cifar10 import CLASSES
 from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.checkpoint import save_checkpoint
-from xaicmp.views.tables.comparison import IN_SHORT
 from xaicmp.views.text import decimals
 
 Xaicmp = Callable[..., Any]
@@ -228,7 +227,7 @@ def never(*args: object, **values: object) -> None:
 @pytest.fixture
 def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing may be explained."""
-    monkeypatch.setattr("xaicmp.core.run.comparing.compare_selection", never)
+    monkeypatch.setattr("xaicmp.api.explain_selection", never)
 
 
 @pytest.mark.usefixtures("idle")
@@ -446,7 +445,7 @@ def test_maps_from_a_file_are_refused_together_with_what_needs_a_model(xaicmp: X
 
 
 def test_files_that_hold_no_maps_are_refused(xaicmp: Xaicmp) -> None:
-    refused(xaicmp("metrics", "--from", "none.npz"), "cannot read none.npz", "xaicmp explain --output")
+    refused(xaicmp("metrics", "--from", "none.npz"), "cannot read none.npz", "xaicmp explain")
     Path("text.npz").write_text("no maps")
     refused(xaicmp("metrics", "--from", "text.npz"), "text.npz is no .npz file")
     np.savez("empty.npz", other=np.zeros(3))
@@ -472,7 +471,7 @@ def test_each_share_is_in_every_format(metrics: Xaicmp) -> None:
     words = ("--top", 0.2, 0.1, 0.05)
     (pair,) = document(metrics(*words, "--format", "json"))["pairs"]
     (row,) = csv.DictReader(io.StringIO(printed(metrics(*words, "--format", "csv"))))
-    markdown, text = printed(metrics(*words, "--format", "markdown")), printed(metrics(*words))
+    markdown, text = printed(metrics(*words, "--format", "markdown", "--details")), printed(metrics(*words))
     for share in ("10%", "5%"):
         values = pair[f"iou@{share}"]
         assert float(row[f"iou@{share}_mean"]) == values["mean"]
@@ -526,9 +525,9 @@ def test_controls_are_what_was_asked_for(metrics: Xaicmp) -> None:
     assert keys("--controls", "resolution") == {"pooled"}
     assert keys("--controls", "shift,resolution") == shift | {"pooled"}
     assert keys("--controls", "other-image") == other
-    text = printed(metrics("--controls", "resolution"))
-    assert "at the coarser grid" in text
-    assert "another image" not in text
+    text = " ".join(printed(metrics("--controls", "resolution", "--details")).split())
+    assert "Coarser" in text
+    assert "Other" not in text
 
 
 def test_a_reduction_is_of_one_method_or_of_all(metrics: Xaicmp) -> None:
@@ -549,22 +548,22 @@ def test_an_identity_is_marked_in_every_format(metrics: Xaicmp) -> None:
     assert [pair["identity"] for pair in found["pairs"]] == [True, False, False]
     said = "the same map on this model: an identity, not a finding"
     assert found["pairs"][0]["verdict"] == said
-    assert " ".join(printed(metrics(methods=methods)).split()).count(said) == 1
+    assert " ".join(printed(metrics(methods=methods)).split()).count(" identity ") == 1
     assert printed(metrics("--format", "markdown", methods=methods)).count(said) == 1
     rows = csv.DictReader(io.StringIO(printed(metrics("--format", "csv", methods=methods))))
     assert [row["identity"] for row in rows] == ["true", "false", "false"]
 
 
-def test_floors_come_last_and_apart_wherever_they_were_named(metrics: Xaicmp) -> None:
+def test_model_free_methods_come_last_and_apart_wherever_they_were_named(metrics: Xaicmp) -> None:
     methods = ("--methods", "edge", "grad-cam", "saliency")
     text = printed(metrics(methods=methods))
     places = [
         text.index(part)
-        for part in ("Grad-CAM vs Saliency", "floors, blind", "Edges vs Grad-CAM", "Edges vs Saliency")
+        for part in ("Grad-CAM vs Saliency", "Model-free methods:", "Edges vs Grad-CAM", "Edges vs Saliency")
     ]
     assert places == sorted(places)
-    assert "floors, blind" not in printed(metrics())
-    assert "floors, blind" not in printed(metrics(methods=("--methods", "edge", "centre")))
+    assert "Model-free methods:" not in printed(metrics())
+    assert "Model-free methods:" not in printed(metrics(methods=("--methods", "edge", "centre")))
 
 
 def test_the_class_that_is_explained_is_chosen(metrics: Xaicmp) -> None:
@@ -583,7 +582,7 @@ def test_the_class_that_is_explained_is_chosen(metrics: Xaicmp) -> None:
 
 def test_fast_says_that_it_is_approximate(xaicmp: Xaicmp) -> None:
     line = ("metrics", "--checkpoint", "here.pt", "--ids", "0-3", "-q", *PAIR)
-    assert "Approximate: --fast" in " ".join(printed(xaicmp(*line, "--fast")).split())
+    assert "Approximate: fast" in " ".join(printed(xaicmp(*line, "--fast")).split())
     assert "pproximate" not in printed(xaicmp(*line))
     assert "pproximate" in printed(xaicmp(*line, "--fast", "--format", "markdown"))
 
@@ -601,7 +600,7 @@ def test_a_function_of_ones_own_is_a_method(metrics: Xaicmp) -> None:
     refused(metrics(methods=("--methods", "saliency", "my_plugin_here:none")), "my_plugin_here", "none")
 
 
-def test_many_pairs_take_a_line_each_with_the_documents_values(
+def test_many_methods_make_a_matrix_of_the_documents_values(
     metrics: Xaicmp, xaicmp: Xaicmp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = ("grad-cam", "hirescam", "saliency", "input-x-gradient", "guided-backprop")
@@ -615,15 +614,21 @@ def test_many_pairs_take_a_line_each_with_the_documents_values(
         text = printed(metrics(methods=methods, ids="0-5"))
         assert "…" not in text
         assert max(map(len, text.splitlines())) <= width
-        rows = [line for line in text.splitlines() if line.startswith("  vs ")]
-        for row, pair in zip(rows, found["pairs"], strict=True):
-            title, *cells = re.split(" {2,}", row.strip().removeprefix("vs "))
-            pearson = pair["pearson"]
-            assert title == METHODS[pair["b"]].title
-            assert " ".join(cells) == (
-                f"{decimals(pearson['mean'])} ± {decimals(pearson['std'])} {decimals(pearson['other_image'])} "
-                f"{decimals(pair['iou']['mean'])} ± {decimals(pair['iou']['std'])} {IN_SHORT[pair['verdict']]}"
-            )
+        # A matrix: Pearson above the diagonal, IoU below.
+        rows = {
+            number: [line for line in text.splitlines() if re.match(rf"{number + 1} \S", line)]
+            for number in range(len(names))
+        }
+        cells = {}
+        for number, lines in rows.items():
+            title = METHODS[names[number]].title
+            assert all(line.startswith(f"{number + 1} {title} ") for line in lines)
+            cells[number] = [c for line in lines for c in line.removeprefix(f"{number + 1} {title}").split()]
+            assert len(cells[number]) == len(names)
+        for pair in found["pairs"]:
+            i, j = sorted((names.index(pair["a"]), names.index(pair["b"])))
+            assert cells[i][j] == decimals(pair["pearson"]["mean"], 2)
+            assert cells[j][i] == decimals(pair["iou"]["mean"], 2)
     line = ("--checkpoint", "here.pt", "--ids", "0-5", "--ig-steps", 2, "-q", *methods)
     images = printed(xaicmp("explain", *line))
     for image in found["images"]:

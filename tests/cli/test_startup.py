@@ -77,7 +77,7 @@ def test_reading_a_checkpoint_leaves_the_generator_alone_and_shares_nothing(tmp_
     weights["fc.weight"] = weights["fc.weight"].double()
     torch.save(weights, tmp_path / "a.pth")
     before = torch.get_rng_state()
-    model = load_checkpoint(tmp_path / "a.pth").model
+    model = load_checkpoint(tmp_path / "a.pth").classifier.module
     assert torch.equal(torch.get_rng_state(), before)
     places = [value.data_ptr() for value in model.state_dict().values()]
     assert len(set(places)) == len(places)

@@ -392,9 +392,13 @@ def test_each_epoch_is_kept_under_its_number_and_can_be_loaded(train):
         history = kept.metadata["history"]
         assert history == last.metadata["history"][:number]
         assert kept.test_accuracy == history[-1]["test_accuracy"]
-    weights = [load_checkpoint(Path(f"kept-epoch{number}.pt")).model.state_dict() for number in (1, 2, 3)]
+    weights = [
+        load_checkpoint(Path(f"kept-epoch{number}.pt")).classifier.module.state_dict() for number in (1, 2, 3)
+    ]
     assert not torch.equal(weights[0]["0.weight"], weights[1]["0.weight"])
-    assert all(torch.equal(value, weights[2][key]) for key, value in last.model.state_dict().items())
+    assert all(
+        torch.equal(value, weights[2][key]) for key, value in last.classifier.module.state_dict().items()
+    )
 
 
 def test_epochs_are_not_kept_unless_asked(train):

@@ -15,7 +15,7 @@ from small import SmallNet, compared, registered, small_engine
 
 from xaicmp.core.agreement.registry import DEFAULT_STATISTICS, get_statistics
 from xaicmp.core.attribution import PUBLISHED
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.settings import Settings
@@ -203,7 +203,7 @@ def test_maps_of_zeros_and_nan_are_drawn_without_a_warning(sample: ImageSet) -> 
 
 
 def test_a_picture_too_large_to_draw_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(XaicmpError, match=r"too (tall|large).*fewer images or a lower --dpi"):
+    with pytest.raises(XaicmpError, match=r"too (tall|large).*fewer images or a lower dpi"):
         save(Figure(figsize=(2, 700)), tmp_path / "x.png", 100)
     with pytest.raises(XaicmpError, match="too large"):
         save(Figure(figsize=(700, 2)), tmp_path / "x.png", 100)
@@ -265,7 +265,7 @@ def test_the_curves_go_through_the_figures_of_the_table(names: tuple[str, ...], 
     assert page.y0 <= box.y0 < box.y1 <= page.y1
     assert page.x0 <= box.x0 < box.x1 <= page.x1
     words = [text.get_text() for text in legend.get_texts()]
-    assert words == ["the same image", "95% interval", "another image's map", "chance", "--top"]
+    assert words == ["the same image", "95% interval", "another image's map", "chance", "top"]
 
 
 @pytest.mark.parametrize("count", [2, 11, 24])

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import SmallNet, compared, kept, quick, registered, small_engine
+from small import SmallNet, compare_selection, compared, kept, quick, registered, small_engine
 
 from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
 from xaicmp.core.images.selection import Selection
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.run.comparing import compare_selection
 from xaicmp.core.run.journal import Journal
 from xaicmp.core.run.maps_file import write_maps
 from xaicmp.errors import UsageError, XaicmpError
@@ -216,7 +215,7 @@ def test_maps_come_back_as_they_went_in(batch_size: int, sample: ImageSet, tmp_p
     assert found["maps"].dtype == np.float32
     np.testing.assert_array_equal(found["maps"], torch.cat([each.maps for each in seen], dim=1).numpy())
     assert found["images"].dtype == np.uint8
-    np.testing.assert_array_equal(found["images"], sample.pixels[:10].permute(0, 2, 3, 1).numpy())
+    np.testing.assert_array_equal(found["images"], sample.tensor[:10].permute(0, 2, 3, 1).numpy())
     assert found["ids"].tolist() == list(range(10))
     assert found["labels"].tolist() == [sample.classes[label] for label in sample.labels[:10]]
     assert found["predicted"].tolist() == [
@@ -257,8 +256,8 @@ def test_no_room_for_the_maps_is_one_error_and_the_old_file_stays(limit: int, tm
         with pytest.raises(XaicmpError, match=r"cannot write .*maps\.npz.*: File too large"):
             journal = Journal(path, {})
             selection = Selection(n=20, only="all")
-            images, _ = compare_selection(engine, selection, methods, journal=journal)
-            write_maps(path, journal, images, PUBLISHED)
+            images, comparison = compare_selection(engine, selection, methods, journal=journal)
+            write_maps(path, journal, images, comparison)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_bytes() == b"old"
@@ -283,8 +282,8 @@ def test_maps_may_be_named_like_a_batch_of_the_journal(tmp_path: Path) -> None:
     path = tmp_path / "000000.npz"
     engine, methods = small_engine(batch_size=4), quick(PUBLISHED, steps=2)
     journal = Journal(path, {})
-    images, _ = compare_selection(engine, Selection(n=8, only="all"), methods, journal=journal)
-    write_maps(path, journal, images, PUBLISHED)
+    images, comparison = compare_selection(engine, Selection(n=8, only="all"), methods, journal=journal)
+    write_maps(path, journal, images, comparison)
     assert (journal.batches, journal.images) == (2, 8)
     with np.load(path) as arrays:
         assert arrays["ids"].tolist() == list(range(8))

@@ -10,25 +10,25 @@ import pytest
 from rich.console import Console
 from small import compared
 
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
+from xaicmp.core.studies import pair_tests
+from xaicmp.core.studies.groups import by_images
 from xaicmp.core.studies.randomisation import Randomisation
-from xaicmp.views.table import Study
+from xaicmp.views.table import Table
 from xaicmp.views.tables.studies import differences, groups, randomisation
 
 NAMES = ("saliency", "edge")
 
 
-def rendered(study: Study, width: int) -> str:
+def rendered(study: Table, width: int) -> str:
     console = Console(width=width, file=io.StringIO(), record=True)
-    console.print(study.table())
+    console.print(study)
     return console.export_text()
 
 
-def study(columns: int, width: int) -> Study:
+def study(columns: int, width: int) -> Table:
     rows = [[f"row {row}", *(f"{row}.{column:0{width}d}" for column in range(columns))] for row in range(3)]
-    return Study(
-        "key", "A title", ("Name", *(f"c{column}" for column in range(columns))), rows, "A note.", None
-    )
+    return Table(("Name", *(f"c{column}" for column in range(columns))), rows, "A title", "A note.")
 
 
 @pytest.mark.parametrize("columns", [1, 2, 5, 6, 7, 19])
@@ -56,13 +56,13 @@ def test_what_is_too_wide_goes_on_below_with_every_cell_once(columns: int, width
 
 
 def test_a_column_wider_than_the_terminal_is_still_printed_alone() -> None:
-    made = Study("key", "T", ("Name", "a", "b"), [["x", "word " * 20, "b1"]], "", None)
+    made = Table(("Name", "a", "b"), [["x", "word " * 20, "b1"]], "T")
     text = rendered(made, 40)
     assert text.split().count("word") == 20
     assert text.split().count("b1") == 1
 
 
-def drawn(agreement: np.ndarray, chance: np.ndarray, sample: ImageSet) -> Study:
+def drawn(agreement: np.ndarray, chance: np.ndarray, sample: ImageSet) -> Table:
     """The study of one statistic, two methods and two stages."""
     comparison, _ = compared(sample, NAMES, (0, 1, 2))
     found = Randomisation(
@@ -75,7 +75,7 @@ def drawn(agreement: np.ndarray, chance: np.ndarray, sample: ImageSet) -> Study:
     return randomisation(found, comparison)
 
 
-def last(made: Study) -> list[str]:
+def last(made: Table) -> list[str]:
     return list(next(row for row in made.rows if row[0] == "pearson: last stage")[1:])
 
 
@@ -118,7 +118,7 @@ def test_undefined_maps_at_a_stage_are_counted_and_not_numbers(sample: ImageSet)
 
 def test_letters_and_means_stand_beside_each_other(sample: ImageSet) -> None:
     comparison, _ = compared(sample, ("saliency", "input-x-gradient", "random"), tuple(range(12)))
-    made = differences(comparison)
+    made = differences(pair_tests.differences(comparison), comparison)
     for row, pair in zip(made.rows, comparison.pairs, strict=True):
         mean, letters = row[1].split()
         assert mean == f"{comparison.summary('pearson', pair).mean:.3f}"
@@ -134,14 +134,14 @@ def test_letters_are_left_out_where_so_few_images_cannot_show_a_difference(sampl
     for images, letters in ((6, False), (7, True)):
         ids = tuple(range(images))
         comparison, _ = compared(sample, ("saliency", "input-x-gradient", "random"), ids)
-        rows = [row[1].split()[1] for row in differences(comparison).rows]
+        rows = [row[1].split()[1] for row in differences(pair_tests.differences(comparison), comparison).rows]
         assert [each.isalpha() for each in rows] == [letters] * 3
         assert letters or rows == ["-"] * 3
 
 
 def test_a_group_is_headed_by_its_size(sample: ImageSet) -> None:
     comparison, _ = compared(sample, ("saliency", "input-x-gradient", "random"), tuple(range(12)))
-    made = groups(comparison, "correct")
+    made = groups(by_images(comparison, "correct"), "correct", comparison)
     heads = [row[0] for row in made.rows if not row[0].startswith(" ")]
     wrong = int(comparison.predictions.wrong.sum())
     assert heads == [

@@ -70,11 +70,11 @@ def run(arguments: Sequence[str]) -> int:
         message = error.format_message().replace("Value error, ", "").rstrip(". ")
         return _fail(f"{message}. See `{command} --help`.", ExitStatus.WRONG_COMMAND_LINE)
     except UsageError as error:
-        return _fail(str(error), ExitStatus.WRONG_COMMAND_LINE)
+        return _fail(error.on_the_command_line(), ExitStatus.WRONG_COMMAND_LINE)
     except Interrupted as error:
-        return _fail(str(error), ExitStatus.INTERRUPTED)
+        return _fail(error.on_the_command_line(), ExitStatus.INTERRUPTED)
     except XaicmpError as error:
-        return _fail(str(error), ExitStatus.FAILED)
+        return _fail(error.on_the_command_line(), ExitStatus.FAILED)
     except (BrokenPipeError, SystemExit):
         # The reader has gone, as `head` does; Typer and rich make an exit of it.
         _drop_stdout()

@@ -18,10 +18,10 @@ from xaicmp.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from xaicmp.cli.studies import Asked
     from xaicmp.core.results.comparison import Comparison
     from xaicmp.core.results.explanations import Explanations
     from xaicmp.core.run.journal import Journal
-    from xaicmp.views.table import Study
 
 STUDIES = "Studies"
 OF_MAPS = {"maps", "compare_pairs", "by", "statistics", "top", "controls", "ci", "seed", "quiet", "plot"}
@@ -107,6 +107,10 @@ def command(
         option(OUTPUT, "Also write the result here: .json, .csv (the pairs alone) or .md.", "FILE"),
     ] = None,
     resume: Resume = False,
+    details: Annotated[
+        bool,
+        option(OUTPUT, "Show every control and chance.", None, "--details"),
+    ] = False,
     verbose: Annotated[
         bool, option(OUTPUT, "Also show how the checkpoint was trained.", None, "--verbose", "-v")
     ] = False,
@@ -118,15 +122,17 @@ def command(
     check_output(output)
     check_plot(options)
 
-    def finish(comparison: Comparison, found: Sequence[Study], journal: Journal | None = None) -> None:
+    def finish(comparison: Comparison, found: Sequence[Asked], journal: Journal | None = None) -> None:
         if output:
-            write(output, WRITERS[form][0](comparison, found), journal.folder if journal else None)
+            tables = [each.table for each in found]
+            write(output, WRITERS[form][0](comparison, tables), journal.folder if journal else None)
         if options.plot:
-            from xaicmp.views.figures.shares import curves_figure
+            from xaicmp.views.figures.registry import draw
             from xaicmp.views.figures.style import save
 
-            draw = next((study.draw for study in found if study.draw), partial(curves_figure, comparison))
-            save(draw(), options.plot, 150, comparison.source.about)
+            drawn = next((each for each in found if each.kind), None)
+            figure = draw(drawn.kind, drawn.found, comparison) if drawn else draw("shares", comparison)
+            save(figure, options.plot, 150, comparison.source.about)
 
     if options.studies:
         # Only then, for they bring what draws pictures and what solves equations.
@@ -140,7 +146,13 @@ def command(
         )
         found = of_maps(options, comparison) if options.studies else []
         finish(comparison, found)
-        show_comparison(comparison, format, by_image=False, studies=found)
+        show_comparison(
+            comparison,
+            format,
+            by_image=False,
+            details=details,
+            studies=[each.table for each in found],
+        )
         return
     with together(options.device) as group:
         if group.world > 1 and options.of_model:
@@ -157,7 +169,13 @@ def command(
                 found = of_maps(options, comparison)
                 found += of_model(options, session, result, batches, other)
             finish(comparison, found, journal)
-        show_comparison(comparison, format, by_image=False, studies=found)
+        show_comparison(
+            comparison,
+            format,
+            by_image=False,
+            details=details,
+            studies=[each.table for each in found],
+        )
         if verbose:
             from xaicmp.views.tables.training import checkpoint_table
 
@@ -183,7 +201,7 @@ def check_plot(options: Measuring) -> None:
 
     if options.randomise is not None and options.faithfulness:
         raise UsageError("--plot draws --randomise or --faithfulness; give one of them")
-    check_name(options.plot, "--plot")
+    check_name(options.plot, "plot")
     check_output(options.plot)
 
 

@@ -81,7 +81,7 @@ class Comparing:
         option(
             METHODS,
             "What to compare: names (grad-cam), groups (published, gradient, cam, perturbation, model-free, all), "
-            "a name with a reduction or options (saliency:sum, integrated-gradients:steps=64,rule=middle), "
+            "a name with a reduction or options (saliency:sum, smoothgrad:samples=9), "
             "your own (package.module:function). Default: published. See explain --list-methods.",
             "NAME...",
         ),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from xaicmp.core.results.settings import Settings
     from xaicmp.core.run.journal import Journal
     from xaicmp.result import Result
-    from xaicmp.views.table import Study
+    from xaicmp.views.table import Table
 
 
 FAST_REPLACES = (Comparing.ig_steps, Comparing.ig_rule, Comparing.precision)
@@ -245,7 +245,9 @@ class Session:
             if not kept or wrong:  # the same command cannot go on
                 raise
             reason, kind = (
-                ("stopped", Interrupted) if isinstance(error, KeyboardInterrupt) else (error, type(error))
+                ("stopped", Interrupted)
+                if isinstance(error, KeyboardInterrupt)
+                else (error.args[0], type(error))
             )
             raise kind(
                 f"{reason}; {journal.folder} keeps {kept} of {self.selection.count} images: "
@@ -255,17 +257,23 @@ class Session:
 
 
 def show_comparison(
-    comparison: Comparison, format: Format, *, by_image: bool, studies: Sequence[Study] = ()
+    comparison: Comparison,
+    format: Format,
+    *,
+    by_image: bool,
+    details: bool = False,
+    studies: Sequence[Table] = (),
 ) -> None:
-    """Print a comparison on stdout, a row a pair or a row an image, and the studies after it."""
+    """Print a comparison on stdout, one row per pair or per image, and the studies after it."""
     if format == "table":
-        from xaicmp.views.tables.comparison import pairs_table
+        from xaicmp.views.tables.comparison import Pairs
         from xaicmp.views.tables.images import images_table
 
         console = Console()
-        console.print((images_table if by_image else pairs_table)(comparison))
+        console.print(images_table(comparison) if by_image else Pairs(comparison, details))
         for study in studies:
-            console.print(study.table())
+            console.print("")
+            console.print(study)
         return
     from xaicmp.views.formats import WRITERS
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,11 +13,13 @@ from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.run.explaining import Explainer
 from xaicmp.core.studies.cost import measure
 from xaicmp.core.studies.faithfulness import faithful
+from xaicmp.core.studies.groups import by_images, by_method
+from xaicmp.core.studies.pair_tests import differences
 from xaicmp.core.studies.randomisation import randomise
 from xaicmp.core.studies.stability import repeat
 from xaicmp.errors import UsageError
 from xaicmp.result import Result
-from xaicmp.views.table import Study
+from xaicmp.views.table import Table
 from xaicmp.views.tables import studies
 
 if TYPE_CHECKING:
@@ -24,10 +27,26 @@ if TYPE_CHECKING:
     from xaicmp.core.models.checkpoint import Checkpoint
 
 
-def of_maps(options: Measuring, comparison: Comparison) -> list[Study]:
+@dataclass(frozen=True)
+class Asked:
+    """A study: what was found, its table, and the kind of its figure, if it has one."""
+
+    table: Table
+    found: Any = None
+    kind: str = ""
+
+
+def of_maps(options: Measuring, comparison: Comparison) -> list[Asked]:
     """What the scores of the maps answer."""
-    found = [studies.differences(comparison)] if options.compare_pairs else []
-    return found + [studies.groups(comparison, by) for by in options.by or []]
+    found = []
+    if options.compare_pairs:
+        found.append(Asked(studies.differences(differences(comparison), comparison)))
+    for by in options.by or []:
+        if by == "method":
+            found.append(Asked(studies.by_method(by_method(comparison), comparison)))
+        else:
+            found.append(Asked(studies.groups(by_images(comparison, by), by, comparison)))
+    return found
 
 
 def load_other(options: Measuring, session: Session) -> Checkpoint | None:
@@ -55,10 +74,11 @@ def of_model(
     result: Result,
     batches: list[Explanations],
     other: Checkpoint | None,
-) -> list[Study]:
+) -> list[Asked]:
     """What takes the model; ``batches`` are the explanations, where they have been kept."""
     assert result.engine is not None and result.images is not None
-    found, engine, images, comparison = [], result.engine, result.images, result.comparison
+    found: list[Asked] = []
+    engine, images, comparison = result.engine, result.images, result.comparison
     chosen, settings, methods = comparison.predictions, session.settings, session.methods
     with progress_bar(session.options.quiet) as show:
         first = Explainer(engine, methods)
@@ -66,18 +86,21 @@ def of_model(
             second = Explainer(engine.again(seed=engine.seed + 1), methods)
             values = repeat(first, second, images, chosen, settings, show)
             note = "Methods without random draws are bit-identical."
-            found.append(studies.repetition(values, "rerun", "Each method under another seed", note))
+            found.append(Asked(studies.repetition(values, "rerun", "Each method under another seed", note)))
         if other is not None:
             second = Explainer(engine.again(classifier=other.classifier), methods)
             values = repeat(first, second, images, chosen, settings, show)
             note = f"The same images and classes, explained on {options.against} too."
-            found.append(studies.repetition(values, "retrain", "Each method on another checkpoint", note))
+            found.append(
+                Asked(studies.repetition(values, "retrain", "Each method on another checkpoint", note))
+            )
         if options.randomise is not None:
             random = randomise(engine, images, chosen, methods, settings, options.randomise, show)
-            found.append(studies.randomisation(random, comparison))
+            found.append(Asked(studies.randomisation(random, comparison), random, "randomisation"))
         if options.faithfulness:
             maps = torch.cat([each.maps for each in batches], dim=1)
-            found.append(studies.faithfulness(faithful(engine, images, chosen, maps, show), comparison))
+            removed = faithful(engine, images, chosen, maps, settings, show)
+            found.append(Asked(studies.faithfulness(removed, comparison), removed, "faithfulness"))
         if options.cost:
-            found.append(studies.costs(measure(engine, images, chosen, methods)))
+            found.append(Asked(studies.costs(measure(engine, images, chosen, methods))))
     return found

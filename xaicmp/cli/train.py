@@ -188,7 +188,7 @@ def _check_outputs(options: Training, output: Path | None, plot: Path | None, pa
     if plot:
         from xaicmp.views.figures.style import check_name
 
-        check_name(plot, "--plot")
+        check_name(plot, "plot")
     for each in (path, output, plot):
         check_output(each)
 

@@ -17,20 +17,24 @@ from xaicmp.core.results.pair_tests import PairTest
 from xaicmp.core.results.significance import PairedTest
 
 if TYPE_CHECKING:
-    from xaicmp.views.table import Study
+    from xaicmp.views.table import Table
+
+SCHEMA = 2
+"""Of documents: raised when a key changes its meaning. Documents without one are of version 1."""
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
     """The whole comparison as plain values; what is undefined is None."""
-    source, chosen, scores = comparison.source, comparison.predictions, comparison.scores
+    origin, chosen, scores = comparison.source, comparison.predictions, comparison.scores
     places = scores.shifted_p
 
     def by_pair(values: dict[Pair, np.ndarray], row: int) -> dict[str, float | None]:
         return {"|".join(pair): number(values[pair][row]) for pair in comparison.pairs}
 
     return {
+        "schema": SCHEMA,
         "xaicmp": version("xaicmp"),
-        **source.details,
+        **origin.details,
         "n": len(chosen),
         "methods": list(comparison.titles),
         "top": comparison.top,
@@ -39,9 +43,9 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "images": [
             {
                 "id": int(chosen.ids[row]),
-                "label": source.classes[chosen.labels[row]],
-                "predicted": source.classes[chosen.predicted[row]],
-                "target": source.classes[chosen.targets[row]],
+                "label": origin.classes[chosen.labels[row]],
+                "predicted": origin.classes[chosen.predicted[row]],
+                "target": origin.classes[chosen.targets[row]],
                 "confidence": number(chosen.confidence[row]),
                 "completeness": {name: number(gaps[row]) for name, gaps in scores.completeness.items()},
             }
@@ -57,7 +61,7 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
         "a": pair[0],
         "b": pair[1],
         "identity": pair in comparison.identities,
-        "verdict": comparison.verdict(pair),
+        "verdict": comparison.verdict(pair).long,
     }
     for statistic in comparison.statistics:
         result = comparison.result(statistic, pair)
@@ -98,18 +102,18 @@ def number(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def to_json(comparison: Comparison, studies: Sequence[Study] = ()) -> str:
+def to_json(comparison: Comparison, studies: Sequence[Table] = ()) -> str:
     """The document and the studies' data, indented."""
     whole = document(comparison) | {study.key: study.data for study in studies}
     return json.dumps(whole, indent=2, allow_nan=False) + "\n"
 
 
-def _flat(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
+def flat(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
     """Nested values as one row: ``ci`` becomes ``ci_low`` and ``ci_high``."""
     row: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            row |= _flat(f"{prefix}_{key}", value)
+            row |= flat(f"{prefix}_{key}", value)
         elif isinstance(value, list):
             row |= {f"{prefix}_{key}_low": value[0], f"{prefix}_{key}_high": value[1]}
         else:
@@ -117,7 +121,8 @@ def _flat(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _source(comparison: Comparison) -> dict[str, Any]:
+def source(comparison: Comparison) -> dict[str, Any]:
+    """Where it comes from, for each row of a CSV file."""
     details = comparison.source.details
     data = details["data"]
     return {

@@ -13,10 +13,10 @@ from xaicmp.views.tables.comparison import pairs_csv, pairs_markdown
 from xaicmp.views.tables.images import images_csv, images_markdown
 
 if TYPE_CHECKING:
-    from xaicmp.views.table import Study
+    from xaicmp.views.table import Table
 
 
-Writer = Callable[[Comparison, "Sequence[Study]"], str]
+Writer = Callable[[Comparison, "Sequence[Table]"], str]
 
 WRITERS: dict[str, tuple[Writer, Writer]] = {
     "json": (to_json, to_json),

@@ -9,6 +9,13 @@ from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.intervals import Summary
 from xaicmp.core.results.settings import Settings
 
+CONTROL_COLUMNS = {
+    "other_image": "Other\nimage",
+    "other_image_same_class": "Same\nclass",
+    "shifted": "Shifted",
+    "pooled": "Coarser\ngrid",
+}
+
 CONTROL_TITLES = {
     "other_image": "another image's map",
     "other_image_same_class": "another of its class",
@@ -22,12 +29,6 @@ CORRECTED = "chance-corrected"
 def name_pair(comparison: Comparison, pair: Pair) -> str:
     """``Grad-CAM vs Saliency``."""
     return " vs ".join(comparison.titles[name] for name in pair)
-
-
-def known_pairs(comparison: Comparison, method: str) -> list[Pair]:
-    """The pairs of a method with those that know the model; if there are none, with any."""
-    own = [pair for pair in comparison.pairs if method in pair]
-    return [pair for pair in own if not comparison.floors.intersection(set(pair) - {method})] or own
 
 
 def spread(summary: Summary) -> str:
@@ -50,9 +51,9 @@ def estimate(summary: Summary) -> str:
     return f"{spread(summary)} ({interval(summary)})"
 
 
-def decimals(value: float | None) -> str:
-    """Three decimals, of 0 without a sign, or a dash for what is undefined."""
-    return "-" if value is None or math.isnan(value) else f"{round(value, 3) + 0.0:.3f}"
+def decimals(value: float | None, places: int = 3) -> str:
+    """So many decimals, of 0 without a sign, or a dash for what is undefined."""
+    return "-" if value is None or math.isnan(value) else f"{round(value, places) + 0.0:.{places}f}"
 
 
 def caption(comparison: Comparison) -> str:
@@ -69,6 +70,6 @@ def caption(comparison: Comparison) -> str:
     by_chance = f"By chance: {', '.join(chances)}. " if chances else ""
     tied = f"; tied: {', '.join(ties)}" if ties else ""
     return (
-        f"Mean ± std over n = {len(comparison.predictions)} images. {comparison.source.about} "
-        f"{by_chance}Undefined: {', '.join(counts)}{tied} (over all pairs)."
+        f"n = {len(comparison.predictions)} images. {comparison.source.about}\n"
+        f"{by_chance}Undefined: {', '.join(counts)}{tied}."
     )

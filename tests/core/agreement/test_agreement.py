@@ -266,7 +266,7 @@ def test_the_largest_share_below_one_leaves_a_pixel_outside() -> None:
 
 @pytest.mark.parametrize("top", [0, 1, -0.2, 1.5, float("nan"), float("inf")])
 def test_a_share_outside_0_to_1_is_refused(top: float) -> None:
-    with pytest.raises(UsageError, match=r"--top .* between 0 and 1"):
+    with pytest.raises(UsageError, match=r"top .* between 0 and 1"):
         check_top(top)
     with pytest.raises(UsageError, match="between 0 and 1"):
         top_pixels(torch.rand(1, 4, 4), top)

@@ -295,7 +295,7 @@ def said(
     significant = p is not None and (p < 0.05 or p > 0.95)
     ends = (difference / 2, 1.5 * difference) if significant else (difference - 1, difference + 1)
     test = None if p is None else PairedTest(difference, min(ends), max(ends), p, lowest)
-    return verdict(summary, chance, floor, test, higher)
+    return verdict(summary, chance, floor, test, higher).long
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ def test_the_verdict_without_chance_or_floor() -> None:
     assert said(0.05, (0.02, 0.08), 0.999, chance=None) == "less than with another image's map"
     assert said(0.3, (0.2, 0.4), 0.001, chance=None) == "agrees about this image"
     assert said(0.3, (0.2, 0.4), 0.001, floor=None) == "more than chance"
-    assert said(0.3, (0.2, 0.4), None, chance=None, floor=None) == "no floor to measure it by"
+    assert said(0.3, (0.2, 0.4), None, chance=None, floor=None) == "no control to measure it by"
 
 
 def test_the_verdict_of_a_distance_is_the_other_way_round() -> None:

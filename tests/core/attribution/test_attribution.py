@@ -219,7 +219,7 @@ def test_as_captum_called_directly(name: str, direct: Any, size: tuple[int, int]
 
 @pytest.mark.parametrize("layer", ["avgpool", "fc", ""])
 def test_grad_cam_refuses_a_layer_without_spatial_extent(layer: str, resnet: nn.Module) -> None:
-    with pytest.raises(XaicmpError, match="--layer"):
+    with pytest.raises(XaicmpError, match="layer"):
         explain("grad-cam", resnet, images_of(2, 3, 32, 32), torch.tensor([0, 1]), layer=layer)
 
 
@@ -227,7 +227,7 @@ def test_an_imagenet_stem_on_small_images_leaves_grad_cam_an_earlier_layer() -> 
     from torchvision.models import resnet18
 
     model, images, targets = resnet18(num_classes=10).eval(), images_of(2, 3, 32, 32), torch.tensor([0, 1])
-    with pytest.raises(XaicmpError, match=r"--layer layer4 puts out \(2, 512, 1, 1\)"):
+    with pytest.raises(XaicmpError, match=r"layer layer4 puts out \(2, 512, 1, 1\)"):
         explain("grad-cam", model, images, targets, layer="layer4")
     close(
         explain("grad-cam", model, images, targets),
@@ -418,11 +418,11 @@ def test_no_method_or_group_is_called_like_a_reduction() -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "no method is named; `xaicmp explain --list-methods`"),
+        ([], "no method is named; `xaicmp explain list_methods`"),
         (["grad-cam", "gradcam"], "unknown method 'gradcam'; did you mean grad-cam"),
         (["saliency", "saliency"], "'saliency' is named twice"),
-        ([""], "unknown method ''; `xaicmp explain --list-methods`"),
-        (["Grad-CAM"], "unknown method 'Grad-CAM'; did you mean grad-cam"),
+        ([""], "unknown method ''; `xaicmp explain list_methods`"),
+        (["Grad-CAMM"], "unknown method 'Grad-CAMM'; did you mean grad-cam"),
         (["saliency:mean"], "saliency: unknown reduction 'mean'; choose from max-abs, sum, sum-abs"),
         (["saliency:sum", "saliency:sum"], "'saliency:sum' is named twice"),
     ],
@@ -430,6 +430,14 @@ def test_no_method_or_group_is_called_like_a_reduction() -> None:
 def test_wrong_names_are_refused(names: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         get_methods(names)
+
+
+def test_a_title_is_a_name_too() -> None:
+    assert [each.name for each in get_methods(["Grad-CAM", "ig", "LRP"])] == [
+        "grad-cam",
+        "integrated-gradients",
+        "lrp",
+    ]
 
 
 def test_a_method_that_returns_another_shape_is_refused() -> None:

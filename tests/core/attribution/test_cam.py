@@ -373,5 +373,5 @@ def test_cams_stay_finite_under_a_steep_score(name: str) -> None:
 
 @pytest.mark.parametrize("name", CAMS)
 def test_every_cam_refuses_a_layer_without_spatial_extent(name: str) -> None:
-    with pytest.raises(XaicmpError, match=r"--layer fc puts out \(3, 10\)"):
+    with pytest.raises(XaicmpError, match=r"layer fc puts out \(3, 10\)"):
         explain(name, SmallNet().eval(), images_of(3, 3, 32, 32), TARGETS, layer="fc")

@@ -35,7 +35,7 @@ from xaicmp.errors import UsageError, XaicmpError
     "wrong", [{}, {"n": 1, "ids": (1,)}, {"n": 0}, {"n": -3}, {"ids": ()}, {"ids": (3, -1)}]
 )
 def test_a_selection_that_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=r"--n|--ids"):
+    with pytest.raises(UsageError, match=r"n|ids"):
         Selection(**wrong)
 
 
@@ -69,7 +69,7 @@ def test_an_image_is_selected_once_where_it_comes_first(ids: list[int]) -> None:
 def test_the_sample_is_the_first_thousand_test_images() -> None:
     sample = load_sample()
     assert sample.labels[:10].tolist() == [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]  # as published
-    assert (sample.pixels.shape, sample.pixels.dtype) == ((1000, 3, 32, 32), torch.uint8)
+    assert (sample.tensor.shape, sample.tensor.dtype) == ((1000, 3, 32, 32), torch.uint8)
     assert len(sample) == 1000
     assert sample.labels.dtype == torch.int64
     assert sample.labels.bincount(minlength=10).min() > 80
@@ -77,7 +77,7 @@ def test_the_sample_is_the_first_thousand_test_images() -> None:
 
 
 def test_a_damaged_sample_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(Path(module.__file__).parents[1] / "sample", tmp_path / "sample")
+    shutil.copytree(Path(module.__file__).parents[2] / "sample", tmp_path / "sample")
     monkeypatch.setattr(module, "files", lambda package: tmp_path)
     assert len(load_sample()) == 1000
     path = tmp_path / "sample" / "cifar10-test-1000.npz"
@@ -111,7 +111,7 @@ def test_records_are_read_as_they_lie_in_the_files(binary_folder: Path, split: A
         image = len(found) - 10_000 + row
         assert int(found.labels[image]) == record[0]
         for channel, y, x in ((0, 0, 0), (1, 3, 30), (2, 31, 31)):
-            assert int(found.pixels[image, channel, y, x]) == record[1 + channel * 1024 + y * 32 + x]
+            assert int(found.tensor[image, channel, y, x]) == record[1 + channel * 1024 + y * 32 + x]
     assert (found.verified, found.sample, found.split) == (False, False, split)
 
 
@@ -122,7 +122,7 @@ def test_data_may_name_the_folder_its_parent_or_the_working_folder(
     monkeypatch.chdir(binary_folder)
     monkeypatch.setenv("XAICMP_DATA", str(binary_folder))
     for folder in (binary_folder.parent, Path(), None):
-        assert torch.equal(load_cifar10("test", folder, download=False).pixels, expected.pixels)
+        assert torch.equal(load_cifar10("test", folder, download=False).tensor, expected.tensor)
 
 
 def test_only_files_with_the_official_sums_are_verified(
@@ -225,11 +225,11 @@ def test_pickles_with_the_official_sums_are_read(accepted: Path, monkeypatch: py
     for folder in (accepted, accepted.parent, Path()):
         found = load_cifar10("train", folder, download=False)
         assert found.verified
-        assert (found.pixels.shape, found.pixels.dtype) == ((25, 3, 32, 32), torch.uint8)
+        assert (found.tensor.shape, found.tensor.dtype) == ((25, 3, 32, 32), torch.uint8)
         assert found.labels.tolist() == [label for i in range(5) for label in (i, 1, 2, 3, 4)]
-        assert found.pixels[:, 0, 0, 0].tolist() == [i for i in range(5) for _ in range(5)]
-        assert found.pixels[:, 0, 0, 1].tolist() == [0, 1, 2, 3, 4] * 5
-        assert int(found.pixels[0, 2, 4, 5]) == (2 * 1024 + 4 * 32 + 5) % 256
+        assert found.tensor[:, 0, 0, 0].tolist() == [i for i in range(5) for _ in range(5)]
+        assert found.tensor[:, 0, 0, 1].tolist() == [0, 1, 2, 3, 4] * 5
+        assert int(found.tensor[0, 2, 4, 5]) == (2 * 1024 + 4 * 32 + 5) % 256
 
 
 # ---------------------------------------------------------------- no data, and the download
@@ -250,7 +250,7 @@ def test_without_leave_to_download_the_way_out_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XAICMP_DATA", str(tmp_path / "none"))
-    with pytest.raises(XaicmpError, match=r"no CIFAR-10 in .*none; give --data FOLDER"):
+    with pytest.raises(XaicmpError, match=r"no CIFAR-10 in .*none; give data: a folder"):
         load_cifar10("test", download=False)
     assert not (tmp_path / "none").exists()
 

@@ -24,7 +24,7 @@ def test_a_name_of_no_device_is_a_wrong_command_line(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["cuda:999", "cpu:1", "mps:9"])
 def test_a_device_that_is_not_there_is_named(name: str) -> None:
-    with pytest.raises(XaicmpError, match=f"--device {name}: there is none") as caught:
+    with pytest.raises(XaicmpError, match=f"device {name}: there is none") as caught:
         find_device(name)
     assert not isinstance(caught.value, UsageError)
 

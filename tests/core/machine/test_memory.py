@@ -8,19 +8,17 @@ import sys
 import numpy as np
 import pytest
 import torch
-from small import SmallNet, quick, small_engine
+from small import SmallNet, choose, compare, compare_selection, explain, quick, small_engine
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
 from xaicmp.core.images.selection import Selection
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.machine.devices import fast_batch
 from xaicmp.core.machine.memory import Room, fitting_batch, free_memory, saved_bytes
 from xaicmp.core.models.architectures import resnet18_cifar
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.run.comparing import compare, compare_selection
-from xaicmp.core.run.explaining import choose, explain
 from xaicmp.core.studies.cost import measure
 from xaicmp.errors import XaicmpError
 
@@ -105,7 +103,8 @@ def test_chosen_images_their_maps_and_costs_get_by_with_less_too(sample: ImageSe
 
 def test_the_batch_suits_the_device_unless_it_is_given() -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda", 1)
-    assert small_engine().batch_size == fast_batch(cpu) == 64
+    engine, images = small_engine(), torch.rand(1, 3, 32, 32)
+    assert engine.settle(images) == engine.batch_size == fast_batch(cpu) == 64
     assert fast_batch(gpu) == 512
     assert [fast_batch(cpu, side) for side in (8, 32, 64, 224, 10_000)] == [64, 64, 32, 9, 1]
     assert [fast_batch(gpu, side) for side in (32, 224)] == [512, 73]

@@ -45,8 +45,8 @@ def test_two_processes_take_the_steps_of_one(tmp_path, forks, optimiser, images)
     two, told = trained(forks, tmp_path / "two", 2, recipe=recipe, images=images)
     # Muon rounds its updates to bfloat16, and so what differs in the last bit before may differ by more after.
     tolerance = 1e-5 if optimiser == "sgd" else 2e-4
-    for name, value in one.model.state_dict().items():
-        torch.testing.assert_close(two.model.state_dict()[name], value, rtol=0, atol=tolerance)
+    for name, value in one.classifier.module.state_dict().items():
+        torch.testing.assert_close(two.classifier.module.state_dict()[name], value, rtol=0, atol=tolerance)
     assert told[0] == told[1] | {"pid": told[0]["pid"]}
     for (*at, loss, accuracy), (*at_one, loss_one, accuracy_one) in zip(
         told[0]["steps"], alone["steps"], strict=True
@@ -77,9 +77,13 @@ def test_statistics_of_batch_normalisation_are_the_mean_over_processes(tmp_path,
     one, _ = trained(forks, tmp_path / "one", 1, recipe=recipe, architecture="tiny-normalised", epochs=1)
     two, _ = trained(forks, tmp_path / "two", 2, recipe=recipe, architecture="tiny-normalised", epochs=1)
     # The mean of the halves' means is the mean of the whole.
-    torch.testing.assert_close(two.model[1].running_mean, one.model[1].running_mean, rtol=1e-4, atol=1e-6)
-    assert not torch.equal(two.model[1].running_var, one.model[1].running_var)
-    torch.testing.assert_close(two.model[1].running_var, one.model[1].running_var, rtol=0.1, atol=0)
+    torch.testing.assert_close(
+        two.classifier.module[1].running_mean, one.classifier.module[1].running_mean, rtol=1e-4, atol=1e-6
+    )
+    assert not torch.equal(two.classifier.module[1].running_var, one.classifier.module[1].running_var)
+    torch.testing.assert_close(
+        two.classifier.module[1].running_var, one.classifier.module[1].running_var, rtol=0.1, atol=0
+    )
 
 
 def test_ctrl_c_stops_all_processes_after_the_same_batch(tmp_path, forks):
@@ -124,8 +128,8 @@ def test_two_processes_resume(tmp_path, forks):
     assert forks.wait() == [-signal.SIGKILL] * 2
     assert forks.run(folder, 2, training=job(epochs=3, resume=True)) == [0, 0], said(folder)
     resumed = load_checkpoint(folder / "small.pt")
-    for name, value in whole.model.state_dict().items():
-        torch.testing.assert_close(resumed.model.state_dict()[name], value, rtol=0, atol=1e-6)
+    for name, value in whole.classifier.module.state_dict().items():
+        torch.testing.assert_close(resumed.classifier.module.state_dict()[name], value, rtol=0, atol=1e-6)
 
 
 def test_without_torchrun_a_process_is_alone(monkeypatch):

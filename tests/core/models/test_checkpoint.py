@@ -74,13 +74,13 @@ def test_a_checkpoint_is_read_back_as_it_was_written(
     read = load_checkpoint(path)
     for name, value in model.state_dict().items():
         expected = value.to(dtype).float() if value.is_floating_point() else value
-        assert torch.equal(read.model.state_dict()[name], expected), name
+        assert torch.equal(read.classifier.module.state_dict()[name], expected), name
     assert read.metadata == METADATA
     assert read.test_accuracy == 0.5
     assert read.training == {"epoch": 2}
     assert read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert not read.shipped
-    assert not any(module.training for module in read.model.modules())
+    assert "shipped" not in read.classifier.name
+    assert not any(module.training for module in read.classifier.module.modules())
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
 
 
@@ -92,10 +92,10 @@ def test_a_bare_state_dict_is_read_with_cifars_classes(
     torch.save({prefix + name: value for name, value in weights.items()}, path)
     read = load_checkpoint(path)
     assert torch.equal(
-        read.model.state_dict()["layer4.1.conv2.weight"], weights["layer4.1.conv2.weight"].float()
+        read.classifier.module.state_dict()["layer4.1.conv2.weight"], weights["layer4.1.conv2.weight"].float()
     )
     assert (read.test_accuracy, read.training, read.metadata) == (None, None, {})
-    assert read.classes[3] == "cat"
+    assert read.classifier.classes[3] == "cat"
 
 
 def test_every_weight_comes_from_the_file_and_none_from_chance(
@@ -103,9 +103,9 @@ def test_every_weight_comes_from_the_file_and_none_from_chance(
 ) -> None:
     torch.save(weights, tmp_path / "a.pth")
     torch.manual_seed(1)
-    first = load_checkpoint(tmp_path / "a.pth").model.state_dict()
+    first = load_checkpoint(tmp_path / "a.pth").classifier.module.state_dict()
     torch.manual_seed(2)
-    second = load_checkpoint(tmp_path / "a.pth").model.state_dict()
+    second = load_checkpoint(tmp_path / "a.pth").classifier.module.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -115,7 +115,7 @@ def test_pixels_are_normalised_as_the_checkpoint_says(
     metadata = METADATA | {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.25, 0.125]}
     torch.save({"format": FORMAT, "state_dict": weights, "metadata": metadata}, tmp_path / "a.pt")
     pixels = torch.randint(0, 256, (2, 3, 5, 4), dtype=torch.uint8)
-    got = load_checkpoint(tmp_path / "a.pt").normalise(pixels).numpy()
+    got = load_checkpoint(tmp_path / "a.pt").classifier.normalise(pixels).numpy()
     for channel, (mean, std) in enumerate([(0.1, 0.5), (0.2, 0.25), (0.3, 0.125)]):
         expected = (pixels[:, channel].numpy().astype(np.float64) / 255 - mean) / std
         np.testing.assert_allclose(got[:, channel], expected, rtol=1e-5, atol=1e-6)
@@ -129,13 +129,13 @@ def test_the_newest_that_the_user_trained_comes_before_the_shipped_one(
     DEFAULT.parent.mkdir()
     torch.save(weights, DEFAULT)
     assert default_checkpoint() == load_checkpoint().path == DEFAULT
-    assert not load_checkpoint().shipped
+    assert "shipped" not in load_checkpoint().classifier.name
 
 
 def test_the_shipped_checkpoint_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shipped = load_checkpoint()
-    assert shipped.shipped
+    assert shipped.classifier.name == "resnet18-cifar10.pt, shipped with xaicmp"
     assert shipped.test_accuracy is not None
     assert 0.7 < shipped.test_accuracy < 1
     assert shipped_checkpoint().stat().st_size < 23e6  # half precision

@@ -12,17 +12,16 @@ import torchvision
 from architectures import seeded
 from captum.attr import LayerGradCam
 from gradients import close, images_of
-from small import SmallNet, small_engine, state
+from small import SmallNet, choose, explain, small_engine, state
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from xaicmp.core.attribution import METHODS, get_methods
 from xaicmp.core.images.selection import Selection
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.models.architectures import resnet18_cifar
 from xaicmp.core.models.fusion import fuse
 from xaicmp.core.models.layers import find_layer
-from xaicmp.core.run.explaining import choose, explain
 from xaicmp.core.studies.cost import measure
 from xaicmp.errors import UsageError
 
@@ -253,15 +252,15 @@ def test_every_layer_that_can_be_named_is_explained_as_in_the_model_itself(
     make, side = NETWORKS[kind]
     model = seeded(make)
     ids, methods = (3, 7), get_methods(["grad-cam"])
-    pixels = interpolate(sample.pixels[:8].float(), (side, side), mode="nearest").byte()
-    images = replace(sample, pixels=pixels, labels=sample.labels[:8])
+    pixels = interpolate(sample.tensor[:8].float(), (side, side), mode="nearest").byte()
+    images = replace(sample, tensor=pixels, labels=sample.labels[:8])
     chosen = choose(small_engine(model), images, Selection(ids=ids, only="all"))
     inputs, targets = small_engine(model).inputs(pixels[list(ids)]), torch.from_numpy(chosen.targets)
     names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     expected, drawn = maps_of(model, inputs, names), 0
     for name, activations in expected.items():
         engine = small_engine(model, layer=name)
-        close(maps_of(engine.model, inputs, [name])[name], activations)
+        close(maps_of(engine.model(inputs), inputs, [name])[name], activations)
         (found,) = explain(engine, images, chosen, methods)
         wanted = by_captum(model, name, inputs, targets)
         scale = float(wanted.abs().max())

@@ -6,16 +6,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from small import SmallNet, quick, registered, small_engine, state
+from small import SmallNet, choose, compare, quick, registered, small_engine, state
 from torch import Tensor, nn
 
 from xaicmp.core.attribution import METHODS, PUBLISHED
 from xaicmp.core.images.selection import Selection
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.models.architectures import resnet18_cifar
 from xaicmp.core.models.guard import unchanged
-from xaicmp.core.run.comparing import compare
-from xaicmp.core.run.explaining import choose
 
 
 def as_left_by_a_training(model: nn.Module) -> nn.Module:
@@ -163,7 +161,7 @@ def test_choosing_and_comparing_leave_a_model_in_train_mode_as_it_was(sample: Im
 
 
 def test_the_answer_does_not_depend_on_the_state_the_model_is_handed_over_in(sample: ImageSet) -> None:
-    pixels = sample.pixels[:3].float() / 255
+    pixels = sample.tensor[:3].float() / 255
     for method in quick(PUBLISHED, steps=4):
         maps = [
             method.explain(MODELS[kind](), pixels, torch.tensor([1, 2, 3]))

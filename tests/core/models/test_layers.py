@@ -123,14 +123,14 @@ def test_a_vision_transformer_is_refused_unless_a_layer_is_named() -> None:
     model, images = transformer(), images_of(2, 3, 32, 32)
     nn.init.normal_(model.heads.head.weight)
     with pytest.raises(
-        XaicmpError, match=r"sequence of tokens.* --layer conv_proj, or leave the CAMs out"
+        XaicmpError, match=r"sequence of tokens.* layer conv_proj, or leave the CAMs out"
     ) as caught:
         METHODS["grad-cam"].explain(model, images, TARGETS)
     assert "\n" not in str(caught.value)
     maps = METHODS["grad-cam"].explain(model, images, TARGETS, layer="conv_proj")
     assert maps.shape == (2, 32, 32)
     assert maps.amax() > 0
-    with pytest.raises(XaicmpError, match=r"--layer encoder puts out \(2, 17, 16\)"):
+    with pytest.raises(XaicmpError, match=r"layer encoder puts out \(2, 17, 16\)"):
         METHODS["grad-cam"].explain(model, images, TARGETS, layer="encoder")
 
 
@@ -221,7 +221,7 @@ def test_a_model_without_maps_is_refused(model: nn.Module) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("layer5", "--layer layer5: the model has no such layer; choose layer4, layer1"),
+        ("layer5", "layer layer5: the model has no such layer; choose layer4, layer1"),
         ("layer4.2", r"no such layer; choose layer4\.1, layer4\.0"),
         ("Layer4", "no such layer; choose layer4"),
         ("zzz", "no such layer; choose layer1, layer4, dropout, fc or another of its modules"),
@@ -264,7 +264,7 @@ class Odd(nn.Module):
 def test_a_layer_that_will_not_do_is_refused_and_leaves_no_trace(name: str, layer: str, message: str) -> None:
     model = Odd().train()
     before = state(model)
-    with pytest.raises(XaicmpError, match=f"--layer {message}") as caught:
+    with pytest.raises(XaicmpError, match=f"layer {message}") as caught:
         METHODS[name].explain(model, images_of(2, 3, 8, 8), TARGETS, layer=layer)
     assert "\n" not in str(caught.value)
     assert state(model) == before

@@ -14,6 +14,8 @@ from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.results.significance import paired_test
+from xaicmp.core.results.verdict import Verdict
+from xaicmp.core.studies.groups import parts as parts_of
 
 NAN = float("nan")
 AB = ("a", "b")
@@ -54,7 +56,7 @@ def comparison_of(
 
 
 def parts(comparison: Comparison, by: str) -> dict[str, list[int]]:
-    found = list(comparison.groups(by))
+    found = list(parts_of(comparison, by))
     assert len({name for name, _ in found}) == len(found)
     return {name: (part.predictions.ids - 10).tolist() for name, part in found}
 
@@ -96,7 +98,7 @@ def test_what_is_undefined_everywhere_stays_so_and_warns_of_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = comparison.result(Settings().statistics[0], AB)
-        assert comparison.verdict(AB) == "too few images to say"
+        assert comparison.verdict(AB) is Verdict.FEW
     assert np.isnan([result.summary.mean, result.corrected, result.controls["other_image"]]).all()
     assert result.above_shifted is not None
     assert np.isnan(result.above_shifted.mean)
@@ -130,15 +132,15 @@ NOISE = np.random.default_rng(0).normal(0, 0.05, 40)
 def test_the_verdict_is_that_of_the_first_statistic(level: float, floor: float | None, words: str) -> None:
     values = (level + NOISE - NOISE.mean()).tolist()
     floors = None if floor is None else (floor + NOISE[::-1] - NOISE.mean()).tolist()
-    assert comparison_of(values, floor=floors).verdict(AB) == words
+    assert comparison_of(values, floor=floors).verdict(AB).long == words
 
 
 def test_a_pair_is_an_identity_if_its_maps_are_the_same_on_every_image() -> None:
     same, nearly = (comparison_of([1.0] * 3, identical=[True, True, each]) for each in (True, False))
     assert same.identities == {AB}
-    assert same.verdict(AB) == "the same map on this model: an identity, not a finding"
+    assert same.verdict(AB) is Verdict.IDENTITY
     assert nearly.identities == frozenset()
-    assert "identity" not in nearly.verdict(AB)
+    assert nearly.verdict(AB) is not Verdict.IDENTITY
     assert nearly.rows(np.array([0, 1])).identities == {AB}
     somewhere, nowhere = (comparison_of([1.0] * 3, identical=[NAN, NAN, each]) for each in (1, NAN))
     assert somewhere.identities == {AB}
@@ -178,17 +180,17 @@ def test_rows_take_everything_along() -> None:
 
 def test_groups_of_class_and_of_right_and_wrong_leave_out_the_empty() -> None:
     comparison = comparison_of([0.1, 0.2, 0.3, 0.4], labels=[2, 0, 2, 0], predicted=[2, 1, 0, 0])
-    assert parts(comparison, "class") == {"cat": [1, 3], "ship": [0, 2]}
-    assert parts(comparison, "correct") == {"right": [0, 3], "wrong": [1, 2]}
-    assert parts(comparison.rows(np.array([0, 3])), "correct") == {"right": [0, 3]}
-    means = {name: part.summary("pearson", AB).mean for name, part in comparison.groups("class")}
+    assert parts_of(comparison, "class") == {"cat": [1, 3], "ship": [0, 2]}
+    assert parts_of(comparison, "correct") == {"right": [0, 3], "wrong": [1, 2]}
+    assert parts_of(comparison.rows(np.array([0, 3])), "correct") == {"right": [0, 3]}
+    means = {name: part.summary("pearson", AB).mean for name, part in parts_of(comparison, "class")}
     assert means == pytest.approx({"cat": 0.3, "ship": 0.2})
 
 
 def test_groups_of_confidence_are_quartiles_from_the_least_confident_on() -> None:
     confidence = np.random.default_rng(1).permutation(100) / 100
     comparison = comparison_of([0.5] * 100, confidence=confidence.tolist())
-    found = parts(comparison, "confidence")
+    found = parts_of(comparison, "confidence")
     assert list(found) == ["0.000 to 0.240", "0.250 to 0.490", "0.500 to 0.740", "0.750 to 0.990"]
     order = np.argsort(confidence)
     for index, ids in enumerate(found.values()):
@@ -207,7 +209,7 @@ def test_groups_of_confidence_are_quartiles_from_the_least_confident_on() -> Non
     ],
 )
 def test_equally_confident_images_stay_together(confidence: list[float], sizes: list[int]) -> None:
-    found = list(comparison_of([0.5] * len(confidence), confidence=confidence).groups("confidence"))
+    found = list(parts_of(comparison_of([0.5] * len(confidence), confidence=confidence), "confidence"))
     held = [set(part.predictions.confidence) for _, part in found]
     assert [len(part.predictions) for _, part in found] == sizes
     assert sum(len(each) for each in held) == len(set(confidence))
@@ -224,7 +226,9 @@ def test_images_of_unknown_confidence_are_a_group_of_their_own() -> None:
             "0.400 to 0.400": [5],
             "unknown": [0, 3],
         }
-        assert parts(comparison_of([0.5] * 3, confidence=[NAN] * 3), "confidence") == {"unknown": [0, 1, 2]}
+        assert parts_of(comparison_of([0.5] * 3, confidence=[NAN] * 3), "confidence") == {
+            "unknown": [0, 1, 2]
+        }
 
 
 @pytest.mark.parametrize("by", ["class", "correct", "confidence"])
@@ -237,5 +241,5 @@ def test_every_image_is_in_one_group(by: str) -> None:
             predicted=rng.integers(3, size=count).tolist(),
             confidence=rng.choice([0.1, 0.5, 0.9, 1.0, NAN], count).tolist(),
         )
-        ids = [each for _, part in comparison.groups(by) for each in part.predictions.ids.tolist()]
+        ids = [each for _, part in parts_of(comparison, by) for each in part.predictions.ids.tolist()]
         assert sorted(ids) == (10 + np.arange(count)).tolist()

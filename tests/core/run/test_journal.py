@@ -12,15 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import quick, small_engine
+from small import compare_selection, explain_selection, quick, small_engine
 
 from xaicmp.core.images.selection import Selection
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.machine.storage import differences
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.run.comparing import compare_selection
-from xaicmp.core.run.explaining import explain_selection
 from xaicmp.core.run.journal import Journal, folder_of
 from xaicmp.core.run.provenance import plan_of
 from xaicmp.errors import UsageError, XaicmpError
@@ -39,7 +37,7 @@ def written(path: Path, sample: ImageSet, plan: dict = PLAN) -> list[Explanation
     """A journal of what ``batches`` gives."""
     journal, found = Journal(path, plan), list(batches())
     for number, each in enumerate(found):
-        journal.write(number, sample.pixels[torch.from_numpy(each.predictions.ids)], each)
+        journal.write(number, sample.tensor[torch.from_numpy(each.predictions.ids)], each)
     return found
 
 
@@ -92,14 +90,14 @@ def test_without_resume_it_begins_empty(sample: ImageSet, tmp_path: Path) -> Non
 
 def test_another_plan_is_refused_and_the_difference_named(sample: ImageSet, tmp_path: Path) -> None:
     written(tmp_path / "a.json", sample)
-    with pytest.raises(UsageError, match=r"seed is 7 and was 0; .*leave out --resume"):
+    with pytest.raises(UsageError, match=r"seed is 7 and was 0; .*leave out resume"):
         Journal(tmp_path / "a.json", PLAN | {"seed": 7}, resume=True)
 
 
 def test_other_images_are_refused(sample: ImageSet, tmp_path: Path) -> None:
     first = written(tmp_path / "a.json", sample)[0]
-    other = dataclasses.replace(sample, pixels=sample.pixels.flip(0))
-    with pytest.raises(UsageError, match="other images; give the same --data"):
+    other = dataclasses.replace(sample, tensor=sample.tensor.flip(0))
+    with pytest.raises(UsageError, match="other images; give the same"):
         Journal(tmp_path / "a.json", PLAN, resume=True).read(0, other, first.predictions.ids, NAMES)
 
 
@@ -108,7 +106,7 @@ def test_other_images_are_refused(sample: ImageSet, tmp_path: Path) -> None:
 def test_damage_is_one_line(name: str, content: bytes, sample: ImageSet, tmp_path: Path) -> None:
     first = written(tmp_path / "a.json", sample)[0]
     (folder_of(tmp_path / "a.json") / name).write_bytes(content)
-    with pytest.raises(XaicmpError, match="leave out --resume to start anew"):
+    with pytest.raises(XaicmpError, match="leave out resume to start anew"):
         Journal(tmp_path / "a.json", PLAN, resume=True).read(0, sample, first.predictions.ids, NAMES)
 
 
@@ -132,9 +130,9 @@ def test_a_plan_is_plain_and_says_what_matters() -> None:
     plan = plan_of(engine, Selection(n=20), METHODS)
     assert differences(json.loads(json.dumps(plan)), json.loads(json.dumps(plan))) == []
     others = [
-        plan_of(dataclasses.replace(engine, seed=1), Selection(n=20), METHODS),
-        plan_of(dataclasses.replace(engine, precision="bf16"), Selection(n=20), METHODS),
-        plan_of(dataclasses.replace(engine, layer="layer1"), Selection(n=20), METHODS),
+        plan_of(engine.again(seed=1), Selection(n=20), METHODS),
+        plan_of(small_engine(precision="bf16"), Selection(n=20), METHODS),
+        plan_of(small_engine(layer="layer1"), Selection(n=20), METHODS),
         plan_of(engine, Selection(n=21), METHODS),
         plan_of(engine, Selection(n=20, only="all"), METHODS),
         plan_of(engine, Selection(ids=(3, 7), only="all"), METHODS),

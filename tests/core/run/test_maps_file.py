@@ -20,6 +20,7 @@ from xaicmp.core.results.settings import Settings
 from xaicmp.core.run import comparing
 from xaicmp.core.run import maps_file as module
 from xaicmp.core.run.maps_file import compare_maps
+from xaicmp.core.studies.groups import parts
 from xaicmp.errors import UsageError, XaicmpError
 from xaicmp.views.document import document
 
@@ -125,9 +126,9 @@ def test_what_the_file_does_not_say_is_unknown(tmp_path: Path) -> None:
         ({"labels": labels, "predicted": predicted}, {"right": 4, "wrong": 2}),
     ):
         comparison = compare_maps(stranger(tmp_path / "m.npz", **given), Settings())
-        assert {name: len(part.predictions) for name, part in comparison.groups("correct")} == expected
-        assert [name for name, _ in comparison.groups("confidence")] == ["unknown"]
-    by_class = {name: part.predictions.ids.tolist() for name, part in comparison.groups("class")}
+        assert {name: len(part.predictions) for name, part in parts(comparison, "correct")} == expected
+        assert [name for name, _ in parts(comparison, "confidence")] == ["unknown"]
+    by_class = {name: part.predictions.ids.tolist() for name, part in parts(comparison, "class")}
     assert by_class == {"a": [0, 3], "b": [1, 4], "c": [2, 5]}
 
 
@@ -136,7 +137,7 @@ def test_names_may_be_bytes_or_numbers(tmp_path: Path) -> None:
     comparison = compare_maps(path, Settings())
     assert comparison.titles == {"saliency": "Saliency", "edge": get_methods(["edge"])[0].title}
     assert comparison.floors == {"edge"}
-    assert [name for name, _ in comparison.groups("class")] == ["0", "1"]
+    assert [name for name, _ in parts(comparison, "class")] == ["0", "1"]
 
 
 def test_what_it_does_not_need_is_not_read(tmp_path: Path) -> None:
@@ -234,7 +235,7 @@ def cut(path: Path) -> None:
         (bare_array, "is no .npz file"),
         (cut, "is no .npz file"),
         (text_entry, "it needs"),
-        (lambda path: None, "No such file or directory; `xaicmp explain --output` writes one"),
+        (lambda path: None, "No such file or directory; `xaicmp explain` writes one"),
         (lambda path: path.mkdir(), "Is a directory"),
     ],
     ids=["text", "empty", "magic", "npy", "cut", "no arrays", "missing", "folder"],
@@ -318,5 +319,5 @@ def test_two_images_under_one_id_are_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_a_share_that_leaves_no_pixel_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--top 0\.01 leaves no pixel of 42"):
+    with pytest.raises(UsageError, match=r"top 0\.01 leaves no pixel of 42"):
         compare_maps(stranger(tmp_path / "m.npz"), Settings(top=0.01))

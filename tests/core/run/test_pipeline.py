@@ -13,23 +13,37 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from small import CPU, SmallNet, compared, quick, registered, small_checkpoint, small_engine
+from small import (
+    CPU,
+    SmallNet,
+    choose,
+    compare,
+    compare_selection,
+    compared,
+    explain,
+    explain_selection,
+    find_images,
+    quick,
+    registered,
+    small_classifier,
+    small_engine,
+)
 from torch import Tensor, nn
 
+import xaicmp
 from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.images.cifar10 import MEAN, STD
 from xaicmp.core.images.selection import Selection
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.models.checkpoint import Checkpoint, load_checkpoint, shipped_checkpoint
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.run import comparing
-from xaicmp.core.run.comparing import compare, compare_selection
 from xaicmp.core.run.engine import FAST, Engine
-from xaicmp.core.run.explaining import choose, explain, explain_selection, find_images
 from xaicmp.errors import UsageError, XaicmpError
+from xaicmp.views.document import document
 
 IMAGES = int(os.environ.get("XAICMP_TEST_IMAGES", "8"))
 PAIRS = [("grad-cam", "saliency"), ("grad-cam", "integrated-gradients"), ("saliency", "integrated-gradients")]
@@ -80,19 +94,19 @@ def iou_by_hand(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_the_published_experiment_image_by_image(shipped: Checkpoint, sample: ImageSet) -> None:
     """Ours, batched and through Captum, against the formulas, one image at a time."""
-    engine = Engine(shipped, CPU, batch_size=32)
+    engine = Engine(shipped.classifier, CPU, batch_size=32)
     images, chosen = find_images(engine, Selection(n=IMAGES))
     comparison = compare(engine, images, chosen, get_methods(PUBLISHED))
     assert len(chosen) == IMAGES
 
-    model = shipped.model
+    model = shipped.classifier.module
     mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (MEAN, STD))
     expected: dict[str, dict[tuple[str, str], list[float]]] = {
         name: {pair: [] for pair in PAIRS} for name in ("pearson", "iou")
     }
     ids = []
     for index in range(len(sample)):
-        x = (sample.pixels[index : index + 1] / 255 - mean) / std
+        x = (sample.tensor[index : index + 1] / 255 - mean) / std
         with torch.no_grad():
             probabilities = model(x)[0].softmax(dim=0)
         predicted = int(probabilities.argmax())
@@ -139,7 +153,7 @@ def assert_same(one: Comparison, other: Comparison, row: int | slice = slice(Non
 def test_the_batch_size_does_not_change_the_numbers(shipped: Checkpoint, sample: ImageSet) -> None:
     outcomes = []
     for batch_size in (64, 7, 1):
-        engine = Engine(shipped, CPU, batch_size=batch_size)
+        engine = Engine(shipped.classifier, CPU, batch_size=batch_size)
         chosen = choose(engine, sample, Selection(n=8, only="all"))
         methods = quick(PUBLISHED, steps=3)
         batches: list[Explanations] = []
@@ -172,7 +186,7 @@ def test_an_image_alone_is_the_image_among_many(sample: ImageSet) -> None:
 def test_the_order_of_ids_is_kept_and_a_repeated_image_counts_once(sample: ImageSet) -> None:
     comparison, batches = compared(sample, PUBLISHED, (12, 3, 12, 7, 3, 3), small_engine(batch_size=3))
     assert comparison.predictions.ids.tolist() == [12, 3, 7]
-    assert torch.equal(torch.cat([batch.pixels for batch in batches]), sample.pixels[[12, 3, 7]])
+    assert torch.equal(torch.cat([batch.pixels for batch in batches]), sample.tensor[[12, 3, 7]])
     assert_same(comparison, compared(sample, PUBLISHED, (12, 3, 7), small_engine(batch_size=3))[0])
 
 
@@ -195,7 +209,7 @@ def test_confidence_is_the_softmax_of_the_predicted_class(sample: ImageSet) -> N
     engine = small_engine()
     chosen = choose(engine, sample, Selection(n=5, only="all"))
     with torch.no_grad():
-        logits = engine.checkpoint.model(engine.inputs(sample.pixels[:5])).double().numpy()
+        logits = engine.classifier.module(engine.inputs(sample.tensor[:5])).double().numpy()
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(chosen.confidence, probabilities.max(axis=1), atol=1e-6)
     assert chosen.predicted.tolist() == probabilities.argmax(axis=1).tolist()
@@ -249,7 +263,7 @@ def test_the_mean_is_over_the_images_where_it_is_defined(sample: ImageSet) -> No
     assert 0 < undefined < 20
     assert (summary.undefined, summary.n) == (undefined, 20 - undefined)
     assert summary.mean == pytest.approx(np.mean([each for each in values if each == each]))
-    assert comparison.summary("iou", ("saliency", "flat")).tied >= undefined
+    assert comparison.summary("iou", ("saliency", "flat")).undefined == undefined
 
 
 def live_map_bytes() -> int:
@@ -286,13 +300,12 @@ def test_memory_does_not_grow_with_the_number_of_images(
 def test_progress_is_told_from_nothing_to_all(sample: ImageSet) -> None:
     told: list[tuple[str, int, int]] = []
     engine = small_engine(batch_size=4)
-    chosen = choose(engine, sample, Selection(n=10), lambda *each: told.append(each))
-    compare(engine, sample, chosen, quick(PUBLISHED, steps=2), progress=lambda *each: told.append(each))
-    for stage in ("choosing images", "explaining"):
-        done = [each[1] for each in told if each[0] == stage]
-        assert done == sorted(done)
-        assert done[-1] == 10
-        assert {each[2] for each in told if each[0] == stage} == {10}
+    methods = quick(PUBLISHED, steps=2)
+    compare_selection(engine, Selection(n=10), methods, data=sample, progress=lambda *each: told.append(each))
+    done = [each[1] for each in told]
+    assert done == sorted(done)
+    assert done[-1] == 10
+    assert {(each[0], each[2]) for each in told} == {("explaining", 10)}
 
 
 @pytest.mark.parametrize("names", [["saliency"], []])
@@ -305,32 +318,43 @@ def test_fewer_than_two_methods_cannot_be_compared(names: list[str], sample: Ima
 
 @pytest.mark.parametrize("top", [0, 1.5, 0.0001])
 def test_a_wrong_share_is_refused_before_the_work(top: float, sample: ImageSet) -> None:
-    engine = small_engine()
-    chosen = choose(engine, sample, Selection(n=1))
-    with registered("bomb", lambda *_: pytest.fail("it was run")), pytest.raises(UsageError, match="--top"):
-        compare(engine, sample, chosen, get_methods(["bomb", "saliency"]), Settings(top=top))
+    with registered("bomb", lambda *_: pytest.fail("it was run")), pytest.raises(UsageError, match="top"):
+        xaicmp.compare(small_classifier(), sample, methods=["bomb", "saliency"], settings=Settings(top=top))
 
 
-def test_no_image_at_all_is_refused(sample: ImageSet) -> None:
+def test_no_image_has_no_explanation(sample: ImageSet) -> None:
     engine = small_engine()
     none = choose(engine, sample, Selection(n=1)).rows(slice(0, 0))
-    with pytest.raises(XaicmpError, match="no image was chosen"):
-        compare(engine, sample, none, get_methods(PUBLISHED))
     assert list(explain(engine, sample, none, get_methods(PUBLISHED))) == []
 
 
 def test_an_id_beyond_the_data_set_is_refused(sample: ImageSet) -> None:
-    with pytest.raises(UsageError, match=r"--ids 1000: CIFAR-10's test set ends at 999"):
+    with pytest.raises(UsageError, match=r"ids 1000: CIFAR-10 has 1,000 images, counted from 0"):
         choose(small_engine(), sample, Selection(ids=(3, 1000), only="all"))
 
 
-@pytest.mark.parametrize("classes", [("cat", "dog"), tuple("0123456789"), tuple(str(i) for i in range(100))])
-def test_a_checkpoint_for_other_classes_is_refused(classes: tuple[str, ...], sample: ImageSet) -> None:
+@pytest.mark.parametrize(
+    "classes",
+    [("cat", "dog"), ("dog", "cat", "house"), tuple("0123456789"), tuple(str(i) for i in range(100))],
+)
+def test_of_other_classes_the_labels_are_known_by_name_or_not_at_all(
+    classes: tuple[str, ...], sample: ImageSet
+) -> None:
     model = SmallNet()
     model.fc = nn.Linear(16, len(classes))
-    engine = Engine(small_checkpoint(model, classes=classes), CPU)
-    with pytest.raises(XaicmpError, match=r"checkpoint small\.pt tells other classes apart than CIFAR-10"):
-        choose(engine, sample, Selection(n=3))
+    engine = Engine(small_classifier(model, classes=classes), CPU)
+    methods = get_methods(["saliency", "edge"])
+    comparison = compare_selection(engine, Selection(n=9, only="all"), methods, data=sample)[1]
+    names = [sample.classes[label] for label in sample.labels[:9].tolist()]
+    expected = [name if name in classes else "unknown" for name in names]
+    found = [image["label"] for image in document(comparison)["images"]]
+    assert found == expected
+    assert {image["predicted"] for image in document(comparison)["images"]} <= set(classes)
+    unknown = np.array([name not in classes for name in names])
+    assert not comparison.predictions.wrong[unknown].any()
+    if not set(classes) & set(sample.classes):
+        with pytest.raises(UsageError, match="CIFAR-10: which images are right is unknown"):
+            choose(engine, sample, Selection(n=3))
 
 
 def test_the_sample_is_used_while_it_suffices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -340,8 +364,12 @@ def test_the_sample_is_used_while_it_suffices(monkeypatch: pytest.MonkeyPatch, t
         images, chosen = find_images(engine, selection)
         assert images.sample
         assert len(chosen) == (selection.n or 2)
-    for selection in (Selection(n=1001), Selection(n=1000), Selection(ids=(1000,), only="all")):
-        with pytest.raises(XaicmpError, match=r"1,000 images that ship: no CIFAR-10 in .*--data FOLDER"):
+    # Where some are at hand, they will have to do.
+    right = choose(engine, images, Selection(n=1000))
+    assert 0 < len(right) < 1000
+    assert find_images(engine, Selection(n=1000))[1].ids.tolist() == right.ids.tolist()
+    for selection in (Selection(n=1001), Selection(ids=(1000,), only="all")):
+        with pytest.raises(XaicmpError, match=r"1,000 images at hand: no CIFAR-10 in .*give data: a folder"):
             find_images(engine, selection)
 
 
@@ -371,8 +399,8 @@ def test_fast_shares_an_exact_pass_and_comes_near_with_a_quarter_of_the_steps(sh
         _, comparison = compare_selection(engine, Selection(n=24), methods, keep=batches.append)
         return batches, comparison
 
-    exact, slow = found(Engine(shipped, CPU))
-    rough, fast = found(Engine(shipped, CPU, "bf16", fast=True), **FAST)
+    exact, slow = found(Engine(shipped.classifier, CPU))
+    rough, fast = found(Engine(shipped.classifier, CPU, "bf16", fast=True), **FAST)
     for ours, theirs in zip(rough, exact, strict=True):
         assert torch.equal(ours.maps[:2], theirs.maps[:2])
         assert not torch.equal(ours.maps[2], theirs.maps[2])
@@ -385,9 +413,9 @@ def test_fast_shares_an_exact_pass_and_comes_near_with_a_quarter_of_the_steps(sh
 def test_an_explanation_of_chosen_images_is_fast_in_the_same_way(
     shipped: Checkpoint, sample: ImageSet
 ) -> None:
-    engine = Engine(shipped, CPU, "bf16", fast=True)
+    engine = Engine(shipped.classifier, CPU, "bf16", fast=True)
     methods = quick(PUBLISHED, **FAST)
-    chosen = choose(Engine(shipped, CPU), sample, Selection(n=3))
+    chosen = choose(Engine(shipped.classifier, CPU), sample, Selection(n=3))
     (ours,) = explain(engine, sample, chosen, methods)
     ((_, theirs),) = explain_selection(engine, Selection(ids=tuple(chosen.ids), only="all"), methods)
     assert torch.equal(ours.maps, theirs.maps)
@@ -400,7 +428,7 @@ def test_every_method_gives_finite_maps_in_every_precision(
     name: str, mode: dict[str, Any], layer: str | None, sample: ImageSet
 ) -> None:
     options = {"steps": 2, "samples": 2} | (FAST if mode.get("fast") else {})
-    methods = get_methods([name], **options)
+    methods = quick([name], **options)
     engine = small_engine(layer=layer, **mode)
     ((_, found),) = explain_selection(engine, Selection(ids=(3, 7), only="all"), methods, data=sample)
     assert found.maps.shape == (1, 2, 32, 32)

@@ -14,7 +14,7 @@ import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import small_engine
+from small import choose, compare, small_engine
 from torch import Tensor
 
 from xaicmp.core.agreement import statistic
@@ -22,14 +22,12 @@ from xaicmp.core.agreement.controls import other_images, roll, shifts
 from xaicmp.core.agreement.registry import STATISTICS, agreement, get_statistics
 from xaicmp.core.attribution import get_methods
 from xaicmp.core.images.selection import Selection
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.run import comparing
-from xaicmp.core.run.comparing import compare
-from xaicmp.core.run.explaining import choose
 from xaicmp.core.run.scoring import CONTROLS, DRAWS, get_controls, score
 from xaicmp.errors import UsageError
 
@@ -465,7 +463,7 @@ def test_each_share_has_its_own_values_ties_and_controls() -> None:
 def test_a_share_that_leaves_no_pixel_is_refused_whoever_has_it() -> None:
     for how in (settings_with(top=0.01), settings_with(statistics=get_statistics(["iou"], [0.01]))):
         how.check(100)
-        with pytest.raises(UsageError, match=r"--top 0\.01 leaves no pixel"):
+        with pytest.raises(UsageError, match=r"top 0\.01 leaves no pixel"):
             how.check(99)
 
 
@@ -484,7 +482,7 @@ def test_controls_are_asked_for_by_name() -> None:
     ("names", "message"),
     [
         (["other_image"], "unknown control 'other_image'; choose from other-image, shift, resolution, none"),
-        (["shift", "none"], "--controls none goes alone; leave it or the others out"),
+        (["shift", "none"], "controls none goes alone; leave it or the others out"),
         ([""], "unknown control ''; choose from"),
     ],
 )

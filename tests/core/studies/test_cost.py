@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from small import SmallNet, quick, registered, small_engine, state
+from small import SmallNet, choose, quick, registered, small_engine, state
 from torch import Tensor, nn
 
 from xaicmp.core.attribution import get_methods
 from xaicmp.core.images.selection import Selection
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.run.engine import Engine
-from xaicmp.core.run.explaining import choose
 from xaicmp.core.studies import cost
 from xaicmp.core.studies.cost import Cost, measure
 
@@ -51,7 +50,9 @@ def test_what_needs_no_gradient_makes_no_backward_pass(sample: ImageSet) -> None
             return super().forward(images)
 
     engine = small_engine(Counting(), batch_size=4)
-    engine.model  # noqa: B018  # merged by a forward pass of its own
+    inputs = engine.inputs(sample.tensor[:2])
+    engine.settle(inputs)
+    engine.model(inputs)  # merged by a forward pass of its own
     chosen = choose(engine, sample, Selection(n=4, only="all"))
     forwards.clear()
     found = measure(engine, sample, chosen, get_methods(["occlusion"]))
@@ -105,7 +106,7 @@ def test_the_model_is_left_as_it_was_also_when_a_method_fails(sample: ImageSet) 
 
     engine = small_engine(batch_size=4)
     chosen = choose(engine, sample, Selection(n=6, only="all"))
-    models = engine.model, engine.checkpoint.model
+    models = engine.model(engine.inputs(sample.tensor[:2])), engine.classifier.module
     before = [state(each) for each in models]
     measure(engine, sample, chosen, get_methods(["saliency", "grad-cam"]))
     with registered("failing", failing), pytest.raises(ZeroDivisionError):

@@ -14,9 +14,9 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from xaicmp.core.agreement.controls import other_images
 from xaicmp.core.agreement.registry import STATISTICS
 from xaicmp.core.attribution import METHODS
+from xaicmp.core.choices import Randomise
 from xaicmp.core.models.architectures import resnet18_cifar
 from xaicmp.core.studies.randomisation import (
-    Kind,
     Randomisation,
     find_stages,
     randomisation_test,
@@ -25,7 +25,7 @@ from xaicmp.core.studies.randomisation import (
 )
 from xaicmp.errors import XaicmpError
 
-KINDS: tuple[Kind, ...] = ("cascading", "independent")
+KINDS: tuple[Randomise, ...] = ("cascading", "independent")
 
 
 def scrambled(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -109,7 +109,7 @@ def test_cascading_draws_ever_more_and_independent_one_stage_at_a_time(
     model = make()
     original, stages = tensors(model), stage_of(model)
     order = list(find_stages(model))
-    drawn: dict[Kind, list[tuple[str, nn.Module]]] = {
+    drawn: dict[Randomise, list[tuple[str, nn.Module]]] = {
         kind: list(randomised(model, kind, 3)) for kind in KINDS
     }
     for kind in KINDS:
@@ -145,7 +145,7 @@ def test_the_seed_decides_the_weights_and_nothing_else_does(make: Callable[[], n
 
 @pytest.mark.parametrize("make", MODELS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_callers_model_is_left_as_it_was(make: Callable[[], nn.Module], kind: Kind) -> None:
+def test_the_callers_model_is_left_as_it_was(make: Callable[[], nn.Module], kind: Randomise) -> None:
     model = make().train()
     before = state(model)
     for _ in randomised(model, kind):
@@ -220,7 +220,7 @@ def gradients(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_agreement_is_that_of_each_map_with_the_originals(kind: Kind) -> None:
+def test_the_agreement_is_that_of_each_map_with_the_originals(kind: Randomise) -> None:
     model, images, labels = templates()
     images, labels = images[:7], labels[:7]
 
@@ -252,7 +252,7 @@ def test_the_agreement_is_that_of_each_map_with_the_originals(kind: Kind) -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_model_is_destroyed_and_said_to_be(kind: Kind) -> None:
+def test_the_model_is_destroyed_and_said_to_be(kind: Randomise) -> None:
     model, images, labels = templates()
     reports: list[tuple[str, int, int]] = []
     result = randomisation_test(
@@ -276,7 +276,7 @@ def test_the_model_is_destroyed_and_said_to_be(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_knows_nothing_of_the_model_stays_the_same_throughout(kind: Kind) -> None:
+def test_what_knows_nothing_of_the_model_stays_the_same_throughout(kind: Randomise) -> None:
     model, images = small_net(), images_of(6, 3, 16, 16)
     targets = torch.arange(6)
     floors = [METHODS["edge"], METHODS["centre"]]

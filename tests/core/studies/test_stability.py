@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
-from small import SmallNet, quick, small_checkpoint, small_engine
+from small import SmallNet, choose, explain, quick, small_classifier, small_engine
 
 from xaicmp.core.agreement.registry import agreement, get_statistics
 from xaicmp.core.images.selection import Selection
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
+from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.engine import Engine
-from xaicmp.core.run.explaining import choose, explain
+from xaicmp.core.run.explaining import Explainer
 from xaicmp.core.studies.stability import Repetition, repeat
 
 NAMES = ["saliency", "grad-cam", "integrated-gradients", "edge", "smoothgrad", "random"]
@@ -23,12 +25,12 @@ METHODS = quick(NAMES, steps=3, samples=2)
 
 def repeated(first: Engine, second: Engine, images: ImageSet, **values: object) -> Repetition:
     chosen = choose(first, images, Selection(ids=(5, 0, 3, 17, 40), only="all"))
-    return repeat(first, second, images, chosen, METHODS, Settings(**values))  # type: ignore[arg-type]
+    return repeat(Explainer(first, METHODS), Explainer(second, METHODS), images, chosen, Settings(**values))  # type: ignore[arg-type]
 
 
 def test_the_same_again_is_the_same_to_the_bit(sample: ImageSet) -> None:
     engine = small_engine(batch_size=2)
-    found = repeated(engine, replace(engine), sample)
+    found = repeated(engine, engine.again(), sample)
     assert found.titles == {method.name: method.title for method in METHODS}
     assert found.same == dict.fromkeys(NAMES, True)
     for name in NAMES:
@@ -41,7 +43,7 @@ def test_the_same_again_is_the_same_to_the_bit(sample: ImageSet) -> None:
 
 def test_another_seed_changes_only_what_is_drawn(sample: ImageSet) -> None:
     engine = small_engine(batch_size=2)
-    found = repeated(engine, replace(engine, seed=1), sample)
+    found = repeated(engine, engine.again(seed=1), sample)
     assert {name for name, same in found.same.items() if not same} == DRAWN
     assert abs(np.mean(found.values["pearson"]["random"])) < 0.1
     assert 0.1 < np.mean(found.values["pearson"]["smoothgrad"]) < 0.999
@@ -49,7 +51,7 @@ def test_another_seed_changes_only_what_is_drawn(sample: ImageSet) -> None:
 
 def test_another_checkpoint_changes_all_that_know_the_model(sample: ImageSet) -> None:
     engine = small_engine(batch_size=2)
-    other = replace(engine, checkpoint=small_checkpoint(SmallNet(1)))
+    other = engine.again(classifier=small_classifier(SmallNet(1)))
     found = repeated(engine, other, sample)
     assert {name for name, same in found.same.items() if same} == {"edge", "random"}
     for name in ("saliency", "integrated-gradients", "smoothgrad", "grad-cam"):
@@ -65,7 +67,14 @@ def test_the_targets_of_the_first_are_explained_on_the_second(sample: ImageSet) 
     statistics = get_statistics(["spearman", "iou"])
     how = Settings(statistics, top=0.1)
     told: list[tuple[str, int, int]] = []
-    found = repeat(first, second, sample, chosen, METHODS[:2], how, lambda *each: told.append(each))
+    found = repeat(
+        Explainer(first, METHODS[:2]),
+        Explainer(second, METHODS[:2]),
+        sample,
+        chosen,
+        how,
+        lambda *each: told.append(each),
+    )
     maps = [list(explain(each, sample, chosen, METHODS[:2])) for each in (first, second)]
     for index, method in enumerate(METHODS[:2]):
         for name in ("spearman", "iou"):
@@ -79,16 +88,14 @@ def test_the_targets_of_the_first_are_explained_on_the_second(sample: ImageSet) 
 def test_one_changed_image_is_enough_to_differ(sample: ImageSet) -> None:
     first, second = small_engine(batch_size=2), small_engine(batch_size=2)
     chosen = choose(first, sample, Selection(n=4, only="all"))
-    only_once: list[int] = []
 
-    def explained(engine: Engine, *rest: object) -> object:
-        for batch in explain(engine, *rest):  # type: ignore[arg-type]
-            if engine is second and not only_once:
-                only_once.append(1)
-                batch.maps[0, 1, 0, 0] += 1
-            yield batch
+    class Changing(Explainer):
+        def again(self, *given: Any) -> Iterator[Explanations]:
+            for number, batch in enumerate(super().again(*given)):
+                if number == 0:
+                    batch.maps[0, 1, 0, 0] += 1
+                yield batch
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("xaicmp.core.studies.stability.explain", explained)
-        found = repeat(first, second, sample, chosen, METHODS[:2], Settings())
+    one, other = Explainer(first, METHODS[:2]), Changing(second, METHODS[:2])
+    found = repeat(one, other, sample, chosen, Settings())
     assert found.same == {"saliency": False, "grad-cam": True}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from xaicmp.core.images.cifar10 import MEAN, STD
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.training.augmentation import Batches
 
 CPU = torch.device("cpu")
@@ -65,18 +65,18 @@ def test_each_input_is_a_padded_crop_of_its_own_image_flipped_or_not(padding, cr
     images = made_up(21)
     inputs, rows = dealt(images, crop=crop, padding=padding, flip=flip)
     for image, row in zip(inputs, rows, strict=True):
-        which_cut(image, images.pixels[row], crop, padding)
+        which_cut(image, images.tensor[row], crop, padding)
 
 
 def test_crops_and_random_flips_are_drawn_evenly():
     images = made_up(1, size=5)
     images = ImageSet(
-        "one", "train", True, images.pixels.expand(4500, -1, -1, -1), torch.zeros(4500).long(), ("0", "1")
+        "one", "train", True, images.tensor.expand(4500, -1, -1, -1), torch.zeros(4500).long(), ("0", "1")
     )
     inputs, _ = dealt(images, crop=1, padding="zero", flip="random", batch_size=100)
     keys = {
         cut.astype(np.float32).tobytes(): key
-        for key, cut in cuts(images.pixels[0].numpy(), 1, "zero").items()
+        for key, cut in cuts(images.tensor[0].numpy(), 1, "zero").items()
     }
     known = np.stack([np.frombuffer(raw, np.float32) for raw in keys])
     nearest = np.abs(inputs.reshape(4500, 1, -1).numpy() - known).max(axis=2).argmin(axis=1)
@@ -105,7 +105,7 @@ def test_alternating_flips_each_image_every_other_epoch_and_half_of_them_in_each
         inputs, rows = dealt(images, epoch)
         flips.append({})
         for image, row in zip(inputs, rows.tolist(), strict=True):
-            flips[-1][row] = which_cut(image, images.pixels[row], 2, "reflect")[0]
+            flips[-1][row] = which_cut(image, images.tensor[row], 2, "reflect")[0]
     for epoch in range(4):
         assert all(flips[epoch][row] == flips[0][row] ^ (epoch % 2) for row in range(60))
     assert 15 < sum(flips[0].values()) < 45
@@ -118,7 +118,7 @@ def test_random_flips_are_drawn_anew_each_epoch():
         inputs, rows = dealt(images, epoch, crop=0, padding="zero", flip="random")
         flips.append({})
         for image, row in zip(inputs, rows.tolist(), strict=True):
-            flips[-1][row] = which_cut(image, images.pixels[row], 0, "zero")[0]
+            flips[-1][row] = which_cut(image, images.tensor[row], 0, "zero")[0]
     same = sum(flips[0][row] == flips[1][row] for row in range(40))
     assert 5 < same < 35
 

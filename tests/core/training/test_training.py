@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from train_small import SGD, SMALL, interrupt, listing, part, same, trained, weights
 
 from xaicmp.core.images.cifar10 import MEAN, STD
-from xaicmp.core.images.source import ImageSet
+from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.models.architectures import ARCHITECTURES, resnet18_cifar
 from xaicmp.core.models.checkpoint import load_checkpoint, save_checkpoint
 from xaicmp.core.training.accuracy import class_accuracy
@@ -89,7 +89,7 @@ def test_the_published_recipes_first_steps_on_the_resnet_are_those_of_a_plain_lo
     )
     running = [step.loss * (index + 1) for index, step in enumerate(steps)]
     assert np.diff([0, *running]) == pytest.approx(losses, abs=1e-5, rel=1e-5)
-    found = checkpoint.model.state_dict()
+    found = checkpoint.classifier.module.state_dict()
     for name, value in model.state_dict().items():
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5)
 
@@ -127,10 +127,12 @@ def test_the_averaged_weights_are_stored_and_evaluated(tmp_path, optimiser):
                         mean[name] = value
             done += 1
     checkpoint = trained(tmp_path / "a.pt", recipe)
-    for name, value in checkpoint.model.state_dict().items():
+    for name, value in checkpoint.classifier.module.state_dict().items():
         torch.testing.assert_close(value, mean[name], rtol=1e-4, atol=1e-5)
     assert not all(torch.allclose(value, model.state_dict()[name], atol=1e-3) for name, value in mean.items())
-    assert checkpoint.test_accuracy == class_accuracy(checkpoint.model, part(500, 550), CPU).overall
+    assert (
+        checkpoint.test_accuracy == class_accuracy(checkpoint.classifier.module, part(500, 550), CPU).overall
+    )
 
 
 def test_whitened_filters_turn_patches_into_uncorrelated_ones_of_variance_one(tmp_path):
@@ -149,8 +151,8 @@ def test_whitened_filters_turn_patches_into_uncorrelated_ones_of_variance_one(tm
         )
     finally:
         del ARCHITECTURES["wide"]
-    first = checkpoint.model[0].weight.detach()
-    normal = checkpoint.normalise(images.pixels)
+    first = checkpoint.classifier.module[0].weight.detach()
+    normal = checkpoint.classifier.normalise(images.tensor)
     patches = nn.functional.unfold(normal, 3).permute(0, 2, 1).reshape(-1, 27).double()
     outputs = patches @ first[:27].reshape(27, 27).T.double()
     covariance = outputs.T @ outputs / len(outputs)
@@ -242,7 +244,7 @@ def test_a_class_without_test_images_has_no_accuracy(tmp_path):
 
 def test_unverified_data_are_recorded_as_such(tmp_path):
     honest = part(0, 32)
-    foreign = ImageSet(honest.name, "train", False, honest.pixels, honest.labels, honest.classes)
+    foreign = ImageSet(honest.name, "train", False, honest.tensor, honest.labels, honest.classes)
     run = Run(SGD, 1, architecture="tiny")
     checkpoint = train(run, foreign, honest, tmp_path / "a.pt", device=CPU)
     assert checkpoint.metadata["data"]["verified"] is False
@@ -277,7 +279,7 @@ def test_half_precision_is_evaluated_after_the_cast(tmp_path):
     labels = images.labels.bincount(minlength=10) / 100
     assert full.test_accuracy == pytest.approx(float(labels[9]))
     assert half.test_accuracy == pytest.approx(float(labels[0]))
-    assert half.test_accuracy == class_accuracy(half.model, images, CPU).overall
+    assert half.test_accuracy == class_accuracy(half.classifier.module, images, CPU).overall
     assert half.metadata["stored_as"] == "float16"
 
 
@@ -335,7 +337,7 @@ def test_divergence_is_found_within_the_epoch_and_the_last_checkpoint_stays(
     recipe = dataclasses.replace(SGD, lr=lr, optimiser=optimiser, schedule="constant")
     steps = []
     with pytest.raises(
-        XaicmpError, match=r"diverged \(.*try a lower --lr.*last good checkpoint is kept"
+        XaicmpError, match=r"diverged \(.*try a lower lr.*last good checkpoint is kept"
     ) as found:
         trained(tmp_path / "a.pt", recipe, architecture=architecture, on_step=steps.append, images=320)
     assert "\n" not in str(found.value)

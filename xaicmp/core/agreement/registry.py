@@ -25,7 +25,7 @@ from xaicmp.core.agreement.top_pixels import (
     _rbo,
     top_pixels,
 )
-from xaicmp.errors import UsageError
+from xaicmp.errors import UsageError, arg
 
 DEFAULT_STATISTICS = ("pearson", "iou")
 
@@ -55,7 +55,7 @@ def get_statistics(names: Sequence[str], tops: Sequence[float] = ()) -> tuple[St
         UsageError: an unknown name, one named twice, or none.
     """
     if not names:
-        raise UsageError(f"--statistics names none; choose from {', '.join(STATISTICS)}")
+        raise UsageError(f"{arg('statistics')} names none; choose from {', '.join(STATISTICS)}")
     for index, name in enumerate(names):
         if name not in STATISTICS:
             raise UsageError(f"unknown statistic {name!r}; choose from {', '.join(STATISTICS)}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from xaicmp.core.agreement.statistic import Prepared, _prepared, is_orderless
-from xaicmp.errors import UsageError
+from xaicmp.errors import UsageError, arg
 
 # The top pixels, as a set and in order.
 
@@ -17,7 +17,9 @@ from xaicmp.errors import UsageError
 def check_top(top: float) -> None:
     """Raise UsageError unless ``top`` lies between 0 and 1, exclusive."""
     if not 0 < top < 1:
-        raise UsageError(f"--top {top:g}: the share of top pixels lies between 0 and 1, as in --top 0.2")
+        raise UsageError(
+            f"{arg('top')} {top:g}: the share of top pixels lies between 0 and 1, as in {arg('top')} 0.2"
+        )
 
 
 def whole_pixels(share: float, pixels: int) -> int:
@@ -39,7 +41,7 @@ def count_top(top: float, pixels: int) -> int:
     count = whole_pixels(top, pixels)
     if count == 0:
         enough = math.ceil(1e6 / pixels) / 1e6
-        raise UsageError(f"--top {top:g} leaves no pixel of {pixels}; ask for at least {enough:g}")
+        raise UsageError(f"{arg('top')} {top:g} leaves no pixel of {pixels}; ask for at least {enough:g}")
     return count
 
 

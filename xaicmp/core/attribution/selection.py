@@ -10,9 +10,9 @@ from difflib import get_close_matches
 from typing import Any, get_args
 
 from xaicmp.core.attribution.method import METHODS, REDUCTIONS, Method
-from xaicmp.errors import UsageError
+from xaicmp.errors import UsageError, arg
 
-LISTED = "`xaicmp explain --list-methods` shows them all"
+LISTED = f"`xaicmp explain {arg('list_methods')}` shows them all"
 
 PUBLISHED = ("grad-cam", "saliency", "integrated-gradients")
 

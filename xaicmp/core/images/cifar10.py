@@ -21,7 +21,7 @@ from xaicmp.core.images.download import fetch
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.images.tensors import ImageSet, Split
 from xaicmp.core.machine.progress import Progress, no_progress
-from xaicmp.errors import XaicmpError
+from xaicmp.errors import XaicmpError, arg
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -128,7 +128,7 @@ def load_cifar10(
         return (_load_binary if found.name != PICKLED else _load_pickled)(found, split)
     if not download:
         raise XaicmpError(
-            f"no CIFAR-10 in {root}; give a folder that holds it, or a new one to download it into"
+            f"no CIFAR-10 in {root}; give {arg('data')}: a folder that holds it, or a new one to download it into"
         )
     if not fresh:
         raise XaicmpError(
@@ -156,7 +156,7 @@ def _to_download_into(root: Path) -> bool:
     if not root.exists():
         return True
     if not root.is_dir():
-        raise XaicmpError(f"{root} is not a folder; --data names the folder that holds CIFAR-10")
+        raise XaicmpError(f"{root} is not a folder; {arg('data')} names the folder that holds CIFAR-10")
     return (root / ARCHIVE).is_file() or all(path.name.startswith(UNPACKING) for path in root.iterdir())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from xaicmp.core.choices import Only
-from xaicmp.errors import UsageError
+from xaicmp.errors import UsageError, arg
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Selection:
 
     def __post_init__(self) -> None:
         if (self.n is None) == (self.ids is None):
-            raise UsageError("give either --n or --ids, not both")
+            raise UsageError(f"give either {arg('n')} or {arg('ids')}, not both")
         if self.n is not None and self.n < 1:
-            raise UsageError(f"--n {self.n}: ask for at least 1 image")
+            raise UsageError(f"{arg('n')} {self.n}: ask for at least 1 image")
         if self.ids is not None:
             if not self.ids:
-                raise UsageError("--ids names no image; give one or more, as in --ids 3 7 12")
+                raise UsageError(f"{arg('ids')} names no image; give one or more, as in {arg('ids')} 3 7 12")
             if min(self.ids) < 0:
-                raise UsageError(f"--ids {min(self.ids)}: ids count from 0")
+                raise UsageError(f"{arg('ids')} {min(self.ids)}: ids count from 0")
             once = tuple(dict.fromkeys(self.ids))
             object.__setattr__(self, "repeated", len(self.ids) - len(once))
             object.__setattr__(self, "ids", once)

@@ -7,7 +7,7 @@ import re
 import torch
 
 from xaicmp.core.choices import Precision
-from xaicmp.errors import UsageError, XaicmpError
+from xaicmp.errors import UsageError, XaicmpError, arg
 
 
 def find_device(name: str = "auto") -> torch.device:
@@ -26,9 +26,11 @@ def find_device(name: str = "auto") -> torch.device:
         name = next(kind for kind, count in there.items() if count)
     match = re.fullmatch(r"(cuda|mps|cpu)(?::(\d{1,3}))?", name)
     if not match:
-        raise UsageError(f"--device {name}: there is no such thing; choose from auto, cpu, cuda, cuda:1, mps")
+        raise UsageError(
+            f"{arg('device')} {name}: there is no such thing; choose from auto, cpu, cuda, cuda:1, mps"
+        )
     if int(match[2] or 0) >= there[match[1]]:
-        raise XaicmpError(f"--device {name}: there is none on this machine; use --device auto")
+        raise XaicmpError(f"{arg('device')} {name}: there is none on this machine; use {arg('device')} auto")
     return torch.device(name)
 
 

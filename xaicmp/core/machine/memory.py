@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from xaicmp.errors import XaicmpError
+from xaicmp.errors import XaicmpError, arg
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Room:
         torch.cuda.empty_cache()
         if self.most == 1:
             raise XaicmpError(
-                "the device's memory does not hold a single image's explanation; try --device cpu"
+                f"the device's memory does not hold a single image's explanation; try {arg('device')} cpu"
             )
         if not self.told:
             self.remark(f"out of memory with {self.most} images at once; going on with fewer")

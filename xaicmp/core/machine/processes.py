@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from xaicmp.errors import XaicmpError
+from xaicmp.errors import XaicmpError, arg
 
 T = TypeVar("T")
 
@@ -145,6 +145,6 @@ def _take_gpu(number: int) -> None:
     if number >= torch.cuda.device_count():
         raise XaicmpError(
             f"there are {torch.cuda.device_count()} GPUs here, too few for process {number + 1}; "
-            "start fewer with torchrun --nproc-per-node, or give --device cpu"
+            f"start fewer of them, or give {arg('device')} cpu"
         )
     torch.cuda.set_device(number)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from xaicmp.errors import UsageError, XaicmpError
+from xaicmp.errors import UsageError, XaicmpError, arg
 
 
 @contextmanager
@@ -45,10 +45,10 @@ def replacing(path: Path, inside: Path | None = None) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def check_suffix(path: Path, suffixes: Iterable[str], option: str = "--output") -> None:
-    """Raise UsageError, naming ``option``, unless ``path`` ends in one of ``suffixes``."""
+def check_suffix(path: Path, suffixes: Iterable[str], argument: str = "output") -> None:
+    """Raise UsageError, naming ``argument``, unless ``path`` ends in one of ``suffixes``."""
     if path.suffix.lower() not in suffixes:
-        raise UsageError(f"{option} {path}: the name must end in {', '.join(suffixes)}")
+        raise UsageError(f"{arg(argument)} {path}: the name must end in {', '.join(suffixes)}")
 
 
 def check_writable(path: Path) -> None:

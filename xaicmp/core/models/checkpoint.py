@@ -23,7 +23,7 @@ from xaicmp.core.images.cifar10 import CLASSES, MEAN, STD
 from xaicmp.core.machine.storage import replacing
 from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.classifier import Classifier
-from xaicmp.errors import XaicmpError
+from xaicmp.errors import XaicmpError, arg
 
 FORMAT = "xaicmp checkpoint 1"
 
@@ -86,7 +86,7 @@ def load_checkpoint(path: Path | None = None) -> Checkpoint:
     except OSError as error:
         raise XaicmpError(
             f"cannot read checkpoint {path}: {error.strerror}; train one with `xaicmp train`, "
-            "or leave out --checkpoint to use the one that ships"
+            f"or leave out {arg('checkpoint')} to use the one that ships"
         ) from error
     document = _read(path, content)
     if document.get("format") == FORMAT:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from xaicmp.core.models.guard import unchanged
-from xaicmp.errors import UsageError, XaicmpError
+from xaicmp.errors import UsageError, XaicmpError, arg
 
 
 def get_layer(model: nn.Module, name: str) -> nn.Module:
@@ -26,7 +26,7 @@ def get_layer(model: nn.Module, name: str) -> nn.Module:
     if name not in modules:
         near = get_close_matches(name, modules, n=3) or [child for child, _ in model.named_children()]
         raise UsageError(
-            f"--layer {name}: the model has no such layer; choose {', '.join(near)} or another of its modules"
+            f"{arg('layer')} {name}: the model has no such layer; choose {', '.join(near)} or another of its modules"
         )
     return modules[name]
 
@@ -54,7 +54,7 @@ def find_layer(model: nn.Module, images: Tensor) -> str:
     if tokens:
         raise XaicmpError(
             f"after {layer} the model turns its maps into a sequence of tokens, which CAMs cannot weigh; "
-            f"take its maps all the same with --layer {layer}, or leave the CAMs out"
+            f"take its maps all the same with {arg('layer')} {layer}, or leave the CAMs out"
         )
     return layer
 
@@ -109,12 +109,12 @@ def watch(model: nn.Module, layer: str | None) -> Iterator[list[Tensor]]:
     def keep(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
         if seen:
             raise XaicmpError(
-                f"--layer {layer} is called several times in one pass; choose the layer around it"
+                f"{arg('layer')} {layer} is called several times in one pass; choose the layer around it"
             )
         if not isinstance(output, Tensor) or output.ndim != 4 or output[0, 0].numel() == 1:
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise XaicmpError(
-                f"--layer {layer} puts out {shape}, which has no spatial extent, so every CAM would be constant; "
+                f"{arg('layer')} {layer} puts out {shape}, which has no spatial extent, so every CAM would be constant; "
                 "choose an earlier layer or larger images"
             )
         seen.append(output)
@@ -126,7 +126,7 @@ def watch(model: nn.Module, layer: str | None) -> Iterator[list[Tensor]]:
     finally:
         handle.remove()
     if not seen:
-        raise XaicmpError(f"--layer {layer} takes no part in the model's forward pass; choose another")
+        raise XaicmpError(f"{arg('layer')} {layer} takes no part in the model's forward pass; choose another")
 
 
 @contextmanager

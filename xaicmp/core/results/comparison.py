@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -13,11 +12,11 @@ import numpy as np
 from xaicmp.core.agreement.controls import SHIFTS, among_highest
 from xaicmp.core.agreement.statistic import Pair, Statistic
 from xaicmp.core.results.intervals import Summary, defined_mean, summarise
-from xaicmp.core.results.predictions import UNKNOWN, Predictions
+from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.results.significance import PairedTest, paired_test
-from xaicmp.core.results.verdict import corrected, verdict
+from xaicmp.core.results.verdict import Verdict, corrected, verdict
 
 
 @dataclass(frozen=True)
@@ -113,49 +112,25 @@ class Comparison:
         """Its mean, spread and interval."""
         return self.result(next(each for each in self.statistics if each.name == statistic), pair).summary
 
-    def verdict(self, pair: Pair) -> str:
-        """What the first statistic says of the pair, in plain words."""
+    def verdict(self, pair: Pair) -> Verdict:
+        """What the first statistic says of the pair."""
         if pair in self.identities:
-            return "the same map on this model: an identity, not a finding"
+            return Verdict.IDENTITY
         first = self.statistics[0]
         result = self.result(first, pair)
-        floor = result.controls.get("other_image")
-        return verdict(result.summary, result.chance, floor, result.above, first.higher)
+        control = result.controls.get("other_image")
+        return verdict(result.summary, result.chance, control, result.above, first.higher)
+
+    def known_pairs(self, method: str) -> list[Pair]:
+        """The pairs of a method with those that know the model; if there are none, with any."""
+        own = [pair for pair in self.pairs if method in pair]
+        return [pair for pair in own if not self.floors.intersection(set(pair) - {method})] or own
 
     def rows(self, rows: np.ndarray) -> Comparison:
         """The comparison over a part of the images."""
         return replace(
             self, predictions=self.predictions.rows(rows), scores=self.scores.rows(rows), _results={}
         )
-
-    def groups(self, by: str) -> Iterator[tuple[str, Comparison]]:
-        """The comparison over the images of each class, right or wrong ones, or each quartile of confidence.
-
-        Images of which that is not known are a group of their own, the last.
-
-        Args:
-            by: ``"class"``, ``"correct"`` or ``"confidence"``.
-        """
-        chosen = self.predictions
-        if by == "class":
-            parts = [(name, chosen.labels == index) for index, name in enumerate(self.source.classes)]
-        elif by == "correct":
-            names = np.array(self.source.classes)
-            known = (names[chosen.labels] != UNKNOWN) & (names[chosen.predicted] != UNKNOWN)
-            parts = [("right", known & ~chosen.wrong), ("wrong", known & chosen.wrong), (UNKNOWN, ~known)]
-        else:
-            values, known = chosen.confidence, ~np.isnan(chosen.confidence)
-            edges = np.quantile(values[known], [0.25, 0.5, 0.75]) if known.any() else []
-            quartile = np.where(known, np.searchsorted(edges, values, side="left"), -1)
-            parts = [
-                (f"{values[held].min():.3f} to {values[held].max():.3f}", held)
-                for held in (quartile == index for index in range(4))
-                if held.any()
-            ]
-            parts.append((UNKNOWN, ~known))
-        for name, held in parts:
-            if held.any():
-                yield name, self.rows(held)
 
     def _result(self, statistic: Statistic, pair: Pair) -> Result:
         values, settings = self.scores.values[statistic.name][pair], self.settings

@@ -1,8 +1,9 @@
-"""What an agreement is worth, in plain words."""
+"""What an agreement is worth."""
 
 from __future__ import annotations
 
 import math
+from enum import Enum
 
 from xaicmp.core.agreement.controls import LEVEL
 from xaicmp.core.results.intervals import Summary
@@ -14,48 +15,63 @@ def corrected(observed: float, chance: float) -> float:
     return (observed - chance) / (1 - chance)
 
 
+class Verdict(Enum):
+    """What an agreement is worth: in two or three words, and as a clause."""
+
+    IDENTITY = "identity", "the same map on this model: an identity, not a finding"
+    FEW = "too few", "too few images to say"
+    BELOW_CHANCE = "below chance", "less than chance"
+    CHANCE = "as chance", "no more than chance"
+    ABOVE_CHANCE = "above chance", "more than chance"
+    NO_CONTROL = "no control", "no control to measure it by"
+    MORE = "above other", "agrees about this image"
+    LESS = "below other", "less than with another image's map"
+    NO_MORE = "as other", "no more than with another image's map"
+
+    def __init__(self, short: str, long: str) -> None:
+        self.short, self.long = short, long
+
+
 def verdict(
     summary: Summary,
     chance: float | None,
-    floor: float | None,
+    control: float | None,
     above: PairedTest | None,
     higher: bool = True,
-) -> str:
-    """What an agreement is worth, in plain words: the first row that holds.
+) -> Verdict:
+    """What an agreement is worth: the first row that holds.
 
-    =======================================================  =====================================
-    its mean or interval undefined                           too few images to say
-    the interval wholly below chance                         less than chance
-    the interval not wholly above chance                     no more than chance
-    no floor, or the test against it undefined               more than chance, if that is known
-    p cannot be below 0.05 for so few images                 too few images to say
-    mean above the floor, p < 0.05                           agrees about this image
-    mean below the floor, interval of the difference not 0   less than with another image's map
-    else                                                     no more than with another image's map
-    =======================================================  =====================================
+    =========================================================  ============
+    its mean or interval undefined                             FEW
+    the interval wholly below chance                           BELOW_CHANCE
+    the interval not wholly above chance                       CHANCE
+    no control, or the test against it undefined               ABOVE_CHANCE, or NO_CONTROL where chance is unknown
+    p cannot be below 0.05 for so few images                   FEW
+    mean above the control, p < 0.05                           MORE
+    mean below the control, interval of the difference not 0   LESS
+    else                                                       NO_MORE
+    =========================================================  ============
 
     Args:
         summary: of the observed values.
         chance: the expected value for unrelated maps; None skips the rows about it.
-        floor: the mean with another image's map; None for none.
-        above: the paired test of whether the observed values show more agreement than the floor's.
+        control: the mean with another image's map; None for none.
+        above: the paired test of whether the observed values show more agreement than the control's.
         higher: whether higher values are more agreement; if not, above and below change places.
     """
     sign = 1 if higher else -1
     low, high = sorted((sign * summary.low, sign * summary.high))
     if not (math.isfinite(summary.mean) and math.isfinite(low) and math.isfinite(high)):
-        return "too few images to say"
-    if chance is not None and high < sign * chance:
-        return "less than chance"
+        return Verdict.FEW
     if chance is not None and low <= sign * chance:
-        return "no more than chance"
-    if floor is None or above is None or not math.isfinite(above.p):
-        return "no floor to measure it by" if chance is None else "more than chance"
+        return Verdict.BELOW_CHANCE if high < sign * chance else Verdict.CHANCE
+    if control is None or above is None or not math.isfinite(above.p):
+        return Verdict.NO_CONTROL if chance is None else Verdict.ABOVE_CHANCE
     if above.lowest >= LEVEL:
-        return "too few images to say"
-    more = sign * (summary.mean - floor) > 0
+        return Verdict.FEW
+    more = sign * (summary.mean - control) > 0
     if more and above.p < LEVEL:
-        return "agrees about this image"
+        return Verdict.MORE
     if not more and (above.low > 0 or above.high < 0):
-        return "less than with another image's map"
-    return "no more than with another image's map"
+        return Verdict.LESS
+    return Verdict.NO_MORE

@@ -17,7 +17,7 @@ from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.provenance import source_of
 from xaicmp.core.run.scoring import BLOCK, score
-from xaicmp.errors import UsageError
+from xaicmp.errors import UsageError, arg
 
 Keep = Callable[[Explanations], None]
 
@@ -45,7 +45,7 @@ def compare_explanations(
         UsageError: fewer than two methods, or a share of top pixels outside (0, 1) or less than one pixel.
     """
     if len(methods) < 2:
-        raise UsageError(f"methods: {methods[0].name} alone cannot be compared; name two or more")
+        raise UsageError(f"{arg('methods')}: {len(methods)} cannot be compared; name two or more")
     scores: list[Scores | None] = []
     parts: list[Predictions] = []
     block: list[Explanations] = []

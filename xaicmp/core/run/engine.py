@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import chain
 
 import torch
@@ -106,8 +107,13 @@ class Engine:
             self.batch_size = most = asked or fast_batch(self.device, min(example.shape[2:]))
             if not asked:
                 two = example[:1].expand(2, -1, -1, -1)
-                with unchanged(self.module) as lent, autocast(self.device, self.precision):
-                    most = fitting_batch(lambda count: saved_bytes(lent, two), free_memory(self.device), most)
+                with (
+                    suppress(torch.OutOfMemoryError),  # not even two: the room will see how many
+                    unchanged(self.module) as lent,
+                    autocast(self.device, self.precision),
+                ):
+                    free = free_memory(self.device)
+                    most = fitting_batch(lambda count: saved_bytes(lent, two), free, most)
             self._room = Room(most, self.remark)
         return self.batch_size
 

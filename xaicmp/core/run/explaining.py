@@ -25,7 +25,7 @@ from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.journal import Journal
-from xaicmp.errors import UsageError, XaicmpError
+from xaicmp.errors import UsageError, XaicmpError, arg
 
 EXPLAINING = "explaining"
 Target = str | int | np.ndarray
@@ -101,14 +101,15 @@ class Explainer:
             context = self._context(inputs[at], every.rows(rows), forward=forward, rows=at)
             return self._explained(context, every.rows(rows), pixels, tell(len(rows)))
 
-        self._inputs(batch.rows(slice(0, 2)))
         return Explanations.join(self.engine.room.run(work, len(batch.ids)))
 
     def again(
         self, images: ImageSource, predictions: Predictions, progress: Progress = no_progress
     ) -> Iterator[Explanations]:
         """Explain images that are chosen already, for the targets that stand in ``predictions``, batch by batch."""
-        size = self.engine.settle(self._inputs(Batch.read(images, predictions.ids[:2])))
+        if len(predictions) == 0:
+            return
+        size = settled(self.engine, images, predictions.ids)
         for start in range(0, len(predictions), size):
             part = predictions.rows(slice(start, start + size))
             batch = Batch.read(images, part.ids)
@@ -193,7 +194,9 @@ class Explainer:
             target = classes.index(target)
         targets = target[ids] if isinstance(target, np.ndarray) else np.full(len(ids), target)
         if targets.min() < 0 or targets.max() >= count:
-            raise UsageError(f"target {targets.max()}: the model has {count} classes, counted from 0")
+            raise UsageError(
+                f"{arg('target')} {targets.max()}: the model has {count} classes, counted from 0"
+            )
         return targets.astype(np.int64)
 
 
@@ -246,7 +249,13 @@ def explain_selection(
                 yield source, part
         progress(EXPLAINING, count, wanted)
     if count == 0:
-        raise XaicmpError(f"{images.name} has no image that is {selection.only}; choose others")
+        raise XaicmpError(f"{images.name} has no image for {arg('only')} {selection.only}; choose others")
+
+
+def settled(engine: Engine, images: ImageSource, ids: np.ndarray) -> int:
+    """The batch size for such images as the first of ``ids``."""
+    first = Batch.read(images, ids[:1])
+    return engine.settle(engine.inputs(first.pixels, first.normalised))
 
 
 def labels_of(engine: Engine, images: ImageSource, ids: np.ndarray) -> np.ndarray:
@@ -286,7 +295,9 @@ def _candidates(
     except XaicmpError as error:
         if found():  # those at hand will have to do
             return
-        raise XaicmpError(f"this needs more than the {len(images):,} images at hand: {error}") from error
+        raise XaicmpError(
+            f"this needs more than the {len(images):,} images at hand: {error.args[0]}"
+        ) from error
     if whole is not None:
         _check(explainer, whole, selection)
         yield from _batches(explainer.engine, whole, selection, start)
@@ -300,8 +311,7 @@ def _batches(engine: Engine, images: ImageSource, selection: Selection, start: i
     ids = np.arange(start, len(images)) if selection.ids is None else np.array(selection.ids)
     if len(ids) == 0:
         return
-    first = Batch.read(images, ids[:1])
-    size = engine.settle(engine.inputs(first.pixels, first.normalised))
+    size = settled(engine, images, ids)
     if selection.n is not None and selection.only != "wrong":
         size = min(size, selection.n + selection.n // 8 + 1)
     for begin in range(0, len(ids), size):
@@ -313,17 +323,19 @@ def _check(explainer: Explainer, images: ImageSource, selection: Selection) -> N
     classes, target = explainer.engine.classifier.classes, explainer.target
     if isinstance(target, str) and target not in ("predicted", "label", *classes):
         names = ", ".join(("predicted", "label", *classes[:20]))
-        raise UsageError(f"target {target}: no such class; choose {names}")
+        raise UsageError(f"{arg('target')} {target}: no such class; choose {names}")
     if isinstance(target, np.ndarray) and len(target) != len(images):
         raise UsageError(f"{len(target)} targets for {len(images)} images; give one per image")
     if selection.ids is not None and max(selection.ids) >= len(images):
-        raise UsageError(f"ids {max(selection.ids)}: {images.about} ends at {len(images) - 1}")
+        raise UsageError(
+            f"{arg('ids')} {max(selection.ids)}: {images.name} has {len(images):,} images, counted from 0"
+        )
     asked = "label" in (target if isinstance(target, str) else "",) or selection.only != "all"
     unknown = images.labels is None or (classes and images.classes and not set(classes) & set(images.classes))
     if asked and unknown and selection.ids is None:
         raise UsageError(
             f"{images.name}: which images are right is unknown, because the labels are unknown or of other classes "
-            "than the model's; take all images (only: all) and another target than label"
+            f"than the model's; take {arg('only')} all, and another {arg('target')} than label"
         )
 
 

@@ -22,7 +22,7 @@ from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.storage import differences, replacing
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import Predictions
-from xaicmp.errors import UsageError, XaicmpError
+from xaicmp.errors import UsageError, XaicmpError, arg
 
 PLAN = "plan.json"
 
@@ -84,7 +84,7 @@ class Journal:
         with self._opened(number) as arrays:
             if int(arrays["candidates"]) != _crc(images.pixels(ids)):
                 raise UsageError(
-                    f"{self.folder} is of other images; give the same --data, or leave out --resume to start anew"
+                    f"{self.folder} is of other images; give the same {arg('data')}, or leave out {arg('resume')} to start anew"
                 )
             chosen = Predictions(*(arrays[field.name] for field in fields(Predictions)))
             return Explanations(
@@ -139,7 +139,7 @@ class Journal:
                 yield arrays
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise XaicmpError(
-                f"{self._path(number)} is damaged ({error}); leave out --resume to start anew"
+                f"{self._path(number)} is damaged ({error}); leave out {arg('resume')} to start anew"
             ) from error
 
     def _check_plan(self) -> None:
@@ -147,12 +147,12 @@ class Journal:
             before = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise XaicmpError(
-                f"cannot read {self.folder / PLAN}: {error}; leave out --resume to start anew"
+                f"cannot read {self.folder / PLAN}: {error}; leave out {arg('resume')} to start anew"
             ) from error
         if changed := differences(before, self.plan):
             raise UsageError(
                 f"{self.folder} is of another run: {'; '.join(changed)}; "
-                "give the same options, or leave out --resume to start anew"
+                f"give the same options, or leave out {arg('resume')} to start anew"
             )
 
 

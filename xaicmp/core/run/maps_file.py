@@ -118,7 +118,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         arrays |= {name: each.astype(str) for name, each in arrays.items() if each.dtype.kind == "S"}
     except OSError as error:
         raise XaicmpError(
-            f"cannot read {path}: {error.strerror or error}; `xaicmp explain --output` writes one"
+            f"cannot read {path}: {error.strerror or error}; `xaicmp explain` writes one"
         ) from error
     except (
         ValueError,
@@ -129,9 +129,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        raise XaicmpError(
-            f"{path} is no .npz file of plain arrays; `xaicmp explain --output` writes one"
-        ) from error
+        raise XaicmpError(f"{path} is no .npz file of plain arrays; `xaicmp explain` writes one") from error
     _check(path, arrays)
     return arrays, hashlib.sha256(content).hexdigest()
 

@@ -15,7 +15,7 @@ from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.results.comparison import Source
-from xaicmp.core.results.predictions import Predictions
+from xaicmp.core.results.predictions import UNKNOWN, Predictions
 from xaicmp.core.run.engine import Engine
 
 CHECKPOINT = ("path", "sha256", "architecture", "test_accuracy")
@@ -48,8 +48,10 @@ def source_of(
 
 def classes_of(classifier: Classifier, images: ImageSource, predictions: Predictions) -> tuple[str, ...]:
     """The names of the classes: the model's, else those of the images, else numbers."""
-    highest = max((int(each.max()) for each in (predictions.predicted, predictions.targets)), default=0)
-    return classifier.classes or images.classes or tuple(map(str, range(1 + highest)))
+    highest = max(int(each.max()) for each in (predictions.predicted, predictions.targets))
+    classes = classifier.classes or images.classes or tuple(map(str, range(1 + highest)))
+    # Unknown labels are -1: the last.
+    return (*classes, UNKNOWN) if (predictions.labels < 0).any() else classes
 
 
 def _about(classifier: Classifier) -> str:

@@ -17,7 +17,7 @@ from xaicmp.core.agreement.top_pixels import whole_pixels
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.scores import Scores, Values
 from xaicmp.core.results.settings import Settings
-from xaicmp.errors import UsageError
+from xaicmp.errors import UsageError, arg
 
 BLOCK = 1024
 
@@ -59,7 +59,7 @@ def get_controls(names: Sequence[str]) -> tuple[str, ...]:
         if name not in CONTROLS:
             raise UsageError(f"unknown control {name!r}; choose from {', '.join(CONTROLS)}")
     if "none" in names and len(names) > 1:
-        raise UsageError("--controls none goes alone; leave it or the others out")
+        raise UsageError(f"{arg('controls')} none goes alone; leave it or the others out")
     return (
         tuple(dict.fromkeys(each for name in names for each in CONTROLS[name]))
         if names

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Literal
 
@@ -23,7 +23,9 @@ from xaicmp.core.attribution.context import Context
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.guard import unchanged
+from xaicmp.core.results.intervals import Summary, summarise
 from xaicmp.core.results.predictions import Predictions
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import Explainer
 from xaicmp.errors import UsageError
@@ -64,12 +66,29 @@ class Faithfulness:
         curves: by output (``OUTPUTS``), float64 ``(M + 1, 2, N, K)``: of each method, then of a random order; by
             ``CURVES``. NaN where the map is constant or has a NaN, and so has no order.
         infidelity: float64 ``(M, N)``, see ``infidelity``.
+        settings: the level of the intervals, and the seed of their resampling.
     """
 
     baseline: Baseline
     removed: np.ndarray
     curves: dict[str, np.ndarray]
     infidelity: np.ndarray
+    settings: Settings = field(default_factory=Settings)
+
+    def summaries(self, index: int) -> dict[str, Summary]:
+        """Of one method (the last is the random order): its areas, gains and infidelity over the images.
+
+        Keys are ``probability_deletion``, ``probability_insertion``, ``logit_deletion``, ``logit_insertion``,
+        ``probability_gain``, ``logit_gain`` and, where it was measured, ``infidelity``.
+        """
+        values = {
+            f"{output}_{curve}": self.auc(output, curve)[index] for output in OUTPUTS for curve in CURVES
+        }
+        values |= {f"{output}_gain": self.gain(output)[index] for output in OUTPUTS}
+        if index < len(self.infidelity) and not np.isnan(self.infidelity).all():
+            values["infidelity"] = self.infidelity[index]
+        level, seed = self.settings.level, self.settings.seed
+        return {key: summarise(each, level=level, seed=seed) for key, each in values.items()}
 
     def auc(self, output: str, curve: str) -> np.ndarray:
         """The area under each curve by trapezoids, ``(M + 1, N)``: low is good in deletion, high in insertion."""
@@ -289,6 +308,7 @@ def faithful(
     images: ImageSource,
     predictions: Predictions,
     maps: Tensor,
+    settings: Settings,
     progress: Progress = no_progress,
 ) -> list[Faithfulness]:
     """The faithfulness of maps of an engine's classifier, by each baseline of ``STUDIED``.
@@ -298,6 +318,7 @@ def faithful(
         images: what ``predictions`` are of.
         predictions: which images, and which class of each is explained.
         maps: ``(M, N, H, W)``, one per method.
+        settings: the level of the intervals.
         progress: told how far it is.
     """
     context = Explainer(engine, ()).context(images, predictions)
@@ -319,4 +340,4 @@ def faithful(
                 report=partial(progress, f"removing pixels ({baseline})"),
             )
         )
-    return found
+    return [replace(each, settings=settings) for each in found]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,10 @@ from xaicmp.core.choices import Randomise
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.guard import unchanged
+from xaicmp.core.results.intervals import Summary, defined_mean, summarise
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
+from xaicmp.core.results.significance import PairedTest, paired_test
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import Explainer
 from xaicmp.errors import XaicmpError
@@ -131,6 +133,7 @@ class Randomisation:
             randomised model.
         agreement: by statistic, float64 ``(M, S, N)``: of each method's map with its map of the original.
         chance: by statistic, float64 ``(M, N)``: of its map of the original with the original's of other images.
+        settings: the level of its intervals, and the seed of their resampling.
     """
 
     kind: Randomise
@@ -138,6 +141,24 @@ class Randomisation:
     accuracy: np.ndarray
     agreement: dict[str, np.ndarray]
     chance: dict[str, np.ndarray]
+    settings: Settings = field(default_factory=Settings)
+
+    def means(self, statistic: str) -> np.ndarray:
+        """Of each method and stage over the images where it is defined, float64 ``(M, S)``."""
+        return np.array([[defined_mean(values) for values in stages] for stages in self.agreement[statistic]])
+
+    def areas(self, statistic: str) -> list[Summary]:
+        """Of each method, the area under its curve over the images."""
+        settings = self.settings
+        return [summarise(each, level=settings.level, seed=settings.seed) for each in self.area(statistic)]
+
+    def last_stage(self, statistic: str) -> list[PairedTest]:
+        """Of each method, whether its last stage agrees more than the original's maps of other images."""
+        settings = self.settings
+        return [
+            paired_test(values[-1], chance, two_sided=True, level=settings.level, seed=settings.seed)
+            for values, chance in zip(self.agreement[statistic], self.chance[statistic], strict=True)
+        ]
 
     def area(self, statistic: str) -> np.ndarray:
         """The mean agreement over the stages, ``(M, N)``: the area under the curve, each stage as wide."""
@@ -245,7 +266,7 @@ def randomise(
         return torch.cat([each.maps for each in batches], dim=1)
 
     inputs = Explainer(engine, methods).context(images, predictions).images[: len(predictions)]
-    return randomisation_test(
+    found = randomisation_test(
         maps_of,
         engine.module,
         inputs,
@@ -257,6 +278,7 @@ def randomise(
         batch_size=engine.room.most,
         progress=progress,
     )
+    return replace(found, settings=settings)
 
 
 def _normalises(module: nn.Module) -> bool:

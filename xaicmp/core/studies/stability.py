@@ -8,6 +8,7 @@ import numpy as np
 
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
+from xaicmp.core.results.intervals import Summary, summarise
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.explaining import Explainer
@@ -28,6 +29,11 @@ class Repetition:
     settings: Settings
     values: dict[str, dict[str, np.ndarray]]
     same: dict[str, bool]
+
+    def summary(self, statistic: str, method: str) -> Summary:
+        """Mean, spread and interval over the images."""
+        settings = self.settings
+        return summarise(self.values[statistic][method], level=settings.level, seed=settings.seed)
 
 
 def repeat(

@@ -31,7 +31,7 @@ from xaicmp.core.training.accuracy import ClassAccuracy, class_accuracy
 from xaicmp.core.training.augmentation import Batches
 from xaicmp.core.training.optimiser import Optimiser, schedule
 from xaicmp.core.training.recipe import Run
-from xaicmp.errors import UsageError, XaicmpError
+from xaicmp.errors import UsageError, XaicmpError, arg
 
 AVERAGING_STRIDE = 5
 
@@ -139,7 +139,7 @@ class _Trainer:
         recipe = run.recipe
         if recipe.batch_size < processes.world:
             raise UsageError(
-                f"--batch-size {recipe.batch_size}: there are {processes.world} processes to share it"
+                f"{arg('batch_size')} {recipe.batch_size}: there are {processes.world} processes to share it"
             )
         self.run, self.device, self.processes = run, device, processes
         # Ten times the loss of guessing.
@@ -256,7 +256,7 @@ class _Trainer:
             self.optimiser.restore(state["optimiser"])
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise XaicmpError(
-                "the checkpoint's state to resume from is damaged; leave out --resume to train anew"
+                f"the checkpoint's state to resume from is damaged; leave out {arg('resume')} to train anew"
             ) from error
 
     @torch.no_grad()
@@ -273,7 +273,7 @@ class _Trainer:
 
 def _diverged(what: str) -> XaicmpError:
     return XaicmpError(
-        f"the training diverged ({what}); try a lower --lr, or --precision float32; "
+        f"the training diverged ({what}); try a lower {arg('lr')}, or {arg('precision')} float32; "
         "the last good checkpoint is kept"
     )
 
@@ -346,12 +346,12 @@ def _resumable(checkpoint: Checkpoint, plan: dict[str, Any]) -> list[Epoch]:
     """The epochs behind ``checkpoint``, if it is of the training that is planned."""
     then, path = checkpoint.metadata, checkpoint.path
     if "history" not in then or "planned_epochs" not in then:
-        raise UsageError(f"{path} does not say how to go on with its training; leave out --resume")
+        raise UsageError(f"{path} does not say how to go on with its training; leave out {arg('resume')}")
     changed = differences({key: then[key] for key in plan}, plan)
     if changed:
         raise UsageError(
             f"{path} is of another training: {'; '.join(changed)}; "
-            "give the same options and data, or leave out --resume to train anew"
+            f"give the same options and data, or leave out {arg('resume')} to train anew"
         )
     return [Epoch(**epoch) for epoch in then["history"]]
 

@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xaicmp.core.results.comparison import Comparison
-from xaicmp.core.results.intervals import summarise
 from xaicmp.core.studies.faithfulness import Faithfulness
+from xaicmp.views.figures.registry import figure_kind
 from xaicmp.views.figures.style import LEGEND, MARKERS
-from xaicmp.views.text import known_pairs
 
 
+@figure_kind("faithfulness")
 def faithfulness_figure(found: Sequence[Faithfulness], comparison: Comparison) -> Figure:
     """What deletion does to the probability, and agreement with the other methods against the gain."""
     figure = Figure(figsize=(9, max(3.4, LEGEND * (3 + len(comparison.titles)))), layout="constrained")
@@ -21,7 +21,6 @@ def faithfulness_figure(found: Sequence[Faithfulness], comparison: Comparison) -
     first = found[0]
     titles = [*comparison.titles.values(), "random order"]
     deletion = first.curves["probability"][:, 0]
-    gains = first.gain("probability")
     statistic = comparison.statistics[0]
     for index, title in enumerate(titles):
         known = np.isfinite(deletion[index]).all(axis=1)
@@ -43,8 +42,8 @@ def faithfulness_figure(found: Sequence[Faithfulness], comparison: Comparison) -
         if index == len(titles) - 1:
             continue
         name = list(comparison.titles)[index]
-        others = [comparison.summary(statistic.name, pair).mean for pair in known_pairs(comparison, name)]
-        gain = summarise(gains[index], level=comparison.settings.level, seed=comparison.settings.seed)
+        others = [comparison.summary(statistic.name, pair).mean for pair in comparison.known_pairs(name)]
+        gain = first.summaries(index)["probability_gain"]
         scatter.vlines(np.mean(others), gain.low, gain.high, color=style["color"])
         scatter.plot(np.mean(others), gain.mean, **style, markersize=6)
     curves.set(
@@ -53,7 +52,7 @@ def faithfulness_figure(found: Sequence[Faithfulness], comparison: Comparison) -
     scatter.axhline(0, color="0.5", linestyle="--", linewidth=1)
     scatter.set(
         xlabel=f"mean {statistic.title(comparison.top)} with the other methods",
-        ylabel="gain (insertion less deletion)",
+        ylabel="insertion minus deletion",
     )
     for axes in (curves, scatter):
         axes.spines[["top", "right"]].set_visible(False)

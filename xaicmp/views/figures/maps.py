@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
+from xaicmp.views.figures.registry import figure_kind
 from xaicmp.views.figures.style import COLOURS
 from xaicmp.views.text import decimals, name_pair
 
@@ -35,6 +36,7 @@ def _above(wrong: np.ndarray) -> np.ndarray:
     return np.where(wrong, TITLE_WRONG, TITLE)
 
 
+@figure_kind("maps")
 def images_figure(comparison: Comparison, batches: Sequence[Explanations], style: str) -> Figure:
     """A row an image: the original with what it was taken for, each method's map, each pair's agreement.
 

@@ -7,9 +7,11 @@ from matplotlib.figure import Figure
 
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.studies.randomisation import Randomisation
+from xaicmp.views.figures.registry import figure_kind
 from xaicmp.views.figures.style import LEGEND, MARKERS
 
 
+@figure_kind("randomisation")
 def randomisation_figure(found: Randomisation, comparison: Comparison) -> Figure:
     """Agreement with the trained model's map by stage, each method a curve, beside its bar of chance."""
     figure = Figure(figsize=(9, max(3.2, LEGEND * (2 + len(comparison.titles)))), layout="constrained")
@@ -37,7 +39,7 @@ def randomisation_figure(found: Randomisation, comparison: Comparison) -> Figure
         axes.set_title(statistic, fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     figure.supylabel("agreement with the trained model's map", fontsize=9)
-    figure.supxlabel(f"stage drawn anew ({found.kind})", fontsize=9)
+    figure.supxlabel(f"re-initialised stage ({found.kind})", fontsize=9)
     handles, labels = np.atleast_1d(panels)[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
     return figure

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from xaicmp.core.machine.storage import check_suffix, replacing
-from xaicmp.errors import XaicmpError
+from xaicmp.errors import XaicmpError, arg
 
 # Perceptually uniform, and readable with any colour vision.
 COLOURS = "viridis"
@@ -26,15 +26,15 @@ ABOUT = {".png": "Description", ".pdf": "Subject", ".svg": "Description"}
 SUFFIXES = tuple(ABOUT)
 
 
-def check_name(path: Path, option: str = "--output") -> None:
-    """Raise UsageError, naming ``option``, unless ``path`` ends in a format that can be drawn."""
-    check_suffix(path, SUFFIXES, option)
+def check_name(path: Path, argument: str = "output") -> None:
+    """Raise UsageError, naming ``argument``, unless ``path`` ends in a format that can be drawn."""
+    check_suffix(path, SUFFIXES, argument)
 
 
 def check_size(path: Path, inches: tuple[float, float], dpi: int) -> None:
     """Raise XaicmpError if a picture of this size cannot be drawn."""
     if path.suffix.lower() == ".png" and max(inches) * dpi > PIXELS:
-        raise XaicmpError(f"{path} would be too large to draw; choose fewer images or a lower --dpi")
+        raise XaicmpError(f"{path} would be too large to draw; choose fewer images or a lower {arg('dpi')}")
 
 
 def save(figure: Figure, path: Path, dpi: int, about: str = "") -> None:

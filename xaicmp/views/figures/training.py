@@ -8,8 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from xaicmp.core.training.loop import Epoch
+from xaicmp.views.figures.registry import figure_kind
 
 
+@figure_kind("training")
 def history_figure(history: Sequence[Epoch]) -> Figure:
     """Loss and accuracy by epoch, side by side."""
     figure = Figure(figsize=(7, 2.8), layout="constrained")

@@ -1,47 +1,39 @@
-"""What ``metrics`` adds to the pairs on request, each as one table that every format can show."""
+"""What is asked beside the comparison, each study as one table that every format can show."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from xaicmp.core.agreement.controls import LEVEL
 from xaicmp.core.results.comparison import Comparison
-from xaicmp.core.results.intervals import Summary, defined_mean, summarise
-from xaicmp.core.results.pair_tests import compare_pairs, letters
-from xaicmp.core.results.settings import Settings
-from xaicmp.core.results.significance import PairedTest, paired_test
+from xaicmp.core.results.intervals import Summary, defined_mean
+from xaicmp.core.results.significance import PairedTest
 from xaicmp.core.studies.cost import Cost
-from xaicmp.core.studies.faithfulness import CURVES, OUTPUTS, RANDOM, Faithfulness
+from xaicmp.core.studies.faithfulness import RANDOM, Faithfulness
+from xaicmp.core.studies.groups import Group
+from xaicmp.core.studies.pair_tests import PairTests
 from xaicmp.core.studies.randomisation import Randomisation
 from xaicmp.core.studies.stability import Repetition
 from xaicmp.views.document import above, ends, number
-from xaicmp.views.figures.faithfulness import faithfulness_figure
-from xaicmp.views.figures.randomisation import randomisation_figure
-from xaicmp.views.table import Study
-from xaicmp.views.text import decimals, estimate, interval, known_pairs, level_title, name_pair
+from xaicmp.views.table import Table
+from xaicmp.views.text import decimals, estimate, interval, level_title, name_pair
 
 UNCHANGED = 0.999
-
 """Agreement above which a map is called the same as before."""
 
 
-def differences(comparison: Comparison) -> Study:
+def differences(found: PairTests, comparison: Comparison) -> Table:
     """Whether the pairs differ: which share a letter, and the paired tests behind it."""
-    names = {pair: name_pair(comparison, pair) for pair in comparison.pairs}
-    rows: list[list[str]] = [[name] for name in names.values()]
+    rows: list[list[str]] = [[name_pair(comparison, pair)] for pair in comparison.pairs]
     data: dict[str, Any] = {}
     for statistic in comparison.statistics:
-        values = comparison.scores.values[statistic.name]
-        tests = compare_pairs(values, level=comparison.settings.level, seed=comparison.settings.seed)
-        can_tell = not tests or any(test.lowest < LEVEL for test in tests)
-        shared = letters(values, tests) if can_tell else dict.fromkeys(names, "-")
-        for row, pair in zip(rows, names, strict=True):
-            row.append(f"{decimals(comparison.summary(statistic.name, pair).mean)} {shared[pair]}")
-        data[statistic.name] = [
+        name = statistic.name
+        for row, pair in zip(rows, comparison.pairs, strict=True):
+            row.append(f"{decimals(comparison.summary(name, pair).mean)} {found.letters[name][pair]}")
+        data[name] = [
             {
                 "a": "|".join(test.a),
                 "b": "|".join(test.b),
@@ -50,77 +42,59 @@ def differences(comparison: Comparison) -> Study:
                 "p": number(test.p),
                 "adjusted": number(test.adjusted),
             }
-            for test in tests
+            for test in found.tests[name]
         ]
-    return Study(
-        "compare_pairs",
-        "Do the pairs differ?",
-        ("Pair", *(each.title(comparison.top) for each in comparison.statistics)),
+    return Table(
+        ("Pair", *_titles(comparison)),
         rows,
-        "Pairs that share a letter do not differ at 5% (paired over images, Holm-corrected); a dash stands where "
+        "Do the pairs differ?",
+        "Pairs that share a letter are not told apart at 5% (paired over images, Holm-corrected). A dash stands where "
         "so few images cannot show a difference.",
-        data,
+        data=data,
+        key="compare_pairs",
     )
 
 
-def groups(comparison: Comparison, by: str) -> Study:
-    """Agreement by class, right or wrong prediction, confidence, or method."""
-    if by == "method":
-        return _by_method(comparison)
+def groups(found: Sequence[Group], by: str, comparison: Comparison) -> Table:
+    """Agreement by class, right or wrong prediction, or confidence."""
     rows: list[list[str]] = []
     data = []
-    for name, part in comparison.groups(by):
-        rows.append([f"{name}, n = {len(part.predictions)}", *[""] * len(part.statistics)])
-        for pair in part.pairs:
-            summaries = [part.summary(each.name, pair) for each in part.statistics]
-            rows.append([f"  {name_pair(part, pair)}", *map(estimate, summaries)])
-            data.append(
-                {"group": name, "n": len(part.predictions), "a": pair[0], "b": pair[1]}
-                | _plain(part, summaries)
-            )
-    columns = (by.capitalize(), *(each.title(comparison.top) for each in comparison.statistics))
+    for group in found:
+        rows.append([f"{group.name}, n = {group.n}", *[""] * len(comparison.statistics)])
+        for pair, summaries in group.summaries.items():
+            rows.append([f"  {name_pair(comparison, pair)}", *map(estimate, summaries.values())])
+            data.append({"group": group.name, "n": group.n, "a": pair[0], "b": pair[1]} | _plain(summaries))
+    columns = (by.capitalize(), *_titles(comparison))
     note = f"Mean ± std (and {level_title(comparison.settings)}) over the images of each group."
-    return Study(f"by_{by}", f"Agreement by {by}", columns, rows, note, data)
+    return Table(columns, rows, f"Agreement by {by}", note, data=data, key=f"by_{by}")
 
 
-def _by_method(comparison: Comparison) -> Study:
+def by_method(found: Mapping[str, Mapping[str, Summary]], comparison: Comparison) -> Table:
     """How far each method agrees with the others that know the model, on average."""
-    rows, data = [], []
-    for name, title in comparison.titles.items():
-        pairs = known_pairs(comparison, name)
-        summaries = []
-        for statistic in comparison.statistics:
-            values = np.array([comparison.scores.values[statistic.name][pair] for pair in pairs])
-            summaries.append(_summarise(values.mean(axis=0), comparison.settings))
-        rows.append([title, *map(estimate, summaries)])
-        data.append({"method": name} | _plain(comparison, summaries))
-    columns = ("Method", *(each.title(comparison.top) for each in comparison.statistics))
+    rows = [[comparison.titles[name], *map(estimate, each.values())] for name, each in found.items()]
+    data = [{"method": name} | _plain(each) for name, each in found.items()]
     note = (
         f"Mean ± std (and {level_title(comparison.settings)}) over images of each one's mean over the pairs "
-        "with the other methods; floors are left out."
+        "with the other methods; model-free methods are left out."
     )
-    return Study("by_method", "Agreement with the other methods", columns, rows, note, data)
+    columns = ("Method", *_titles(comparison))
+    return Table(columns, rows, "Agreement with the other methods", note, data=data, key="by_method")
 
 
-def repetition(found: Repetition, key: str, title: str, note: str) -> Study:
+def repetition(found: Repetition, key: str, title: str, note: str) -> Table:
     """How far each method agrees with itself."""
-    rows, data = [], []
+    rows, data, settings = [], [], found.settings
     for name, method in found.titles.items():
-        summaries = [
-            _summarise(found.values[each.name][name], found.settings) for each in found.settings.statistics
-        ]
-        rows.append([method, "yes" if found.same[name] else "no", *map(estimate, summaries)])
-        plain = {
-            statistic.name: _summary(summary)
-            for statistic, summary in zip(found.settings.statistics, summaries, strict=True)
-        }
-        data.append({"method": name, "same": found.same[name]} | plain)
-    columns = ("Method", "Same", *(each.title(found.settings.top) for each in found.settings.statistics))
-    about = f"Mean ± std (and {level_title(found.settings)}). {note}"
-    return Study(key, title, columns, rows, about, data)
+        summaries = {each.name: found.summary(each.name, name) for each in settings.statistics}
+        same = found.same[name]
+        rows.append([method, "yes" if same else "no", *map(estimate, summaries.values())])
+        data.append({"method": name, "same": same} | _plain(summaries))
+    columns = ("Method", "Same", *(each.title(settings.top) for each in settings.statistics))
+    about = f"Mean ± std (and {level_title(settings)}). {note}"
+    return Table(columns, rows, title, about, data=data, key=key)
 
 
-def costs(found: Sequence[Cost]) -> Study:
+def costs(found: Sequence[Cost]) -> Table:
     """What each method takes."""
     rows, data = [], []
     for cost in found:
@@ -129,20 +103,20 @@ def costs(found: Sequence[Cost]) -> Study:
         data.append(
             {"title": cost.title, "seconds": cost.seconds, "passes": cost.passes, "memory": cost.memory}
         )
-    return Study(
-        "cost",
-        f"Cost on {found[0].images} images",
-        ("Method", "Seconds", "Passes an image", "Memory (MiB)"),
+    return Table(
+        ("Method", "Seconds", "Passes per image", "Memory (MiB)"),
         rows,
+        f"Cost on {found[0].images} images",
         "Passes forward and backward count one each. Memory is the peak over what was in use before. "
         "All together, the methods share one pass.",
-        data,
+        data=data,
+        key="cost",
     )
 
 
-def randomisation(found: Randomisation, comparison: Comparison) -> Study:
+def randomisation(found: Randomisation, comparison: Comparison) -> Table:
     """How far the maps of ever less trained models agree with the original's, by stage."""
-    titles, settings = comparison.titles, comparison.settings
+    titles, level = comparison.titles, level_title(comparison.settings)
     rows: list[list[str]] = []
     data: dict[str, Any] = {
         "kind": found.kind,
@@ -150,19 +124,14 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Study:
         "accuracy": list(found.accuracy),
     }
     for name, agreement in found.agreement.items():
-        means = np.array([[defined_mean(values) for values in by_stage] for by_stage in agreement])
+        means, areas, tests = found.means(name), found.areas(name), found.last_stage(name)
+        band, chance = found.band(name), [defined_mean(values) for values in found.chance[name]]
         for index, stage in enumerate(found.stages):
             accuracy = f" ({100 * found.accuracy[1 + index]:.0f}%)"
             rows.append([f"{name}: {stage}{accuracy}", *map(decimals, means[:, index])])
-        areas = [_summarise(values, settings) for values in found.area(name)]
-        tests = [
-            paired_test(values[-1], chance, two_sided=True, level=settings.level, seed=settings.seed)
-            for values, chance in zip(agreement, found.chance[name], strict=True)
-        ]
-        band = found.band(name)
         rows.append([f"{name}: area", *(decimals(area.mean) for area in areas)])
-        rows.append([f"{name}: {level_title(settings)}", *map(interval, areas)])
-        rows.append([f"{name}: chance", *(decimals(defined_mean(values)) for values in found.chance[name])])
+        rows.append([f"{name}: {level}", *map(interval, areas)])
+        rows.append([f"{name}: chance", *map(decimals, chance)])
         rows.append([f"{name}: last stage", *map(_place, means[:, -1], tests)])
         data[name] = [
             {
@@ -170,66 +139,54 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Study:
                 "stages": [number(value) for value in means[index]],
                 "defined": [int(np.isfinite(values).sum()) for values in agreement[index]],
                 "area": _summary(areas[index]),
-                "chance": number(defined_mean(found.chance[name][index])),
+                "chance": number(chance[index]),
                 "chance_band": [number(edge) for edge in band[index]],
                 "last_above_chance": above(tests[index]),
             }
             for index, method in enumerate(titles)
         ]
-    return Study(
-        "randomisation",
-        f"Agreement with the trained model's map, {found.kind} randomisation",
-        ("Stage drawn anew", *titles.values()),
-        rows,
+    note = (
         f"In brackets the accuracy that is left of {100 * found.accuracy[0]:.0f}%. Area: mean over the stages, "
-        "without the original, and its interval. Chance: the original's map against its map of another image. A method that is "
-        "above chance or unchanged at the last stage shows more than what the model has learned.",
-        data,
-        partial(randomisation_figure, found, comparison),
+        "without the original, and its interval. Chance: the original's map against its map of another image."
+    )
+    title = f"Agreement with the trained model's map, {found.kind} randomisation"
+    return Table(
+        ("Re-initialised stage", *titles.values()), rows, title, note, data=data, key="randomisation"
     )
 
 
-def faithfulness(found: Sequence[Faithfulness], comparison: Comparison) -> Study:
+def faithfulness(found: Sequence[Faithfulness], comparison: Comparison) -> Table:
     """What becomes of the target's probability as pixels are taken away in each method's order."""
     rows, data = [], []
     for each in found:
-        areas = {f"{output} {curve}": each.auc(output, curve) for output in OUTPUTS for curve in CURVES} | {
-            f"{output} gain": each.gain(output) for output in OUTPUTS
-        }
         rows.append([f"{each.baseline} baseline", *[""] * 4])
         for index, name in enumerate([*comparison.titles, RANDOM]):
-            summaries = {key: _summarise(values[index], comparison.settings) for key, values in areas.items()}
-            known = index < len(each.infidelity) and not np.isnan(each.infidelity).all()
-            infidelity = _summarise(each.infidelity[index], comparison.settings) if known else None
-            gain = summaries["probability gain"]
+            summaries = each.summaries(index)
+            gain, infidelity = summaries["probability_gain"], summaries.get("infidelity")
             rows.append(
                 [
                     f"  {comparison.titles.get(name, 'random order')}",
-                    decimals(summaries["probability deletion"].mean),
-                    decimals(summaries["probability insertion"].mean),
+                    decimals(summaries["probability_deletion"].mean),
+                    decimals(summaries["probability_insertion"].mean),
                     f"{decimals(gain.mean)} ({interval(gain)})",
                     decimals(infidelity.mean if infidelity else None),
                 ]
             )
-            values = {key.replace(" ", "_"): _summary(summary) for key, summary in summaries.items()}
-            if infidelity:
-                values["infidelity"] = _summary(infidelity)
-            data.append({"baseline": each.baseline, "method": name} | values)
-    return Study(
-        "faithfulness",
-        "Does the map point at what the model uses?",
-        ("Method", "Deletion", "Insertion", "Gain", "Infidelity"),
+            data.append({"baseline": each.baseline, "method": name} | _plain(summaries))
+    return Table(
+        ("Method", "Deletion", "Insertion", "Insertion minus deletion", "Infidelity"),
         rows,
+        "Does the map point at what the model uses?",
         "Areas under the target's probability as pixels are removed, most relevant first (deletion, low is good) "
-        "or least (insertion, high is good); gain is their difference (and its "
+        "or least (insertion, high is good), and their difference (and its "
         f"{level_title(comparison.settings)}), 0 for a random order.",
-        data,
-        partial(faithfulness_figure, found, comparison),
+        data=data,
+        key="faithfulness",
     )
 
 
-def _summarise(values: np.ndarray, settings: Settings) -> Summary:
-    return summarise(values, level=settings.level, seed=settings.seed)
+def _titles(comparison: Comparison) -> list[str]:
+    return [each.title(comparison.top) for each in comparison.statistics]
 
 
 def _place(mean: float, test: PairedTest) -> str:
@@ -243,11 +200,8 @@ def _place(mean: float, test: PairedTest) -> str:
     return "above chance" if test.difference > 0 else "below chance"
 
 
-def _plain(comparison: Comparison, summaries: Sequence[Summary]) -> dict[str, Any]:
-    return {
-        statistic.name: _summary(summary)
-        for statistic, summary in zip(comparison.statistics, summaries, strict=True)
-    }
+def _plain(summaries: Mapping[str, Summary]) -> dict[str, Any]:
+    return {name: _summary(summary) for name, summary in summaries.items()}
 
 
 def _summary(summary: Summary) -> dict[str, Any]:
