@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xaicmp.api import compare, explain, load_images, load_model
-    from xaicmp.core.agreement.registry import STATISTICS, agreement, get_statistics, iou, pearson
+    from xaicmp.core.agreement.registry import agreement, get_statistics, iou, pearson
+    from xaicmp.core.agreement.statistic import STATISTICS
     from xaicmp.core.agreement.top_pixels import top_pixels
     from xaicmp.core.attribution import METHODS, get_methods, method
     from xaicmp.core.images.cifar10 import load_cifar10, load_sample
@@ -37,7 +38,8 @@ __version__ = version("xaicmp")
 
 _HOMES = {
     "api": ("compare", "explain", "load_images", "load_model"),
-    "core.agreement.registry": ("STATISTICS", "agreement", "get_statistics", "iou", "pearson"),
+    "core.agreement.registry": ("agreement", "get_statistics", "iou", "pearson"),
+    "core.agreement.statistic": ("STATISTICS",),
     "core.agreement.top_pixels": ("top_pixels",),
     "core.attribution": ("METHODS", "get_methods", "method"),
     "core.images.cifar10": ("load_cifar10", "load_sample"),

@@ -26,10 +26,12 @@ from xaicmp.core.attribution import PUBLISHED, Method, get_methods
 from xaicmp.core.images.cifar10 import load_cifar10, load_sample
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSource
+from xaicmp.core.images.sources import find_images
 from xaicmp.core.images.tensors import TensorImages, from_batches
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.checkpoint import load_checkpoint
 from xaicmp.core.models.classifier import Classifier
+from xaicmp.core.models.sources import find_model
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.comparing import compare_explanations
@@ -47,7 +49,7 @@ def load_model(spec: ModelLike = None) -> Classifier:
     """A classifier from a checkpoint file, or around a module.
 
     Args:
-        spec: the path of a checkpoint; a module; a classifier, which is returned; None for ``checkpoints/resnet18.pt``
+        spec: the path of a checkpoint; ``source:rest`` for another of ``core.models.sources``; a module; a classifier, which is returned; None for ``checkpoints/resnet18.pt``
             in the working folder if there is one, else the checkpoint that ships with xaicmp.
 
     Raises:
@@ -62,8 +64,10 @@ def load_model(spec: ModelLike = None) -> Classifier:
         return spec
     if isinstance(spec, nn.Module):
         return Classifier(spec)
-    if spec is None or isinstance(spec, str | Path):
-        return load_checkpoint(None if spec is None else Path(spec)).classifier
+    if spec is None:
+        return load_checkpoint().classifier
+    if isinstance(spec, str | Path):
+        return find_model(str(spec))
     raise UsageError(
         f"model: a {type(spec).__name__} is none; give a torch.nn.Module, a Classifier or a path"
     )
@@ -74,7 +78,8 @@ def load_images(spec: ImagesLike = None, *, progress: Progress = no_progress, **
 
     Args:
         spec: floats ``(N, 3, H, W)``, normalised as the model wants them; an iterable of batches of these, or of
-            tuples with labels; an ``ImageSource``, which is returned; the path of a folder that holds CIFAR-10; None
+            tuples with labels; an ``ImageSource``, which is returned; the path of a folder that holds CIFAR-10; ``source:rest`` for another of
+            ``core.images.sources``; None
             for CIFAR-10's test set, of which the first 1,000 images ship with xaicmp.
         progress: told how far a download is.
         options: of ``TensorImages``: ``labels``, ``classes``, ``mean``, ``std``, ``name``.
@@ -92,7 +97,7 @@ def load_images(spec: ImagesLike = None, *, progress: Progress = no_progress, **
     if spec is None:
         return load_sample(partial(load_cifar10, "test", download=False, progress=progress))
     if isinstance(spec, str | Path):
-        return load_cifar10("test", Path(spec), progress=progress)
+        return find_images(str(spec)) or load_cifar10("test", Path(spec), progress=progress)
     if isinstance(spec, Tensor | np.ndarray):
         return TensorImages(spec, **options)
     if isinstance(spec, Iterable):

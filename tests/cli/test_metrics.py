@@ -471,7 +471,10 @@ def test_each_share_is_in_every_format(metrics: Xaicmp) -> None:
     words = ("--top", 0.2, 0.1, 0.05)
     (pair,) = document(metrics(*words, "--format", "json"))["pairs"]
     (row,) = csv.DictReader(io.StringIO(printed(metrics(*words, "--format", "csv"))))
-    markdown, text = printed(metrics(*words, "--format", "markdown", "--details")), printed(metrics(*words))
+    markdown, text = (
+        printed(metrics(*words, "--format", "markdown", "--details")),
+        printed(metrics(*words, "--details")),
+    )
     for share in ("10%", "5%"):
         values = pair[f"iou@{share}"]
         assert float(row[f"iou@{share}_mean"]) == values["mean"]

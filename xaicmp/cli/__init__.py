@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import IntEnum
+from importlib.metadata import version as version_of
 from typing import Annotated, Any
 
 import typer
 
-from xaicmp import __version__
 from xaicmp.cli import explain, figure, metrics, train
 from xaicmp.cli.multivalue import Group, MultiValueCommand
 from xaicmp.errors import Interrupted, UsageError, XaicmpError
@@ -43,7 +43,7 @@ for module in (train, explain, metrics, figure):
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"xaicmp {__version__}")
+        typer.echo(f"xaicmp {version_of('xaicmp')}")
         raise typer.Exit
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.console import Console
 
-from xaicmp.cli.options import OUTPUT, Comparing, FormatOption, Resume, option, with_options
+from xaicmp.cli.options import OUTPUT, Format, FormatOption, Measuring, Resume, option, with_options
 from xaicmp.cli.session import Session, check_output, remark, settings_of, show_comparison, together
-from xaicmp.core.choices import By, Randomise
 from xaicmp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,79 +21,8 @@ if TYPE_CHECKING:
     from xaicmp.core.results.explanations import Explanations
     from xaicmp.core.run.journal import Journal
 
-STUDIES = "Studies"
 OF_MAPS = {"maps", "compare_pairs", "by", "statistics", "top", "controls", "ci", "seed", "quiet", "plot"}
 """Options that need no model."""
-
-
-def check_by(word: str) -> str:
-    """One value of --by; Typer knows no list of choices."""
-    if word not in get_args(By):
-        raise typer.BadParameter(f"{word!r} is not one of {', '.join(get_args(By))}")
-    return word
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measuring(Comparing):
-    """The options of ``metrics``."""
-
-    maps: Annotated[
-        Path | None,
-        option(STUDIES, "Compare the maps in this .npz file, without model or images.", "FILE", "--from"),
-    ] = None
-    compare_pairs: Annotated[
-        bool, option(STUDIES, "Also test whether the pairs differ.", None, "--compare-pairs")
-    ] = False
-    by: Annotated[
-        list[str] | None,
-        option(STUDIES, f"Also show agreement by {', '.join(get_args(By))}.", "NAME...", parser=check_by),
-    ] = None
-    rerun: Annotated[
-        bool, option(STUDIES, "Also compare each method with itself under another seed.", None, "--rerun")
-    ] = False
-    against: Annotated[
-        Path | None, option(STUDIES, "Also compare each method with itself on this checkpoint.", "PATH")
-    ] = None
-    randomise: Annotated[
-        Randomise | None,
-        option(
-            STUDIES, "Also compare each method's maps with those of a model whose weights are drawn anew."
-        ),
-    ] = None
-    faithfulness: Annotated[
-        bool,
-        option(
-            STUDIES,
-            "Also measure whether the maps point at what the model uses.",
-            None,
-            "--faithfulness",
-        ),
-    ] = False
-    cost: Annotated[bool, option(STUDIES, "Also show what each method costs.", None, "--cost")] = False
-    plot: Annotated[
-        Path | None,
-        option(
-            OUTPUT,
-            "Draw --randomise or --faithfulness, else IoU by share of top pixels: .png, .pdf or .svg.",
-            "FILE",
-        ),
-    ] = None
-
-    @property
-    def curve(self) -> bool:
-        """Whether the picture is of no study."""
-        return self.plot is not None and self.randomise is None and not self.faithfulness
-
-    @property
-    def of_model(self) -> list[str]:
-        """The studies that are asked for and take the model."""
-        names = ("rerun", "against", "randomise", "faithfulness", "cost")
-        return [name for name in names if getattr(self, name)]
-
-    @property
-    def studies(self) -> bool:
-        """Whether any is asked for."""
-        return bool(self.compare_pairs or self.by or self.of_model)
 
 
 @with_options(Measuring)
@@ -107,80 +34,97 @@ def command(
         option(OUTPUT, "Also write the result here: .json, .csv (the pairs alone) or .md.", "FILE"),
     ] = None,
     resume: Resume = False,
-    details: Annotated[
-        bool,
-        option(OUTPUT, "Show every control and chance.", None, "--details"),
-    ] = False,
+    details: Annotated[bool, option(OUTPUT, "Show every control and chance.", None, "--details")] = False,
     verbose: Annotated[
         bool, option(OUTPUT, "Also show how the checkpoint was trained.", None, "--verbose", "-v")
     ] = False,
 ) -> None:
     """Compare the methods over many images: mean ± std of Pearson and IoU for each pair. Default: --n 100."""
-    from xaicmp.views.formats import WRITERS, format_of, write
+    from xaicmp.views.formats import format_of
 
-    form = format_of(output) if output else ""
+    if output:
+        format_of(output)
     check_output(output)
     check_plot(options)
-
-    def finish(comparison: Comparison, found: Sequence[Asked], journal: Journal | None = None) -> None:
-        if output:
-            tables = [each.table for each in found]
-            write(output, WRITERS[form][0](comparison, tables), journal.folder if journal else None)
-        if options.plot:
-            from xaicmp.views.figures.registry import draw
-            from xaicmp.views.figures.style import save
-
-            drawn = next((each for each in found if each.kind), None)
-            figure = draw(drawn.kind, drawn.found, comparison) if drawn else draw("shares", comparison)
-            save(figure, options.plot, 150, comparison.source.about)
-
-    if options.studies:
-        # Only then, for they bring what draws pictures and what solves equations.
-        from xaicmp.cli.studies import load_other, of_maps, of_model
     if options.maps is not None:
-        from xaicmp.core.run.maps_file import compare_maps
-
         check_alone(options, verbose=verbose, resume=resume)
-        comparison = compare_maps(
-            options.maps, settings_of(options, curve=options.curve), partial(remark, options)
-        )
-        found = of_maps(options, comparison) if options.studies else []
-        finish(comparison, found)
-        show_comparison(
-            comparison,
-            format,
-            by_image=False,
-            details=details,
-            studies=[each.table for each in found],
-        )
+        comparison, found = of_file(options, options.maps)
+        write_files(options, output, comparison, found)
+        show(comparison, found, format, details)
         return
     with together(options.device) as group:
         if group.world > 1 and options.of_model:
             raise UsageError(f"--{options.of_model[0]} runs in one process; leave it or torchrun out")
-        session, found = Session(options, default=100, curve=options.curve, group=group), []
-        other = load_other(options, session) if options.studies else None
+        session = Session(options, default=100, curve=options.curve, group=group)
         with session.journal(output, resume) as journal:
-            batches: list[Explanations] = []
-            result = session.compare(batches.append if options.faithfulness else None, journal)
-            comparison = result.comparison
+            comparison, found = of_images(options, session, journal)
             if group.rank > 0:
                 return
-            if options.studies:
-                found = of_maps(options, comparison)
-                found += of_model(options, session, result, batches, other)
-            finish(comparison, found, journal)
-        show_comparison(
-            comparison,
-            format,
-            by_image=False,
-            details=details,
-            studies=[each.table for each in found],
-        )
+            write_files(options, output, comparison, found, journal.folder if journal else None)
+        show(comparison, found, format, details)
         if verbose:
             from xaicmp.views.tables.training import checkpoint_table
 
             # Where stdout is a document, it stays one.
             Console(stderr=format != "table").print(checkpoint_table(session.checkpoint))
+
+
+def of_file(options: Measuring, path: Path) -> tuple[Comparison, list[Asked]]:
+    """The comparison of the maps in a file, and the studies that need no model."""
+    from xaicmp.core.run.maps_file import compare_maps
+
+    comparison = compare_maps(path, settings_of(options, curve=options.curve), partial(remark, options))
+    if not options.studies:
+        return comparison, []
+    from xaicmp.cli.studies import of_maps
+
+    return comparison, of_maps(options, comparison)
+
+
+def of_images(
+    options: Measuring, session: Session, journal: Journal | None
+) -> tuple[Comparison, list[Asked]]:
+    """The comparison of images, and the studies."""
+    if not options.studies:
+        return session.compare(journal=journal).comparison, []
+    # Only then, because they bring what solves equations.
+    from xaicmp.cli.studies import load_other, of_maps, of_model
+
+    other = load_other(options, session)
+    batches: list[Explanations] = []
+    result = session.compare(batches.append if options.faithfulness else None, journal)
+    if session.group.rank > 0:
+        return result.comparison, []
+    found = of_maps(options, result.comparison)
+    return result.comparison, found + of_model(options, session, result, batches, other)
+
+
+def write_files(
+    options: Measuring,
+    output: Path | None,
+    comparison: Comparison,
+    found: Sequence[Asked],
+    inside: Path | None = None,
+) -> None:
+    """Write what --output and --plot ask for."""
+    if output:
+        from xaicmp.views.formats import WRITERS, format_of, write
+
+        text = WRITERS[format_of(output)][0](comparison, [each.table for each in found])
+        write(output, text, inside)
+    if options.plot:
+        from xaicmp.views.figures.registry import draw
+        from xaicmp.views.figures.style import save
+
+        drawn = next((each for each in found if each.kind), None)
+        figure = draw(drawn.kind, drawn.found, comparison) if drawn else draw("shares", comparison)
+        save(figure, options.plot, 150, comparison.source.about)
+
+
+def show(comparison: Comparison, found: Sequence[Asked], format: Format, details: bool) -> None:
+    """Print the comparison and the studies."""
+    tables = [each.table for each in found]
+    show_comparison(comparison, format, by_image=False, details=details, studies=tables)
 
 
 def check_alone(options: Measuring, **others: bool) -> None:

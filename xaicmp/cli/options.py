@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 
-from xaicmp.core.choices import Baseline, Control, Only, Precision, Reduction, Rule, Statistic
+from xaicmp.core.choices import Baseline, By, Control, Only, Precision, Randomise, Reduction, Rule, Statistic
 
 MODEL, IMAGES, METHODS = "Model", "Images", "Methods"
-COMPARISON, RUNNING, OUTPUT = "Comparison", "Running", "Output"
+COMPARISON, STUDIES, RUNNING, OUTPUT = "Comparison", "Studies", "Running", "Output"
 
 
 NOISY = ("smoothgrad", "vargrad", "smoothgrad-ig", "gradient-shap", "deeplift-shap")
@@ -157,6 +157,76 @@ class Comparing:
     ] = False
     seed: Seed = 0
     quiet: Quiet = False
+
+
+def check_by(word: str) -> str:
+    """One value of --by; Typer knows no list of choices."""
+    if word not in get_args(By):
+        raise typer.BadParameter(f"{word!r} is not one of {', '.join(get_args(By))}")
+    return word
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measuring(Comparing):
+    """The options of ``metrics``."""
+
+    maps: Annotated[
+        Path | None,
+        option(STUDIES, "Compare the maps in this .npz file, without model or images.", "FILE", "--from"),
+    ] = None
+    compare_pairs: Annotated[
+        bool, option(STUDIES, "Also test whether the pairs differ.", None, "--compare-pairs")
+    ] = False
+    by: Annotated[
+        list[str] | None,
+        option(STUDIES, f"Also show agreement by {', '.join(get_args(By))}.", "NAME...", parser=check_by),
+    ] = None
+    rerun: Annotated[
+        bool, option(STUDIES, "Also compare each method with itself under another seed.", None, "--rerun")
+    ] = False
+    against: Annotated[
+        Path | None, option(STUDIES, "Also compare each method with itself on this checkpoint.", "PATH")
+    ] = None
+    randomise: Annotated[
+        Randomise | None,
+        option(
+            STUDIES, "Also compare each method's maps with those of a model whose weights are drawn anew."
+        ),
+    ] = None
+    faithfulness: Annotated[
+        bool,
+        option(
+            STUDIES,
+            "Also measure whether the maps point at what the model uses.",
+            None,
+            "--faithfulness",
+        ),
+    ] = False
+    cost: Annotated[bool, option(STUDIES, "Also show what each method costs.", None, "--cost")] = False
+    plot: Annotated[
+        Path | None,
+        option(
+            OUTPUT,
+            "Draw --randomise or --faithfulness, else IoU by share of top pixels: .png, .pdf or .svg.",
+            "FILE",
+        ),
+    ] = None
+
+    @property
+    def curve(self) -> bool:
+        """Whether the picture is of no study."""
+        return self.plot is not None and self.randomise is None and not self.faithfulness
+
+    @property
+    def of_model(self) -> list[str]:
+        """The studies that are asked for and take the model."""
+        names = ("rerun", "against", "randomise", "faithfulness", "cost")
+        return [name for name in names if getattr(self, name)]
+
+    @property
+    def studies(self) -> bool:
+        """Whether any is asked for."""
+        return bool(self.compare_pairs or self.by or self.of_model)
 
 
 def with_options(options: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:

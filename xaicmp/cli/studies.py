@@ -23,7 +23,7 @@ from xaicmp.views.table import Table
 from xaicmp.views.tables import studies
 
 if TYPE_CHECKING:
-    from xaicmp.cli.metrics import Measuring
+    from xaicmp.cli.options import Measuring
     from xaicmp.core.models.checkpoint import Checkpoint
 
 

@@ -70,8 +70,12 @@ class Table:
     def _part(self, columns: Sequence[int]) -> RichTable:
         table = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         for index in (*range(self.left), *columns):
-            side = "left" if index < self.left else "right"
-            table.add_column(Text(self.columns[index]), justify=side, overflow="fold", no_wrap=index == 0)
+            table.add_column(
+                Text(self.columns[index]),
+                justify="left" if index < self.left else "right",
+                overflow="fold",
+                no_wrap=index == 0,
+            )
         for row in self.rows:
             table.add_row(*(Text(shown(row[index])) for index in (*range(self.left), *columns)))
         return table

@@ -180,9 +180,9 @@ def test_rows_take_everything_along() -> None:
 
 def test_groups_of_class_and_of_right_and_wrong_leave_out_the_empty() -> None:
     comparison = comparison_of([0.1, 0.2, 0.3, 0.4], labels=[2, 0, 2, 0], predicted=[2, 1, 0, 0])
-    assert parts_of(comparison, "class") == {"cat": [1, 3], "ship": [0, 2]}
-    assert parts_of(comparison, "correct") == {"right": [0, 3], "wrong": [1, 2]}
-    assert parts_of(comparison.rows(np.array([0, 3])), "correct") == {"right": [0, 3]}
+    assert parts(comparison, "class") == {"cat": [1, 3], "ship": [0, 2]}
+    assert parts(comparison, "correct") == {"right": [0, 3], "wrong": [1, 2]}
+    assert parts(comparison.rows(np.array([0, 3])), "correct") == {"right": [0, 3]}
     means = {name: part.summary("pearson", AB).mean for name, part in parts_of(comparison, "class")}
     assert means == pytest.approx({"cat": 0.3, "ship": 0.2})
 
@@ -190,7 +190,7 @@ def test_groups_of_class_and_of_right_and_wrong_leave_out_the_empty() -> None:
 def test_groups_of_confidence_are_quartiles_from_the_least_confident_on() -> None:
     confidence = np.random.default_rng(1).permutation(100) / 100
     comparison = comparison_of([0.5] * 100, confidence=confidence.tolist())
-    found = parts_of(comparison, "confidence")
+    found = parts(comparison, "confidence")
     assert list(found) == ["0.000 to 0.240", "0.250 to 0.490", "0.500 to 0.740", "0.750 to 0.990"]
     order = np.argsort(confidence)
     for index, ids in enumerate(found.values()):
@@ -226,9 +226,7 @@ def test_images_of_unknown_confidence_are_a_group_of_their_own() -> None:
             "0.400 to 0.400": [5],
             "unknown": [0, 3],
         }
-        assert parts_of(comparison_of([0.5] * 3, confidence=[NAN] * 3), "confidence") == {
-            "unknown": [0, 1, 2]
-        }
+        assert parts(comparison_of([0.5] * 3, confidence=[NAN] * 3), "confidence") == {"unknown": [0, 1, 2]}
 
 
 @pytest.mark.parametrize("by", ["class", "correct", "confidence"])

@@ -6,7 +6,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from xaicmp.core.agreement.statistic import Prepared, _flat, _prepared, extent, is_constant, is_orderless
+from xaicmp.core.agreement.statistic import (
+    Prepared,
+    Statistic,
+    always,
+    extent,
+    flattened,
+    is_constant,
+    is_orderless,
+    prepared,
+    register,
+    unknown,
+    zero,
+)
 
 
 def _unit(flat: Tensor) -> Tensor:
@@ -15,21 +27,21 @@ def _unit(flat: Tensor) -> Tensor:
     return scaled / scaled.norm(dim=-1, keepdim=True)
 
 
-def _aligned(values: Tensor) -> Tensor:
+def aligned(values: Tensor) -> Tensor:
     """With zeros up to a whole number of cache lines a row, for rounding in products depends on where a row lies."""
     missing = -values.shape[-1] % 8
     return pad(values, (0, missing)) if missing else values
 
 
 def _dot(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
-    return _aligned(a[0]) @ _aligned(b[0]).mT
+    return aligned(a[0]) @ aligned(b[0]).mT
 
 
 def _prepare_pearson(maps: Tensor, top: float) -> Prepared:
     """Unit deviations from the mean, whose scalar product is the correlation."""
-    flat, infinite = _flat(maps)
+    flat, infinite = flattened(maps)
     scaled = flat / extent(flat)
-    return _prepared(infinite | is_constant(flat), _unit(scaled - scaled.mean(dim=-1, keepdim=True)))
+    return prepared(infinite | is_constant(flat), _unit(scaled - scaled.mean(dim=-1, keepdim=True)))
 
 
 def _prepare_spearman(maps: Tensor, top: float) -> Prepared:
@@ -37,13 +49,13 @@ def _prepare_spearman(maps: Tensor, top: float) -> Prepared:
     flat = maps.flatten(-2)
     ordered = flat.sort(dim=-1).values
     ranks = (torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True)).double()
-    return _prepared(is_orderless(flat), _unit(ranks - ranks.mean(dim=-1, keepdim=True)))
+    return prepared(is_orderless(flat), _unit(ranks - ranks.mean(dim=-1, keepdim=True)))
 
 
 def _prepare_kendall(maps: Tensor, top: float) -> Prepared:
     flat = maps.flatten(-2)
     ranks = torch.searchsorted(flat.sort(dim=-1).values, flat, out_int32=True)
-    return _prepared(is_orderless(flat), ranks)
+    return prepared(is_orderless(flat), ranks)
 
 
 def _kendall(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
@@ -55,5 +67,58 @@ def _kendall(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
 
 
 def _prepare_cosine(maps: Tensor, top: float) -> Prepared:
-    flat, infinite = _flat(maps)
-    return _prepared(infinite | is_constant(flat), _unit(flat))
+    flat, infinite = flattened(maps)
+    return prepared(infinite | is_constant(flat), _unit(flat))
+
+
+register(
+    Statistic(
+        "pearson",
+        title=always("Pearson"),
+        low=-1,
+        high=1,
+        chance=zero,
+        source="Pearson product-moment correlation, as scipy.stats.pearsonr",
+        prepare=_prepare_pearson,
+        formula=_dot,
+        products=True,
+    )
+)
+register(
+    Statistic(
+        "spearman",
+        title=always("Spearman"),
+        low=-1,
+        high=1,
+        chance=zero,
+        source="Spearman rank correlation with mean ranks for ties, as scipy.stats.spearmanr",
+        prepare=_prepare_spearman,
+        formula=_dot,
+        products=True,
+    )
+)
+register(
+    Statistic(
+        "kendall",
+        title=always("Kendall τ-b"),
+        low=-1,
+        high=1,
+        chance=zero,
+        source="Kendall rank correlation, tau-b (Kendall, 1945), by scipy.stats.kendalltau",
+        prepare=_prepare_kendall,
+        formula=_kendall,
+    )
+)
+register(
+    Statistic(
+        "cosine",
+        title=always("Cosine"),
+        low=-1,
+        high=1,
+        chance=unknown,
+        source="cosine of the angle between the maps as vectors",
+        prepare=_prepare_cosine,
+        formula=_dot,
+        products=True,
+    )
+)

@@ -7,19 +7,29 @@ import math
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement.statistic import Prepared, _flat, _prepared, extent, is_constant
+from xaicmp.core.agreement.statistic import (
+    Prepared,
+    Statistic,
+    always,
+    extent,
+    flattened,
+    is_constant,
+    prepared,
+    register,
+    unknown,
+)
 
 # Where the mass lies, and which way it points.
 
 
 def _prepare_shares(maps: Tensor, top: float) -> Prepared:
     """The positive part as shares that sum to 1, and their entropy."""
-    flat, infinite = _flat(maps)
+    flat, infinite = flattened(maps)
     positive = flat.clamp_min(0)
     positive = positive / extent(positive)
     shares = positive / positive.sum(dim=-1, keepdim=True)
     undefined = infinite | is_constant(flat) | (flat <= 0).all(dim=-1)
-    return _prepared(undefined, shares, torch.special.entr(shares).sum(dim=-1))
+    return prepared(undefined, shares, torch.special.entr(shares).sum(dim=-1))
 
 
 def _overlap(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
@@ -36,9 +46,49 @@ def _jensen_shannon(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
 def _prepare_signs(maps: Tensor, top: float) -> Prepared:
     flat = maps.flatten(-2)
     one_sided = ~((flat > 0).any(dim=-1) & (flat < 0).any(dim=-1))
-    return _prepared(one_sided | flat.isnan().any(dim=-1), flat.nan_to_num().double().sign().to(torch.int8))
+    return prepared(one_sided | flat.isnan().any(dim=-1), flat.nan_to_num().double().sign().to(torch.int8))
 
 
 def _same(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
     """Share of equal signs; zero is a sign of its own."""
     return (a[0] == b[0]).double().mean(dim=1)
+
+
+register(
+    Statistic(
+        "mass-overlap",
+        title=always("Mass overlap"),
+        low=0,
+        high=1,
+        chance=unknown,
+        source="histogram intersection (Swain and Ballard, 1991) of the positive parts, each summing to 1",
+        prepare=_prepare_shares,
+        formula=_overlap,
+    )
+)
+register(
+    Statistic(
+        "jensen-shannon",
+        title=always("JS distance"),
+        low=0,
+        high=1,
+        chance=unknown,
+        source="Jensen-Shannon distance in base 2 (Endres and Schindelin, 2003) of the positive parts, each "
+        "summing to 1, as scipy.spatial.distance.jensenshannon",
+        prepare=_prepare_shares,
+        formula=_jensen_shannon,
+        higher=False,
+    )
+)
+register(
+    Statistic(
+        "sign",
+        title=always("Same sign"),
+        low=0,
+        high=1,
+        chance=unknown,
+        source="share of pixels with the same sign, zero being one; NaN for maps of one sign only",
+        prepare=_prepare_signs,
+        formula=_same,
+    )
+)

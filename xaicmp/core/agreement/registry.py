@@ -1,51 +1,48 @@
-"""The one list of statistics, and single statistics by name."""
+"""Statistics by name. Importing this fills ``STATISTICS``, one family after the other."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from xaicmp.core.agreement.correlation import (
-    _dot,
-    _kendall,
-    _prepare_cosine,
-    _prepare_kendall,
-    _prepare_pearson,
-    _prepare_spearman,
-)
-from xaicmp.core.agreement.mass import _jensen_shannon, _overlap, _prepare_shares, _prepare_signs, _same
-from xaicmp.core.agreement.statistic import Prepared, Statistic, _always, _unknown, _zero
-from xaicmp.core.agreement.structure import _prepare_ssim, _ssim
-from xaicmp.core.agreement.top_pixels import (
-    _chance_iou,
-    _chance_rbo,
-    _jaccard,
-    _prepare_rbo,
-    _rbo,
-    top_pixels,
-)
+from xaicmp.core.agreement import correlation, structure  # noqa: F401  # isort: skip
+from xaicmp.core.agreement import top_pixels, mass  # noqa: F401  # isort: skip
+from xaicmp.core.agreement.statistic import STATISTICS, Prepared, Statistic
 from xaicmp.errors import UsageError, arg
 
 DEFAULT_STATISTICS = ("pearson", "iou")
 
 
-def agreement(name: str, maps_a: Tensor, maps_b: Tensor, top: float = 0.2) -> Tensor:
+def agreement(
+    name: str, maps_a: Tensor | np.ndarray, maps_b: Tensor | np.ndarray, top: float = 0.2
+) -> Tensor:
     """The statistic ``name`` of each pair of maps.
 
     Args:
         name: a key of ``STATISTICS``.
-        maps_a, maps_b: ``(N, H, W)``.
+        maps_a, maps_b: ``(N, H, W)`` each, or one map ``(H, W)`` each.
         top: the share of top pixels, between 0 and 1, exclusive.
 
     Returns:
-        float64 ``(N,)``; NaN where it is not defined.
+        float64 ``(N,)``, ``(1,)`` for one map each; NaN where it is not defined.
 
     Raises:
-        UsageError: an unknown statistic, or a share that is not one or leaves no pixel.
+        UsageError: an unknown statistic, maps of other shapes, or a share that is not one or leaves no pixel.
+
+    >>> agreement("pearson", [[0.0, 1.0], [2.0, 3.0]], [[1.0, 3.0], [5.0, 7.0]])
+    tensor([1.], dtype=torch.float64)
     """
     (statistic,) = get_statistics([name])
-    return statistic.compare(statistic.prepare(maps_a, top), statistic.prepare(maps_b, top))
+    a, b = (torch.as_tensor(maps) for maps in (maps_a, maps_b))
+    if a.shape != b.shape or a.ndim not in (2, 3):
+        raise UsageError(
+            f"maps of shapes {tuple(a.shape)} and {tuple(b.shape)}: give as many of each, (N, H, W) of one size"
+        )
+    a, b = (maps.detach().cpu().view(-1, *maps.shape[-2:]) for maps in (a, b))
+    return statistic.compare(statistic.prepare(a, top), statistic.prepare(b, top))
 
 
 def get_statistics(names: Sequence[str], tops: Sequence[float] = ()) -> tuple[Statistic, ...]:
@@ -68,127 +65,10 @@ def get_statistics(names: Sequence[str], tops: Sequence[float] = ()) -> tuple[St
     )
 
 
-STATISTICS: dict[str, Statistic] = {
-    each.name: each
-    for each in (
-        Statistic(
-            "pearson",
-            title=_always("Pearson"),
-            low=-1,
-            high=1,
-            chance=_zero,
-            source="Pearson product-moment correlation, as scipy.stats.pearsonr",
-            prepare=_prepare_pearson,
-            formula=_dot,
-            products=True,
-        ),
-        Statistic(
-            "spearman",
-            title=_always("Spearman"),
-            low=-1,
-            high=1,
-            chance=_zero,
-            source="Spearman rank correlation with mean ranks for ties, as scipy.stats.spearmanr",
-            prepare=_prepare_spearman,
-            formula=_dot,
-            products=True,
-        ),
-        Statistic(
-            "kendall",
-            title=_always("Kendall τ-b"),
-            low=-1,
-            high=1,
-            chance=_zero,
-            source="Kendall rank correlation, tau-b (Kendall, 1945), by scipy.stats.kendalltau",
-            prepare=_prepare_kendall,
-            formula=_kendall,
-        ),
-        Statistic(
-            "cosine",
-            title=_always("Cosine"),
-            low=-1,
-            high=1,
-            chance=_unknown,
-            source="cosine of the angle between the maps as vectors",
-            prepare=_prepare_cosine,
-            formula=_dot,
-            products=True,
-        ),
-        Statistic(
-            "ssim",
-            title=_always("SSIM"),
-            low=-1,
-            high=1,
-            chance=_unknown,
-            source="Wang et al. (2004), Gaussian window, sigma 1.5, over 11 x 11 pixels, as scikit-image has it; "
-            "maps scaled to [0, 1] each, NaN for those with a side under 11 pixels",
-            prepare=_prepare_ssim,
-            formula=_ssim,
-            moves=False,
-        ),
-        Statistic(
-            "iou",
-            title=lambda top: f"IoU@{100 * top:g}%",
-            low=0,
-            high=1,
-            chance=_chance_iou,
-            source="Jaccard index of the two sets of top pixels",
-            prepare=top_pixels,
-            formula=_jaccard,
-            uses_top=True,
-            products=True,
-        ),
-        Statistic(
-            "rbo",
-            title=lambda top: f"RBO@{100 * top:g}%",
-            low=0,
-            high=1,
-            chance=_chance_rbo,
-            source="rank-biased overlap, extrapolated (Webber et al., 2010, eq. 23), of the k top pixels in order, "
-            "with p = 1 - 1/k: 86% of the weight is on them, as p = 0.9 has it for the first ten",
-            prepare=_prepare_rbo,
-            formula=_rbo,
-            uses_top=True,
-        ),
-        Statistic(
-            "mass-overlap",
-            title=_always("Mass overlap"),
-            low=0,
-            high=1,
-            chance=_unknown,
-            source="histogram intersection (Swain and Ballard, 1991) of the positive parts, each summing to 1",
-            prepare=_prepare_shares,
-            formula=_overlap,
-        ),
-        Statistic(
-            "jensen-shannon",
-            title=_always("JS distance"),
-            low=0,
-            high=1,
-            chance=_unknown,
-            source="Jensen-Shannon distance in base 2 (Endres and Schindelin, 2003) of the positive parts, each "
-            "summing to 1, as scipy.spatial.distance.jensenshannon",
-            prepare=_prepare_shares,
-            formula=_jensen_shannon,
-            higher=False,
-        ),
-        Statistic(
-            "sign",
-            title=_always("Same sign"),
-            low=0,
-            high=1,
-            chance=_unknown,
-            source="share of pixels with the same sign, zero being one; NaN for maps of one sign only",
-            prepare=_prepare_signs,
-            formula=_same,
-        ),
-    )
-}
-
 PEARSON, IOU = STATISTICS["pearson"], STATISTICS["iou"]
 
 
-def pearson(maps_a: Tensor, maps_b: Tensor) -> Tensor:
+def pearson(maps_a: Tensor | np.ndarray, maps_b: Tensor | np.ndarray) -> Tensor:
     """Pearson correlation of each pair of maps ``(N, H, W)`` over their pixels, float64 ``(N,)``.
 
     NaN where a map is constant or has a value that is not finite.

@@ -46,7 +46,7 @@ def chunks(values: Tensor) -> list[slice]:
     return [slice(start, start + most) for start in range(0, len(values), most)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Statistic:
     """A statistic and how to read it.
 
@@ -81,6 +81,9 @@ class Statistic:
     products: bool = False
     moves: bool = True
     top: float | None = None
+
+    def __repr__(self) -> str:
+        return f"Statistic({self.name!r})"
 
     def at(self, top: float) -> Statistic:
         """The same at a share of top pixels of its own: ``iou@10%``."""
@@ -135,11 +138,12 @@ def prepare_all(statistic: Statistic, maps: Tensor, top: float) -> Prepared:
 # What the values are: correlations of the maps themselves, or of their ranks.
 
 
-def _prepared(undefined: Tensor, *values: Tensor, tied: Tensor | None = None) -> Prepared:
+def prepared(undefined: Tensor, *values: Tensor, tied: Tensor | None = None) -> Prepared:
+    """What a statistic needs of maps, tied nowhere unless it says so."""
     return Prepared(values, undefined, torch.zeros_like(undefined) if tied is None else tied)
 
 
-def _flat(maps: Tensor) -> tuple[Tensor, Tensor]:
+def flattened(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Float64 ``(..., H * W)``, and which maps have a value that is not finite."""
     flat = maps.flatten(-2).double()
     return flat, ~flat.isfinite().all(dim=-1)
@@ -166,16 +170,27 @@ def extent(flat: Tensor) -> Tensor:
     return largest.masked_fill((largest == 0) | ((largest > 1e-100) & (largest < 1e100)), 1)
 
 
-def _zero(top: float, pixels: int) -> float:
+def zero(top: float, pixels: int) -> float:
+    """The chance level of a correlation."""
     return 0.0
 
 
-def _unknown(top: float, pixels: int) -> None:
-    return None
+def unknown(top: float, pixels: int) -> None:
+    """The chance level of what depends on the maps."""
+    return
 
 
-def _always(title: str) -> Callable[[float], str]:
+def always(title: str) -> Callable[[float], str]:
+    """A title that does not depend on the share of top pixels."""
     return lambda top: title
 
 
 Pair = tuple[str, str]
+
+
+STATISTICS: dict[str, Statistic] = {}
+
+
+def register(statistic: Statistic) -> None:
+    """Enter a statistic into ``STATISTICS``: all that it takes to add one."""
+    STATISTICS[statistic.name] = statistic

@@ -7,8 +7,18 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement.correlation import _aligned
-from xaicmp.core.agreement.statistic import Prepared, _flat, _prepared, extent, is_constant
+from xaicmp.core.agreement.correlation import aligned
+from xaicmp.core.agreement.statistic import (
+    Prepared,
+    Statistic,
+    always,
+    extent,
+    flattened,
+    is_constant,
+    prepared,
+    register,
+    unknown,
+)
 
 # Structural similarity.
 
@@ -29,20 +39,20 @@ def _blur(maps: Tensor) -> Tensor:
     # A product a map, for rounding in a product of all would depend on how many they are.
     height, width = maps.shape[-2:]
     rows, columns = (
-        each.expand(*maps.shape[:-2], -1, -1) for each in (_window(height), _aligned(_window(width)))
+        each.expand(*maps.shape[:-2], -1, -1) for each in (_window(height), aligned(_window(width)))
     )
-    return rows @ _aligned(maps) @ columns.mT
+    return rows @ aligned(maps) @ columns.mT
 
 
 def _prepare_ssim(maps: Tensor, top: float) -> Prepared:
     """The maps scaled to [0, 1] each, and their local means and variances."""
-    flat, infinite = _flat(maps)
+    flat, infinite = flattened(maps)
     scaled = flat / extent(flat)
     low, high = scaled.aminmax(dim=-1, keepdim=True)
     scaled = ((scaled - low) / (high - low)).view(maps.shape)
     mean = _blur(scaled)
     undefined = infinite | is_constant(flat) | (min(maps.shape[-2:]) <= 2 * _RADIUS)
-    return _prepared(undefined, scaled, mean, _blur(scaled**2) - mean**2)
+    return prepared(undefined, scaled, mean, _blur(scaled**2) - mean**2)
 
 
 def _ssim(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
@@ -52,3 +62,19 @@ def _ssim(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
     covariance = _blur(map_a * map_b) - mean_a * mean_b
     luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
     return (luminance * (2 * covariance + c2) / (variance_a + variance_b + c2)).mean(dim=(1, 2))
+
+
+register(
+    Statistic(
+        "ssim",
+        title=always("SSIM"),
+        low=-1,
+        high=1,
+        chance=unknown,
+        source="Wang et al. (2004), Gaussian window, sigma 1.5, over 11 x 11 pixels, as scikit-image has it; "
+        "maps scaled to [0, 1] each, NaN for those with a side under 11 pixels",
+        prepare=_prepare_ssim,
+        formula=_ssim,
+        moves=False,
+    )
+)

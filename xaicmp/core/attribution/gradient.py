@@ -90,7 +90,7 @@ def integrated_gradients(
             the rest. With 1/m, a few middle steps come near m right steps, the last of which is at x.
 
     Returns:
-        The attributions, and what they sum to less S_t(x) - S_t(x').
+        The attributions, and what they sum to minus S_t(x) - S_t(x').
 
     Raises:
         UsageError: a wrong option.
@@ -109,11 +109,7 @@ def integrated_gradients(
         return (1 - end) * found + end * wide(images - whole)[rows] * wide(context.at_input.gradient)[rows]
 
     attributions = integrated(slice(None), steps, rule)
-    with torch.no_grad():
-        lowest = model(start).expand(len(images), -1)
-    change = (context.at_input.logits.to(attributions) - lowest.to(attributions)).gather(1, targets[:, None])[
-        :, 0
-    ]
+    change = _change(model, start, targets, context).to(attributions)
     gap = attributions.flatten(1).sum(dim=1) - change
     while tolerance and len(missed := (gap.abs() > tolerance * change.abs()).nonzero()[:, 0]):
         if steps * 2 > MOST_STEPS:
@@ -310,6 +306,13 @@ def _check_path(name: str, steps: int, rule: str) -> None:
         raise UsageError(f"{name}: steps {steps}: needs 2 or more")
     if rule not in RULES:
         raise UsageError(f"{name}: rule {rule}: choose from {', '.join(RULES)}")
+
+
+def _change(model: nn.Module, start: Tensor, targets: Tensor, context: Context) -> Tensor:
+    """S_t(x) - S_t(x'), ``(N,)``, of the images and what they are compared with, one for all or one each."""
+    with torch.no_grad():
+        lowest = model(start).expand(len(targets), -1)
+    return (wide(context.at_input.logits) - wide(lowest)).gather(1, targets[:, None])[:, 0]
 
 
 def _integrate(

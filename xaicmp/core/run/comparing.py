@@ -34,9 +34,8 @@ def compare_explanations(
     """Score explanations one block at a time; of several processes, which all see all of them, each in its turn.
 
     Args:
-        engine: what made the explanations.
+        engine, methods: what made the explanations; two methods or more.
         stream: the images and a batch of explanations, from ``explain_selection``; one batch or more.
-        methods: two or more.
         settings: how maps are compared.
         keep: called with each batch of explanations, which are otherwise forgotten.
         processes: those that share the work.

@@ -201,11 +201,6 @@ def randomisation_test(
         progress: told how far it is.
     """
 
-    def accuracy(of: nn.Module) -> float:
-        with torch.no_grad(), unchanged(of) as lent:
-            best = torch.cat([lent(part).argmax(dim=1) for part in images.split(batch_size)])
-        return float((best == labels).double().mean())
-
     def prepare(of: nn.Module) -> dict[str, Prepared]:
         maps = explain(of).transpose(0, 1)
         return {each.name: prepare_all(each, maps, top) for each in statistics}
@@ -220,14 +215,14 @@ def randomisation_test(
     }
     total = len(find_stages(model))
     stages: list[str] = []
-    accuracies = [accuracy(model)]
+    accuracies = [_accuracy(model, images, labels, batch_size)]
     agreement: dict[str, list[np.ndarray]] = {each.name: [] for each in statistics}
     for stage, copied in randomised(model, kind, seed):
         drawn = prepare(copied)
         for each in statistics:
             found = each.compare_pairs(original[each.name], drawn[each.name], with_itself)
             agreement[each.name].append(found.T.numpy())
-        accuracies.append(accuracy(copied))
+        accuracies.append(_accuracy(copied, images, labels, batch_size))
         stages.append(stage)
         progress(f"randomising {stage}", len(stages), total)
     return Randomisation(
@@ -237,6 +232,12 @@ def randomisation_test(
         {name: np.stack(values, axis=1) for name, values in agreement.items()},
         chance,
     )
+
+
+def _accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> float:
+    with torch.no_grad(), unchanged(model) as lent:
+        best = torch.cat([lent(part).argmax(dim=1) for part in images.split(batch_size)])
+    return float((best == labels).double().mean())
 
 
 def randomise(

@@ -83,13 +83,10 @@ def train(
         path: the checkpoint, written by rank 0; until the last epoch it also holds what ``resume`` needs.
         device: where to train.
         store: type of the stored weights.
-        keep_epochs: whether each epoch's checkpoint is kept too, as ``PATH-epochN``, see ``epoch_path``.
-        resume: a checkpoint of the same run to go on from; nothing is done if that is complete.
+        keep_epochs: whether each epoch's checkpoint is kept too, see ``epoch_path``.
+        resume: a checkpoint of the same run to resume from; nothing is done if that is complete.
         processes: this process among those that train together.
         on_step, on_epoch: told of each step and epoch, of the epochs behind ``resume`` at once.
-
-    Returns:
-        The checkpoint as it was written last.
 
     Raises:
         UsageError: ``resume`` is of another run or other images.
@@ -113,9 +110,8 @@ def train(
             kept = trainer.stored(store)
             precision = "float32" if last else run.precision
             by_class = class_accuracy(kept, test, device, precision, processes, interrupted=interrupted)
-            history.append(
-                Epoch(number + 1, loss, accuracy, by_class.overall, seconds, len(images) / seconds)
-            )
+            rate = len(images) / seconds
+            history.append(Epoch(number + 1, loss, accuracy, by_class.overall, seconds, rate))
             metadata = plan | _results(history, by_class, device, processes.world)
             save = functools.partial(save_checkpoint, model=kept, metadata=metadata, dtype=store)
             processes.share(functools.partial(save, path, training=None if last else trainer.state()))
