@@ -8,10 +8,10 @@ import pytest
 
 from xaicmp.cli.options import Format
 from xaicmp.core import choices
+from xaicmp.core.agreement.controls import CONTROLS, NONE
 from xaicmp.core.agreement.registry import STATISTICS
 from xaicmp.core.attribution.gradient import RULES
 from xaicmp.core.attribution.method import REDUCTIONS
-from xaicmp.core.run.scoring import CONTROLS
 from xaicmp.core.training.recipe import RECIPES
 from xaicmp.views.formats import WRITERS
 from xaicmp.views.tables import methods
@@ -23,7 +23,7 @@ from xaicmp.views.tables import methods
         (choices.Reduction, REDUCTIONS),
         (choices.Rule, RULES),
         (choices.Statistic, STATISTICS),
-        (choices.Control, CONTROLS),
+        (choices.Control, [*CONTROLS, NONE]),
         (choices.RecipeName, RECIPES),
         (Format, ["table", *WRITERS]),
         (Format, ["table", *methods.WRITERS]),

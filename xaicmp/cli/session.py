@@ -72,10 +72,10 @@ def method_settings(options: Comparing, fast: Mapping[str, Any]) -> dict[str, di
 
 def settings_of(options: Comparing, *, curve: bool = False) -> Settings:
     """What --statistics, --top, --controls, --ci and --seed say; ``curve``: for a picture of all shares."""
+    from xaicmp.core.agreement.controls import get_controls
     from xaicmp.core.agreement.registry import DEFAULT_STATISTICS, get_statistics
     from xaicmp.core.agreement.top_pixels import check_top
     from xaicmp.core.results.settings import Settings
-    from xaicmp.core.run.scoring import get_controls
 
     if not 0 < options.ci < 1:
         raise UsageError(f"--ci {options.ci:g} is no level of an interval; give one between 0 and 1, as 0.95")

@@ -15,11 +15,11 @@ Reduction = Literal["max-abs", "sum", "sum-abs", "l2", "positive"]
 Rule = Literal["right", "left", "middle", "trapezoid", "gauss-legendre"]
 # Where Integrated Gradients and DeepLIFT start from: ``attribution.gradient.baselines_of``.
 Baseline = Literal["zero", "black", "blur", "random"]
-# How far two maps agree: ``agreement.registry.STATISTICS``.
+# How far two maps agree: ``agreement.statistic.STATISTICS``.
 Statistic = Literal[
     "pearson", "spearman", "kendall", "cosine", "ssim", "iou", "rbo", "mass-overlap", "jensen-shannon", "sign"
 ]
-# What agreement is held against: ``run.scoring.CONTROLS``.
+# What agreement is held against: ``agreement.controls.CONTROLS``, or nothing.
 Control = Literal["other-image", "shift", "resolution", "none"]
 # What images are grouped by.
 By = Literal["class", "correct", "confidence", "method"]

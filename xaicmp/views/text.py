@@ -9,20 +9,6 @@ from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.intervals import Summary
 from xaicmp.core.results.settings import Settings
 
-CONTROL_COLUMNS = {
-    "other_image": "Other\nimage",
-    "other_image_same_class": "Same\nclass",
-    "shifted": "Shifted",
-    "pooled": "Coarser\ngrid",
-}
-
-CONTROL_TITLES = {
-    "other_image": "another image's map",
-    "other_image_same_class": "another of its class",
-    "shifted": "shifted map",
-    "pooled": "at the coarser grid",
-}
-
 CORRECTED = "chance-corrected"
 
 

@@ -24,7 +24,7 @@ from xaicmp.core.agreement.registry import (
     iou,
     pearson,
 )
-from xaicmp.core.agreement.statistic import take
+from xaicmp.core.agreement.statistic import Prepared, Statistic, always, register, take, zero
 from xaicmp.core.agreement.top_pixels import check_top, count_top, top_pixels, whole_pixels
 from xaicmp.errors import UsageError
 
@@ -708,3 +708,116 @@ def test_statistics_come_in_the_order_asked_for() -> None:
 def test_unknown_repeated_or_no_names_are_refused(names: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         get_statistics(names)
+
+
+# What a caller gives.
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        ((3, 8, 8), (1, 8, 8), "maps_a and maps_b hold 3 and 1 maps; give one of each per image"),
+        ((8, 8), (2, 8, 8), "maps_a and maps_b hold 1 and 2 maps; give one of each per image"),
+        (
+            (2, 8, 8),
+            (2, 4, 16),
+            "maps_a is 8 x 8 pixels and maps_b 4 x 16; resize one to the size of the other",
+        ),
+        (
+            (64,),
+            (64,),
+            "maps_a has the shape (64,); give a tensor or an array (N, H, W), or (H, W) for one map",
+        ),
+        (
+            (2, 8, 8),
+            (2, 1, 8, 8),
+            "maps_b has the shape (2, 1, 8, 8); give a tensor or an array (N, H, W), or",
+        ),
+        ((2, 8, 0), (2, 8, 0), "maps_a has the shape (2, 8, 0); give"),
+    ],
+)
+@pytest.mark.parametrize("name", STATISTICS)
+def test_maps_that_cannot_be_compared_are_refused(
+    name: str, a: tuple[int, ...], b: tuple[int, ...], message: str
+) -> None:
+    for make in (torch.rand, lambda shape: np.random.default_rng(0).random(shape)):
+        with pytest.raises(UsageError) as refused:
+            agreement(name, make(a), make(b))
+        assert str(refused.value).startswith(message)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("maps", "message"),
+    [
+        ([[1.0, 2.0]], "maps_a is a list; give a tensor or an array"),
+        (np.array([["a", "b"]]), "maps_a holds values of type <U1; give real numbers"),
+        (torch.ones(2, 2, dtype=torch.complex64), "maps_a holds values of type torch.complex64; give real"),
+    ],
+)
+def test_what_holds_no_numbers_is_refused(maps: object, message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        pearson(maps, torch.rand(1, 2))  # type: ignore[arg-type]
+    assert str(refused.value).startswith(message)
+
+
+def test_sets_of_top_pixels_of_other_numbers_of_maps_or_pixels_are_refused() -> None:
+    three = top_pixels(torch.rand(3, 8, 8))
+    for other in (torch.rand(1, 8, 8), torch.rand(3, 4, 4)):
+        with pytest.raises(UsageError, match="one of each per image"):
+            iou(three, top_pixels(other))
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_arrays_of_every_type_and_layout_are_compared_as_tensors_are(name: str) -> None:
+    maps = np.random.default_rng(3).integers(-9, 9, (2, 4, 12, 14))
+    values = agreement(name, *torch.from_numpy(maps))
+    frozen = maps.astype(np.float32)
+    frozen.flags.writeable = False
+    for each in (maps, frozen, maps.astype(">f8"), maps.astype(np.int16), np.asfortranarray(maps)):
+        assert torch.equal(agreement(name, *each), values)
+    turned = torch.from_numpy(maps[..., ::-1].copy())
+    assert torch.equal(agreement(name, *maps[..., ::-1]), agreement(name, *turned))
+    assert torch.equal(agreement(name, maps[0], torch.from_numpy(maps[1]).float().requires_grad_()), values)
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_one_map_each_gives_one_value(name: str) -> None:
+    a, b = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(9))
+    found = agreement(name, a[1], b[1].T.contiguous().T)
+    assert found.shape == (1,)
+    torch.testing.assert_close(found, agreement(name, a, b)[1:2], rtol=0, atol=1e-12)
+
+
+def test_a_statistic_and_what_it_prepares_are_shown_in_a_line() -> None:
+    assert repr(IOU) == "Statistic('iou', 0 to 1)"
+    assert repr(IOU.at(0.1)) == "Statistic('iou@10%', 0 to 1)"
+    maps = torch.rand(3, 4, 4)
+    maps[1] = 0
+    assert repr(top_pixels(maps)) == "Prepared(3 maps, 1 undefined, 1 tied)"
+
+
+def test_a_statistic_is_added_in_one_place() -> None:
+    toy = Statistic(
+        "sign-of-sum",
+        title=always("Sign of sum"),
+        low=-1,
+        high=1,
+        chance=zero,
+        source="a test",
+        prepare=lambda maps, _: Prepared.of(
+            maps.isnan().any(dim=-1).any(dim=-1), maps.sum(dim=(-1, -2)).sign()
+        ),
+        formula=lambda a, b: (a[0] * b[0]).double(),
+    )
+    try:
+        assert register(toy) is toy
+        assert list(STATISTICS)[-1] == "sign-of-sum"
+        maps = np.array([[[1.0, 2]], [[-1, -2]], [[np.nan, 1]]])
+        assert agreement("sign-of-sum", maps, np.abs(maps)).tolist() == pytest.approx(
+            [1, -1, math.nan], nan_ok=True
+        )
+        with pytest.raises(ValueError, match="'sign-of-sum' already"):
+            register(toy)
+    finally:
+        STATISTICS.pop("sign-of-sum", None)

@@ -48,7 +48,7 @@ def comparison_of(
         {"iou": {AB: ties}},
         {AB: np.array(identical) if identical else np.zeros(count, dtype=bool)},
         {"other_image": floors} if floor else {},
-        {"pearson": {AB: np.array(places)}} if places else {},
+        {"shifted": {"pearson": {AB: np.array(places)}}} if places else {},
         {},
     )
     source = Source("By hand.", {}, ("cat", "dog", "ship"))

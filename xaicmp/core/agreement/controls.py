@@ -1,12 +1,16 @@
-"""What agreement would be for no good reason: the floors that it must be above to mean anything.
+"""What agreement is held against: controls, which say what it would be without the same image, place or detail.
 
 Pure functions of maps, labels and a seed: none asks the model again. Each takes a ``Statistic``, what it prepared of
 several methods' maps, and ``pairs`` of these, int64 ``(2, K)``, and gives float64 ``(N, K)``, NaN where undefined.
+
+A control is added in one place: ``register_control(Control(...))`` enters it in ``CONTROLS``, with the function of a
+``Context`` that computes it and the titles that tables show.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +19,8 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from xaicmp.core.agreement.statistic import Prepared, Statistic, chunks, extent, take
+from xaicmp.core.agreement.top_pixels import whole_pixels
+from xaicmp.errors import UsageError, arg
 
 LEVEL = 0.05
 
@@ -25,6 +31,157 @@ SHIFTS = 19
 """Shifted maps that each map is compared with: the fewest for which p can be ``LEVEL``."""
 
 
+DRAWS = 20
+
+"""Other images that a map is compared with: with 5, a test at 5% against them rejects in 2% of cases."""
+
+
+@dataclass(frozen=True, repr=False)
+class Context:
+    """What a control is computed from: one statistic of a block of images.
+
+    Attributes:
+        statistic: what to compare by.
+        top: the share of top pixels.
+        maps: ``(N, M, H, W)``, of N images by M methods.
+        prepared: what ``statistic.prepare`` made of them.
+        pairs: int64 ``(2, K)``, the methods that are compared.
+        observed: float64 ``(N, K)``, the statistic of both maps of the same image.
+        ids: int64 ``(N,)``, of the images.
+        labels: int64 ``(N,)``, their classes, below 0 where unknown.
+        grids: the true height and width of each method's maps.
+        seed: of whatever is drawn.
+    """
+
+    statistic: Statistic
+    top: float
+    maps: Tensor
+    prepared: Prepared
+    pairs: Tensor
+    observed: Tensor
+    ids: np.ndarray
+    labels: np.ndarray
+    grids: Sequence[tuple[int, int]]
+    seed: int
+
+    def __repr__(self) -> str:
+        return f"Context({self.statistic.name!r}, {len(self.maps)} images, {self.pairs.shape[1]} pairs)"
+
+
+@dataclass(frozen=True, repr=False)
+class Controlled:
+    """The statistic under a control.
+
+    Attributes:
+        values: float64 ``(N, K)``, NaN where undefined.
+        p: float64 ``(N, K)``, of each observed value in its own null distribution; None if the control has none.
+    """
+
+    values: Tensor
+    p: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return f"Controlled({' x '.join(map(str, self.values.shape))} values{', p' if self.p is not None else ''})"
+
+
+@dataclass(frozen=True, repr=False)
+class ControlKey:
+    """One number that a control gives.
+
+    Attributes:
+        name: as in files.
+        title: as a row of a table.
+        short: as the head of a narrow column, of two lines at most.
+        compute: from one statistic of a block of images.
+    """
+
+    name: str
+    title: str
+    short: str
+    compute: Callable[[Context], Controlled]
+
+    def __repr__(self) -> str:
+        return f"ControlKey({self.name!r}, {self.title!r})"
+
+
+@dataclass(frozen=True, repr=False)
+class Control:
+    """What agreement is held against.
+
+    Attributes:
+        name: as it is asked for.
+        keys: what it gives, one or more.
+        about: what it says, in a line.
+        source: where it is defined.
+    """
+
+    name: str
+    keys: tuple[ControlKey, ...]
+    about: str
+    source: str
+
+    def __repr__(self) -> str:
+        return f"Control({self.name!r}: {', '.join(key.name for key in self.keys)})"
+
+
+CONTROLS: dict[str, Control] = {}
+
+"""What agreement can be held against, by name."""
+
+NONE = "none"
+
+"""The name that asks for no control."""
+
+DEFAULT_CONTROLS = ("other-image", "shift")
+
+KEYS: dict[str, ControlKey] = {}
+
+"""What the controls give, by name."""
+
+TITLES: dict[str, str] = {}
+SHORT_TITLES: dict[str, str] = {}
+
+"""The titles of ``KEYS``."""
+
+
+def register_control(control: Control) -> Control:
+    """Enter a control in ``CONTROLS``, and what it gives in ``KEYS``.
+
+    Raises:
+        ValueError: its name, or that of a key, is taken.
+    """
+    others = {name for each in CONTROLS.values() for name in (each.name, *(key.name for key in each.keys))}
+    for name in (control.name, *(key.name for key in control.keys)):
+        if name in others or name == NONE:
+            raise ValueError(f"there is a control {name!r} already; give this one another name")
+    CONTROLS[control.name] = control
+    for key in control.keys:
+        KEYS[key.name], TITLES[key.name], SHORT_TITLES[key.name] = key, key.title, key.short
+    return control
+
+
+def get_controls(names: Sequence[str]) -> tuple[str, ...]:
+    """The keys of what is asked for, each once; without names, of ``DEFAULT_CONTROLS``.
+
+    Args:
+        names: of controls, or single keys of theirs; or ``none`` alone.
+
+    Raises:
+        UsageError: an unknown name, or ``none`` with others.
+    """
+    for name in names:
+        if name not in CONTROLS and name not in KEYS and name != NONE:
+            raise UsageError(f"unknown control {name!r}; choose from {', '.join([*CONTROLS, NONE])}")
+    if NONE in names:
+        if len(names) > 1:
+            raise UsageError(f"{arg('controls')} {NONE} goes alone; leave it or the others out")
+        return ()
+    keys: dict[str, None] = {}
+    for name in names or DEFAULT_CONTROLS:
+        keys |= dict.fromkeys(key.name for key in CONTROLS[name].keys) if name in CONTROLS else {name: None}
+    return tuple(keys)
+
+
 def other_images(groups: np.ndarray, draws: int = 5, seed: int = 0) -> Tensor:
     """For each image, others of its group, drawn without replacement and each with the same probability.
 
@@ -32,7 +189,8 @@ def other_images(groups: np.ndarray, draws: int = 5, seed: int = 0) -> Tensor:
     each draw is a permutation without a fixed point, and no two draws give an image the same partner.
 
     Args:
-        groups: ``(N,)``: all equal for any other image, the labels for another of the same class.
+        groups: ``(N,)``: all equal for any other image, the labels for another of the same class; below 0 for an
+            image whose group is unknown, which has no partner and is none.
         draws: how many partners an image gets; fewer in groups of as many images or less.
         seed: of the draws.
 
@@ -41,7 +199,7 @@ def other_images(groups: np.ndarray, draws: int = 5, seed: int = 0) -> Tensor:
     """
     rng = np.random.default_rng(seed)
     partners = np.full((draws, len(groups)), -1)
-    for group in np.unique(groups):
+    for group in np.unique(groups[groups >= 0]):
         circle = rng.permutation(np.flatnonzero(groups == group))
         for row, places in zip(partners, 1 + rng.permutation(len(circle) - 1), strict=False):
             row[circle] = np.roll(circle, places)
@@ -65,7 +223,7 @@ def other_image(
         pairs: int64 ``(2, K)``, methods of A and of B.
         partners: ``(draws, N)``, from ``other_images``.
         balanced: whether B's own level is in an image's value as A's is: the mean of its row, plus that of its
-            column, less that of all. The mean stays the same; a paired test against the observed values is
+            column, minus that of all. The mean stays the same; a paired test against the observed values is
             then as sharp as it says, where every image has a partner in every draw.
 
     Returns:
@@ -84,9 +242,42 @@ def other_image(
 
 
 def _balanced(values: Tensor, partners: Tensor) -> Tensor:
-    """Of values ``(draws, N)``, the mean of each image's row plus that of its column, less that of all."""
+    """Of values ``(draws, N)``, the mean of each image's row plus that of its column, minus that of all."""
     columns = torch.full_like(values, torch.nan).scatter_(1, partners, values).nanmean(dim=0)
     return values.nanmean(dim=0) + columns - values.nanmean()
+
+
+def any_other(count: int, seed: int) -> Tensor:
+    """For each of ``count`` images, any others, see ``other_images``."""
+    return other_images(np.zeros(count), DRAWS, seed)
+
+
+def _any_other_image(context: Context) -> Controlled:
+    return _with_partners(context, any_other(len(context.maps), context.seed), balanced=True)
+
+
+def _other_image_same_class(context: Context) -> Controlled:
+    return _with_partners(context, other_images(context.labels, DRAWS, context.seed), balanced=False)
+
+
+def _with_partners(context: Context, partners: Tensor, *, balanced: bool) -> Controlled:
+    prepared, pairs = context.prepared, context.pairs
+    return Controlled(other_image(context.statistic, prepared, prepared, pairs, partners, balanced=balanced))
+
+
+register_control(
+    Control(
+        "other-image",
+        (
+            ControlKey("other_image", "another image's map", "Other\nimage", _any_other_image),
+            ControlKey(
+                "other_image_same_class", "another of its class", "Same\nclass", _other_image_same_class
+            ),
+        ),
+        about="the other method's map is that of another image, any or of the same class: what is not about this image",
+        source=f"mean over {DRAWS} other images of the block, drawn without replacement",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -132,7 +323,7 @@ def shifts(
         seed: of the draws.
 
     Yields:
-        int64 ``(N, H * W)``, which pixel comes to each place, once a draw.
+        int64 ``(N, H * W)``, which pixel comes to each place, once per draw.
     """
     height, width = size
     pixels = height * width
@@ -189,12 +380,33 @@ def shifted(
     for rolled in prepared_rolled:
         draws += 1
         null = statistic.compare_pairs(prepared_a, rolled, pairs)
-        # Where a map repeats itself, a draw may equal the observed value but for rounding.
+        # Where a map repeats itself, a draw may equal the observed value except for rounding.
         as_good += null >= observed - 1e-12 if statistic.higher else null <= observed + 1e-12
         defined += ~null.isnan()
         total += null.masked_fill(null.isnan(), 0)
     p = (1 + as_good) / (1 + draws)
     return Shifted(total / defined, p.masked_fill(observed.isnan(), torch.nan), draws)
+
+
+def _shifted(context: Context) -> Controlled:
+    """A few images at a time, because each shift takes as much as the maps."""
+    statistic, parts = context.statistic, []
+    for rows in chunks(context.maps):
+        maps, prepared = context.maps[rows].contiguous(), take(context.prepared, rows)
+        offsets = shifts(maps.shape[2:], context.ids[rows], seed=context.seed)
+        rolled = (prepare_rolled(statistic, maps, prepared, each, context.top) for each in offsets)
+        parts.append(shifted(statistic, context.observed[rows], prepared, rolled, context.pairs))
+    return Controlled(torch.cat([each.mean for each in parts]), torch.cat([each.p for each in parts]))
+
+
+register_control(
+    Control(
+        "shift",
+        (ControlKey("shifted", "shifted map", "Shifted", _shifted),),
+        about="the other map is rolled over the edges: what smoothness alone explains",
+        source=f"mean over {SHIFTS} random cyclic shifts per image, and the permutation p-value among them",
+    )
+)
 
 
 def pool(maps: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -205,3 +417,28 @@ def pool(maps: Tensor, grid: tuple[int, int]) -> Tensor:
     values = maps.double()
     scale = extent(values.flatten(-2))[..., None]
     return adaptive_avg_pool2d(values / scale, grid) * scale
+
+
+def _pooled(context: Context) -> Controlled:
+    """Both maps of a pair at the coarser of their grids; NaN where this has no whole pixel of the share."""
+    statistic, pairs, top = context.statistic, context.pairs, context.top
+    coarser = [min(context.grids[a], context.grids[b], key=math.prod) for a, b in pairs.T.tolist()]
+    values = torch.full((len(context.maps), len(coarser)), torch.nan, dtype=torch.float64)
+    for grid in set(coarser):
+        if statistic.uses_top and not whole_pixels(statistic.top or top, math.prod(grid)):
+            continue
+        those = torch.tensor([each == grid for each in coarser])
+        for rows in chunks(context.maps):
+            prepared = statistic.prepare(pool(context.maps[rows].contiguous(), grid), top)
+            values[rows, those] = statistic.compare_pairs(prepared, prepared, pairs[:, those])
+    return Controlled(values)
+
+
+register_control(
+    Control(
+        "resolution",
+        (ControlKey("pooled", "at the coarser grid", "Coarser\ngrid", _pooled),),
+        about="both maps are pooled to the coarser of their grids: what a difference in resolution hides",
+        source="means over the blocks of the grid, by adaptive average pooling",
+    )
+)

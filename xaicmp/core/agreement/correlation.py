@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from xaicmp.core.agreement.statistic import (
     Prepared,
     Statistic,
+    aligned,
     always,
     extent,
-    flattened,
+    flatten,
     is_constant,
     is_orderless,
-    prepared,
     register,
     unknown,
     zero,
@@ -27,51 +26,18 @@ def _unit(flat: Tensor) -> Tensor:
     return scaled / scaled.norm(dim=-1, keepdim=True)
 
 
-def aligned(values: Tensor) -> Tensor:
-    """With zeros up to a whole number of cache lines a row, for rounding in products depends on where a row lies."""
-    missing = -values.shape[-1] % 8
-    return pad(values, (0, missing)) if missing else values
-
-
 def _dot(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
     return aligned(a[0]) @ aligned(b[0]).mT
 
 
 def _prepare_pearson(maps: Tensor, top: float) -> Prepared:
     """Unit deviations from the mean, whose scalar product is the correlation."""
-    flat, infinite = flattened(maps)
+    flat, infinite = flatten(maps)
     scaled = flat / extent(flat)
-    return prepared(infinite | is_constant(flat), _unit(scaled - scaled.mean(dim=-1, keepdim=True)))
+    return Prepared.of(infinite | is_constant(flat), _unit(scaled - scaled.mean(dim=-1, keepdim=True)))
 
 
-def _prepare_spearman(maps: Tensor, top: float) -> Prepared:
-    """The same of the ranks, the mean rank where values are tied."""
-    flat = maps.flatten(-2)
-    ordered = flat.sort(dim=-1).values
-    ranks = (torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True)).double()
-    return prepared(is_orderless(flat), _unit(ranks - ranks.mean(dim=-1, keepdim=True)))
-
-
-def _prepare_kendall(maps: Tensor, top: float) -> Prepared:
-    flat = maps.flatten(-2)
-    ranks = torch.searchsorted(flat.sort(dim=-1).values, flat, out_int32=True)
-    return prepared(is_orderless(flat), ranks)
-
-
-def _kendall(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
-    """Tau-b: concordant less discordant pairs of pixels, over the geometric mean of the pairs not tied in each."""
-    from scipy.stats import kendalltau  # here, for it takes most of a second to import
-
-    rows = zip(a[0].numpy(), b[0].numpy(), strict=True)
-    return torch.tensor([kendalltau(x, y).statistic for x, y in rows], dtype=torch.float64)
-
-
-def _prepare_cosine(maps: Tensor, top: float) -> Prepared:
-    flat, infinite = flattened(maps)
-    return prepared(infinite | is_constant(flat), _unit(flat))
-
-
-register(
+PEARSON = register(
     Statistic(
         "pearson",
         title=always("Pearson"),
@@ -84,6 +50,16 @@ register(
         products=True,
     )
 )
+
+
+def _prepare_spearman(maps: Tensor, top: float) -> Prepared:
+    """The same of the ranks, the mean rank where values are tied."""
+    flat = maps.flatten(-2)
+    ordered = flat.sort(dim=-1).values
+    ranks = (torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True)).double()
+    return Prepared.of(is_orderless(flat), _unit(ranks - ranks.mean(dim=-1, keepdim=True)))
+
+
 register(
     Statistic(
         "spearman",
@@ -97,6 +73,22 @@ register(
         products=True,
     )
 )
+
+
+def _prepare_kendall(maps: Tensor, top: float) -> Prepared:
+    flat = maps.flatten(-2)
+    ranks = torch.searchsorted(flat.sort(dim=-1).values, flat, out_int32=True)
+    return Prepared.of(is_orderless(flat), ranks)
+
+
+def _kendall(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    """Tau-b: concordant minus discordant pairs of pixels, over the geometric mean of the pairs not tied in each."""
+    from scipy.stats import kendalltau  # here, because it takes most of a second to import
+
+    rows = zip(a[0].numpy(), b[0].numpy(), strict=True)
+    return torch.tensor([kendalltau(x, y).statistic for x, y in rows], dtype=torch.float64)
+
+
 register(
     Statistic(
         "kendall",
@@ -109,6 +101,13 @@ register(
         formula=_kendall,
     )
 )
+
+
+def _prepare_cosine(maps: Tensor, top: float) -> Prepared:
+    flat, infinite = flatten(maps)
+    return Prepared.of(infinite | is_constant(flat), _unit(flat))
+
+
 register(
     Statistic(
         "cosine",

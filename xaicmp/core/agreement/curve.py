@@ -28,7 +28,7 @@ def iou_curves(
     Args:
         maps: ``(N, M, H, W)``.
         names: of the M methods.
-        partners: ``(draws, N)``, from ``controls.other_images``, for any other image; None for no such floor.
+        partners: ``(draws, N)``, from ``controls.other_images``, for any other image; None for no such control.
 
     Returns:
         ``observed`` and, with partners, ``other_image``, the mean over them: by pair, float64 ``(N, K)``, NaN where

@@ -12,46 +12,26 @@ from xaicmp.core.agreement.statistic import (
     Statistic,
     always,
     extent,
-    flattened,
+    flatten,
     is_constant,
-    prepared,
     register,
     unknown,
 )
 
-# Where the mass lies, and which way it points.
-
 
 def _prepare_shares(maps: Tensor, top: float) -> Prepared:
     """The positive part as shares that sum to 1, and their entropy."""
-    flat, infinite = flattened(maps)
+    flat, infinite = flatten(maps)
     positive = flat.clamp_min(0)
     positive = positive / extent(positive)
     shares = positive / positive.sum(dim=-1, keepdim=True)
     undefined = infinite | is_constant(flat) | (flat <= 0).all(dim=-1)
-    return prepared(undefined, shares, torch.special.entr(shares).sum(dim=-1))
+    return Prepared.of(undefined, shares, torch.special.entr(shares).sum(dim=-1))
 
 
 def _overlap(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
     """Sum of the smaller of the two shares."""
     return torch.minimum(a[0], b[0]).sum(dim=1)
-
-
-def _jensen_shannon(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
-    """sqrt(H((p + q) / 2) - (H(p) + H(q)) / 2) with the entropy H in bits."""
-    mixed = torch.special.entr((a[0] + b[0]) / 2).sum(dim=1)
-    return ((mixed - (a[1] + b[1]) / 2) / math.log(2)).clamp_min(0).sqrt()
-
-
-def _prepare_signs(maps: Tensor, top: float) -> Prepared:
-    flat = maps.flatten(-2)
-    one_sided = ~((flat > 0).any(dim=-1) & (flat < 0).any(dim=-1))
-    return prepared(one_sided | flat.isnan().any(dim=-1), flat.nan_to_num().double().sign().to(torch.int8))
-
-
-def _same(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
-    """Share of equal signs; zero is a sign of its own."""
-    return (a[0] == b[0]).double().mean(dim=1)
 
 
 register(
@@ -66,6 +46,14 @@ register(
         formula=_overlap,
     )
 )
+
+
+def _jensen_shannon(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    """sqrt(H((p + q) / 2) - (H(p) + H(q)) / 2) with the entropy H in bits."""
+    mixed = torch.special.entr((a[0] + b[0]) / 2).sum(dim=1)
+    return ((mixed - (a[1] + b[1]) / 2) / math.log(2)).clamp_min(0).sqrt()
+
+
 register(
     Statistic(
         "jensen-shannon",
@@ -80,6 +68,19 @@ register(
         higher=False,
     )
 )
+
+
+def _prepare_signs(maps: Tensor, top: float) -> Prepared:
+    flat = maps.flatten(-2)
+    one_sided = ~((flat > 0).any(dim=-1) & (flat < 0).any(dim=-1))
+    return Prepared.of(one_sided | flat.isnan().any(dim=-1), flat.nan_to_num().double().sign().to(torch.int8))
+
+
+def _same(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    """Share of equal signs; zero is a sign of its own."""
+    return (a[0] == b[0]).double().mean(dim=1)
+
+
 register(
     Statistic(
         "sign",

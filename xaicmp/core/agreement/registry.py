@@ -1,4 +1,4 @@
-"""Statistics by name. Importing this fills ``STATISTICS``, one family after the other."""
+"""Statistics by name, and how far two batches of maps agree by one of them."""
 
 from __future__ import annotations
 
@@ -8,41 +8,69 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement import correlation, structure  # noqa: F401  # isort: skip
-from xaicmp.core.agreement import top_pixels, mass  # noqa: F401  # isort: skip
+from xaicmp.core.agreement.correlation import PEARSON
 from xaicmp.core.agreement.statistic import STATISTICS, Prepared, Statistic
+from xaicmp.core.agreement.top_pixels import IOU
 from xaicmp.errors import UsageError, arg
+
+__all__ = [
+    "DEFAULT_STATISTICS",
+    "IOU",
+    "PEARSON",
+    "STATISTICS",
+    "agreement",
+    "get_statistics",
+    "iou",
+    "pearson",
+]
 
 DEFAULT_STATISTICS = ("pearson", "iou")
 
+Maps = Tensor | np.ndarray
 
-def agreement(
-    name: str, maps_a: Tensor | np.ndarray, maps_b: Tensor | np.ndarray, top: float = 0.2
-) -> Tensor:
+
+def agreement(name: str, maps_a: Maps, maps_b: Maps, top: float = 0.2) -> Tensor:
     """The statistic ``name`` of each pair of maps.
+
+    >>> agreement("pearson", np.array([[1.0, 2], [3, 4]]), np.array([[1.0, 3], [2, 4]]))
+    tensor([0.8000], dtype=torch.float64)
 
     Args:
         name: a key of ``STATISTICS``.
-        maps_a, maps_b: ``(N, H, W)`` each, or one map ``(H, W)`` each.
-        top: the share of top pixels, between 0 and 1, exclusive.
+        maps_a, maps_b: tensors or arrays ``(N, H, W)``, as many of one as of the other; or ``(H, W)``, one map each.
+        top: the share of top pixels, between 0 and 1, exclusive, for the statistics that look at them.
 
     Returns:
-        float64 ``(N,)``, ``(1,)`` for one map each; NaN where it is not defined.
+        float64 ``(N,)`` on the CPU, ``(1,)`` for one map each; NaN where it is not defined.
 
     Raises:
-        UsageError: an unknown statistic, maps of other shapes, or a share that is not one or leaves no pixel.
-
-    >>> agreement("pearson", [[0.0, 1.0], [2.0, 3.0]], [[1.0, 3.0], [5.0, 7.0]])
-    tensor([1.], dtype=torch.float64)
+        UsageError: an unknown statistic, maps that cannot be compared, or a share that is not one or leaves no pixel.
     """
     (statistic,) = get_statistics([name])
-    a, b = (torch.as_tensor(maps) for maps in (maps_a, maps_b))
-    if a.shape != b.shape or a.ndim not in (2, 3):
-        raise UsageError(
-            f"maps of shapes {tuple(a.shape)} and {tuple(b.shape)}: give as many of each, (N, H, W) of one size"
-        )
-    a, b = (maps.detach().cpu().view(-1, *maps.shape[-2:]) for maps in (a, b))
+    a, b = _batch("maps_a", maps_a), _batch("maps_b", maps_b)
+    if len(a) != len(b):
+        raise UsageError(f"maps_a and maps_b hold {len(a)} and {len(b)} maps; give one of each per image")
+    if a.shape != b.shape:
+        one, other = (f"{each.shape[1]} x {each.shape[2]}" for each in (a, b))
+        raise UsageError(f"maps_a is {one} pixels and maps_b {other}; resize one to the size of the other")
     return statistic.compare(statistic.prepare(a, top), statistic.prepare(b, top))
+
+
+def _batch(argument: str, maps: Maps) -> Tensor:
+    """Maps ``(N, H, W)`` on the CPU, from what a caller has."""
+    shape = "give a tensor or an array (N, H, W), or (H, W) for one map"
+    if isinstance(maps, np.ndarray):
+        if maps.dtype.kind not in "fiub":
+            raise UsageError(f"{argument} holds values of type {maps.dtype}; give real numbers")
+        maps = torch.from_numpy(np.array(maps, dtype=np.float64, order="C"))
+    if not isinstance(maps, Tensor):
+        raise UsageError(f"{argument} is a {type(maps).__name__}; {shape}")
+    if maps.is_complex():
+        raise UsageError(f"{argument} holds values of type {maps.dtype}; give real numbers")
+    if maps.ndim not in (2, 3) or 0 in maps.shape[-2:]:
+        raise UsageError(f"{argument} has the shape {tuple(maps.shape)}; {shape}")
+    maps = maps.detach().cpu()
+    return maps[None] if maps.ndim == 2 else maps
 
 
 def get_statistics(names: Sequence[str], tops: Sequence[float] = ()) -> tuple[Statistic, ...]:
@@ -65,13 +93,10 @@ def get_statistics(names: Sequence[str], tops: Sequence[float] = ()) -> tuple[St
     )
 
 
-PEARSON, IOU = STATISTICS["pearson"], STATISTICS["iou"]
-
-
-def pearson(maps_a: Tensor | np.ndarray, maps_b: Tensor | np.ndarray) -> Tensor:
+def pearson(maps_a: Maps, maps_b: Maps) -> Tensor:
     """Pearson correlation of each pair of maps ``(N, H, W)`` over their pixels, float64 ``(N,)``.
 
-    NaN where a map is constant or has a value that is not finite.
+    NaN where a map is constant or has a value that is not finite. Arguments as for ``agreement``.
     """
     return agreement("pearson", maps_a, maps_b)
 
@@ -80,5 +105,13 @@ def iou(top_a: Prepared, top_b: Prepared) -> Tensor:
     """Intersection over union of two sets of ``top_pixels``, float64 ``(N,)``.
 
     NaN where a map is constant or has a NaN.
+
+    Raises:
+        UsageError: the sets are of different numbers of maps or pixels.
     """
+    one, other = top_a.values[0].shape, top_b.values[0].shape
+    if one != other:
+        raise UsageError(
+            f"top_a is of {tuple(one)} and top_b of {tuple(other)} maps and pixels; give one of each per image"
+        )
     return IOU.compare(top_a, top_b)

@@ -1,8 +1,10 @@
 """How far two batches of maps agree, image by image.
 
-A statistic does what needs one map only once a method (``prepare``), and the rest once a pair (``compare``).
+A statistic does what needs one map only once per method (``prepare``), and the rest once per pair (``compare``).
 Everything is float64 and batched over the images, and over the methods where there are several. A value that is
 not defined is NaN; a constant map has no structure, and so no statistic is defined.
+
+A statistic is added in one place: where its formula is, ``register(Statistic(...))`` enters it in ``STATISTICS``.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 CELLS = 2**18
 
 """Values that are worked on at once."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prepared:
     """What a statistic needs of one method's maps ``(N, H, W)``, or of several methods' ``(N, M, H, W)``.
 
@@ -32,6 +35,15 @@ class Prepared:
     values: tuple[Tensor, ...]
     undefined: Tensor
     tied: Tensor
+
+    @classmethod
+    def of(cls, undefined: Tensor, *values: Tensor, tied: Tensor | None = None) -> Prepared:
+        """These values; without ``tied``, of maps whose pixels need not be chosen."""
+        return cls(values, undefined, torch.zeros_like(undefined) if tied is None else tied)
+
+    def __repr__(self) -> str:
+        undefined, tied = int(self.undefined.sum()), int(self.tied.sum())
+        return f"Prepared({self.undefined.numel()} maps, {undefined} undefined, {tied} tied)"
 
 
 def take(prepared: Prepared, rows: Any) -> Prepared:
@@ -51,7 +63,7 @@ class Statistic:
     """A statistic and how to read it.
 
     Attributes:
-        name: as on the command line and in files.
+        name: as it is asked for, and in files.
         title: as in tables, given the share of top pixels.
         low, high: the range of its values.
         chance: its expected value for two unrelated maps, every arrangement of whose pixels is equally likely,
@@ -83,7 +95,7 @@ class Statistic:
     top: float | None = None
 
     def __repr__(self) -> str:
-        return f"Statistic({self.name!r})"
+        return f"Statistic({self.name!r}, {self.low:g} to {self.high:g})"
 
     def at(self, top: float) -> Statistic:
         """The same at a share of top pixels of its own: ``iou@10%``."""
@@ -123,6 +135,23 @@ class Statistic:
         return values.masked_fill(a.undefined[:, pairs[0]] | b.undefined[:, pairs[1]], torch.nan)
 
 
+STATISTICS: dict[str, Statistic] = {}
+
+"""How far two maps agree, by name."""
+
+
+def register(statistic: Statistic) -> Statistic:
+    """Enter a statistic in ``STATISTICS``, from where it can be chosen by name.
+
+    Raises:
+        ValueError: its name is taken.
+    """
+    if statistic.name in STATISTICS:
+        raise ValueError(f"there is a statistic {statistic.name!r} already; give this one another name")
+    STATISTICS[statistic.name] = statistic
+    return statistic
+
+
 def prepare_all(statistic: Statistic, maps: Tensor, top: float) -> Prepared:
     """``statistic.prepare`` of maps ``(N, M, H, W)``, a few images at a time."""
     whole: list[Tensor] = []
@@ -135,18 +164,16 @@ def prepare_all(statistic: Statistic, maps: Tensor, top: float) -> Prepared:
     return Prepared(tuple(whole[:-2]), whole[-2], whole[-1])
 
 
-# What the values are: correlations of the maps themselves, or of their ranks.
-
-
-def prepared(undefined: Tensor, *values: Tensor, tied: Tensor | None = None) -> Prepared:
-    """What a statistic needs of maps, tied nowhere unless it says so."""
-    return Prepared(values, undefined, torch.zeros_like(undefined) if tied is None else tied)
-
-
-def flattened(maps: Tensor) -> tuple[Tensor, Tensor]:
+def flatten(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Float64 ``(..., H * W)``, and which maps have a value that is not finite."""
     flat = maps.flatten(-2).double()
     return flat, ~flat.isfinite().all(dim=-1)
+
+
+def aligned(values: Tensor) -> Tensor:
+    """With zeros up to a whole number of cache lines per row, because rounding in products depends on where it lies."""
+    missing = -values.shape[-1] % 8
+    return pad(values, (0, missing)) if missing else values
 
 
 def is_constant(flat: Tensor) -> Tensor:
@@ -176,21 +203,12 @@ def zero(top: float, pixels: int) -> float:
 
 
 def unknown(top: float, pixels: int) -> None:
-    """The chance level of what depends on the maps."""
-    return
+    """The chance level where it depends on the maps."""
 
 
 def always(title: str) -> Callable[[float], str]:
-    """A title that does not depend on the share of top pixels."""
+    """The title of a statistic without a share of top pixels."""
     return lambda top: title
 
 
 Pair = tuple[str, str]
-
-
-STATISTICS: dict[str, Statistic] = {}
-
-
-def register(statistic: Statistic) -> None:
-    """Enter a statistic into ``STATISTICS``: all that it takes to add one."""
-    STATISTICS[statistic.name] = statistic

@@ -7,20 +7,17 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement.correlation import aligned
 from xaicmp.core.agreement.statistic import (
     Prepared,
     Statistic,
+    aligned,
     always,
     extent,
-    flattened,
+    flatten,
     is_constant,
-    prepared,
     register,
     unknown,
 )
-
-# Structural similarity.
 
 _RADIUS, _SIGMA = 5, 1.5
 
@@ -36,7 +33,7 @@ def _window(size: int) -> Tensor:
 
 
 def _blur(maps: Tensor) -> Tensor:
-    # A product a map, for rounding in a product of all would depend on how many they are.
+    # One product per map, because rounding in a product of all would depend on how many they are.
     height, width = maps.shape[-2:]
     rows, columns = (
         each.expand(*maps.shape[:-2], -1, -1) for each in (_window(height), aligned(_window(width)))
@@ -46,13 +43,13 @@ def _blur(maps: Tensor) -> Tensor:
 
 def _prepare_ssim(maps: Tensor, top: float) -> Prepared:
     """The maps scaled to [0, 1] each, and their local means and variances."""
-    flat, infinite = flattened(maps)
+    flat, infinite = flatten(maps)
     scaled = flat / extent(flat)
     low, high = scaled.aminmax(dim=-1, keepdim=True)
     scaled = ((scaled - low) / (high - low)).view(maps.shape)
     mean = _blur(scaled)
     undefined = infinite | is_constant(flat) | (min(maps.shape[-2:]) <= 2 * _RADIUS)
-    return prepared(undefined, scaled, mean, _blur(scaled**2) - mean**2)
+    return Prepared.of(undefined, scaled, mean, _blur(scaled**2) - mean**2)
 
 
 def _ssim(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:

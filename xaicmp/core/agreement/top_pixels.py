@@ -8,24 +8,14 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement.statistic import (
-    Prepared,
-    Statistic,
-    is_orderless,
-    prepared,
-    register,
-)
+from xaicmp.core.agreement.statistic import Prepared, Statistic, is_orderless, register
 from xaicmp.errors import UsageError, arg
-
-# The top pixels, as a set and in order.
 
 
 def check_top(top: float) -> None:
     """Raise UsageError unless ``top`` lies between 0 and 1, exclusive."""
     if not 0 < top < 1:
-        raise UsageError(
-            f"{arg('top')} {top:g}: the share of top pixels lies between 0 and 1, as in {arg('top')} 0.2"
-        )
+        raise UsageError(f"{arg('top')} {top:g}: the share of top pixels lies between 0 and 1, as 0.2 does")
 
 
 def whole_pixels(share: float, pixels: int) -> int:
@@ -71,7 +61,7 @@ def top_pixels(maps: Tensor, top: float = 0.2) -> Prepared:
     flat = maps.flatten(-2)
     count = count_top(top, flat.shape[-1])
     values, place = _descending(flat)
-    return prepared(is_orderless(flat), place < count, tied=values[..., count - 1] == values[..., count])
+    return Prepared.of(is_orderless(flat), place < count, tied=values[..., count - 1] == values[..., count])
 
 
 def _jaccard(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
@@ -93,6 +83,22 @@ def _log_binomial(n: int, k: Tensor) -> Tensor:
     return math.lgamma(n + 1) - (k + 1).lgamma() - (n - k + 1).lgamma()
 
 
+IOU = register(
+    Statistic(
+        "iou",
+        title=lambda top: f"IoU@{100 * top:g}%",
+        low=0,
+        high=1,
+        chance=_chance_iou,
+        source="Jaccard index of the two sets of top pixels",
+        prepare=top_pixels,
+        formula=_jaccard,
+        uses_top=True,
+        products=True,
+    )
+)
+
+
 def _prepare_rbo(maps: Tensor, top: float) -> Prepared:
     """The place of each pixel, ``count`` for all below the top, and what a pixel adds that both have reached by
     a place.
@@ -109,7 +115,7 @@ def _prepare_rbo(maps: Tensor, top: float) -> Prepared:
     weights = terms.flip(0).cumsum(dim=0).flip(0) + p**count / count
     weights = torch.cat([weights, weights.new_zeros(1)]).expand(*flat.shape[:-1], -1)
     tied = (values[..., :count] == values[..., 1 : count + 1]).any(dim=-1)
-    return prepared(is_orderless(flat), place.clamp_max(count), weights, tied=tied)
+    return Prepared.of(is_orderless(flat), place.clamp_max(count), weights, tied=tied)
 
 
 def _rbo(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
@@ -122,20 +128,6 @@ def _chance_rbo(top: float, pixels: int) -> float:
     return count * (1 - (1 - 1 / count) ** count) / pixels
 
 
-register(
-    Statistic(
-        "iou",
-        title=lambda top: f"IoU@{100 * top:g}%",
-        low=0,
-        high=1,
-        chance=_chance_iou,
-        source="Jaccard index of the two sets of top pixels",
-        prepare=top_pixels,
-        formula=_jaccard,
-        uses_top=True,
-        products=True,
-    )
-)
 register(
     Statistic(
         "rbo",

@@ -25,9 +25,8 @@ class Scores:
             be chosen among equals.
         identical: by pair, float64 ``(N,)``: 1 where the maps are the same up to scale, 0 where not, NaN where
             neither varies.
-        controls: by control (``other_image``, ``other_image_same_class``, ``shifted``, ``pooled``), what the
-            statistics are where the maps have been parted, shifted or pooled.
-        shifted_p: the place of the observed value among those of shifted maps, see ``controls.Shifted``.
+        controls: by key of a control (``controls.KEYS``), what the statistics are under it.
+        p_values: by key of a control that has a null distribution per image, the place of the observed value in it.
         completeness: by method that promises it, float64 ``(N,)``, see ``attribution.Explanation``.
         curves: of ``curve.iou_curves``, if asked for.
     """
@@ -36,9 +35,14 @@ class Scores:
     tied: Values
     identical: dict[Pair, np.ndarray]
     controls: dict[str, Values]
-    shifted_p: Values
+    p_values: dict[str, Values]
     completeness: dict[str, np.ndarray]
     curves: Values = field(default_factory=dict)
+
+    @property
+    def shifted_p(self) -> Values:
+        """The place of the observed value among those of shifted maps, see ``controls.Shifted``."""
+        return self.p_values.get("shifted", {})
 
     def rows(self, rows: np.ndarray) -> Scores:
         """Those of a part of the images."""

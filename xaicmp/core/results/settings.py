@@ -2,54 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from xaicmp.core.agreement.controls import DEFAULT_CONTROLS, NONE, get_controls
 from xaicmp.core.agreement.registry import DEFAULT_STATISTICS, get_statistics
 from xaicmp.core.agreement.statistic import Statistic
 from xaicmp.core.agreement.top_pixels import count_top
 from xaicmp.errors import UsageError
 
-CONTROLS = ("other_image", "other_image_same_class", "shifted", "pooled")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False)
 class Settings:
     """What is measured of the maps.
 
-    Args:
-        statistics: how far two maps agree, statistics or their names.
-        top: the share of top pixels, between 0 and 1, for the statistics that have none of their own.
-        controls: what it is held against: ``"other_image"``, ``"other_image_same_class"``, ``"shifted"``, ``"pooled"``.
-        level: of the confidence intervals, between 0 and 1.
+    >>> Settings(statistics=["pearson", "iou"], top=0.1, controls=["other-image"])
+    Settings(statistics=['pearson', 'iou'], top=0.1, controls=['other_image', 'other_image_same_class'])
+
+    Attributes:
+        statistics: how far two maps agree.
+        top: the share of top pixels, for the statistics that look at them and have no share of their own.
+        controls: what it is held against, keys of ``controls.KEYS``.
+        level: of the confidence intervals.
         seed: of the controls' draws and the intervals' resampling.
         curve: whether IoU is measured at many shares too, see ``curve.iou_curves``.
-
-    Raises:
-        UsageError: an unknown statistic or control, or a share or level outside (0, 1).
     """
 
-    statistics: tuple[Statistic, ...] = get_statistics(DEFAULT_STATISTICS)
-    top: float = 0.2
-    controls: tuple[str, ...] = ("other_image", "other_image_same_class", "shifted")
-    level: float = 0.95
-    seed: int = 0
-    curve: bool = False
+    statistics: tuple[Statistic, ...]
+    top: float
+    controls: tuple[str, ...]
+    level: float
+    seed: int
+    curve: bool
 
-    def __post_init__(self) -> None:
-        found = [get_statistics([each])[0] if isinstance(each, str) else each for each in self.statistics]
-        object.__setattr__(self, "statistics", tuple(found))
-        object.__setattr__(self, "controls", tuple(self.controls))
-        if unknown := [each for each in self.controls if each not in CONTROLS]:
-            raise UsageError(f"unknown control {unknown[0]!r}; choose from {', '.join(CONTROLS)}")
-        if not 0 < self.level < 1:
-            raise UsageError(f"level {self.level:g}: give one between 0 and 1, as 0.95")
+    def __init__(
+        self,
+        statistics: Sequence[Statistic | str] | str = DEFAULT_STATISTICS,
+        top: float = 0.2,
+        controls: Sequence[str] | str = DEFAULT_CONTROLS,
+        level: float = 0.95,
+        seed: int = 0,
+        curve: bool = False,
+    ) -> None:
+        """Take the statistics and controls by name, or as they are.
 
-    @property
-    def used_tops(self) -> tuple[float, ...]:
-        """The shares that a statistic looks at."""
-        return tuple((each.top or self.top) for each in self.statistics if each.uses_top)
+        Args:
+            statistics: one or more, each a name in ``STATISTICS`` or a ``Statistic``.
+            top: between 0 and 1, exclusive; looked at if a statistic needs it, see ``check``.
+            controls: names in ``CONTROLS`` or keys of theirs; empty or ``"none"`` for none.
+            level: between 0 and 1, exclusive.
+            seed: of whatever is drawn.
+            curve: whether IoU is measured at many shares too.
+
+        Raises:
+            UsageError: a name is unknown or there twice, there is no statistic, or ``level`` is no level.
+        """
+        if not 0 < level < 1:
+            raise UsageError(f"level {level:g} is no level of an interval; give one between 0 and 1, as 0.95")
+        values = {
+            "statistics": _statistics([statistics] if isinstance(statistics, str) else statistics),
+            "top": top,
+            "controls": get_controls([controls] if isinstance(controls, str) else controls or [NONE]),
+            "level": level,
+            "seed": seed,
+            "curve": curve,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        names = [each.name for each in self.statistics]
+        shown = [f"statistics={names}", f"top={self.top:g}", f"controls={list(self.controls)}"]
+        usual = {"level": 0.95, "seed": 0, "curve": False}
+        shown += [
+            f"{name}={getattr(self, name)}" for name, value in usual.items() if getattr(self, name) != value
+        ]
+        return f"Settings({', '.join(shown)})"
 
     def check(self, pixels: int) -> None:
-        """Raise UsageError if a share that is looked at is outside (0, 1), or less than one of so many pixels."""
-        for top in self.used_tops:
-            count_top(top, pixels)
+        """Raise UsageError if a share that a statistic takes is outside (0, 1), or less than one of so many pixels."""
+        for each in self.statistics:
+            if each.uses_top:
+                count_top(self.top if each.top is None else each.top, pixels)
+
+
+def _statistics(given: Sequence[Statistic | str]) -> tuple[Statistic, ...]:
+    """Each by name or as it is, every name once."""
+    if not given:
+        return get_statistics([])  # which refuses
+    found = [each if isinstance(each, Statistic) else get_statistics([each])[0] for each in given]
+    names = [each.name for each in found]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise UsageError(f"statistic {name!r} is named twice; name each once")
+    return tuple(found)

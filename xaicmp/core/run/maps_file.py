@@ -7,6 +7,7 @@ import io
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,9 @@ def compare_maps(
     grids = dict(zip(names, map(tuple, arrays.get("grids", np.empty((0, 2))).tolist()), strict=False))
     grids = {name: grid for name, grid in grids.items() if grid != maps.shape[2:]}
     none = torch.empty(0, 3, 0, 0, dtype=torch.uint8)
-    whole = Explanations(chosen, none, tuple(names), maps, gaps, grids)
+    of_class = np.where(np.array(classes)[chosen.labels] == UNKNOWN, -1, chosen.labels)
+    scored = replace(chosen, labels=of_class)  # those of no known class are not of one class
+    whole = Explanations(scored, none, tuple(names), maps, gaps, grids)
     starts = range(0, len(chosen), BLOCK)
     scores = Scores.join([score(whole.rows(slice(start, start + BLOCK)), settings) for start in starts])
     return Comparison(

@@ -1,31 +1,23 @@
-"""Statistics of every pair of methods on a block of images, and what they would be for no good reason."""
+"""Statistics of every pair of methods on a block of images, and what the controls make of them."""
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement.controls import other_image, other_images, pool, prepare_rolled, shifted, shifts
+from xaicmp.core.agreement.controls import KEYS, Context, any_other
 from xaicmp.core.agreement.curve import iou_curves
-from xaicmp.core.agreement.statistic import Pair, Statistic, chunks, is_constant, prepare_all, take
-from xaicmp.core.agreement.top_pixels import whole_pixels
+from xaicmp.core.agreement.statistic import Pair, chunks, is_constant, prepare_all, take
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.scores import Scores, Values
 from xaicmp.core.results.settings import Settings
-from xaicmp.errors import UsageError, arg
 
 BLOCK = 1024
 
 """Images whose maps are compared at once; the maps of other images come from the same block."""
-
-DRAWS = 20
-
-"""Other images that a map is compared with: with 5, a test at 5% against them rejects in 2% of cases."""
 
 SAME = 1e-5
 
@@ -39,33 +31,6 @@ ROUNDING = torch.finfo(torch.float32).eps
 
 """What float32 makes of a value, relative to it."""
 
-CONTROLS = {
-    "other-image": ("other_image", "other_image_same_class"),
-    "shift": ("shifted",),
-    "resolution": ("pooled",),
-    "none": (),
-}
-
-"""What can be asked for, and the names of what it gives."""
-
-
-def get_controls(names: Sequence[str]) -> tuple[str, ...]:
-    """What ``Settings.controls`` takes; without names, those that are on by default.
-
-    Raises:
-        UsageError: an unknown name, or ``none`` with others.
-    """
-    for name in names:
-        if name not in CONTROLS:
-            raise UsageError(f"unknown control {name!r}; choose from {', '.join(CONTROLS)}")
-    if "none" in names and len(names) > 1:
-        raise UsageError(f"{arg('controls')} none goes alone; leave it or the others out")
-    return (
-        tuple(dict.fromkeys(each for name in names for each in CONTROLS[name]))
-        if names
-        else Settings().controls
-    )
-
 
 def score(explanations: Explanations, settings: Settings) -> Scores:
     """Compare the maps of every two methods, and each with what a control makes of the other.
@@ -73,57 +38,40 @@ def score(explanations: Explanations, settings: Settings) -> Scores:
     Only what the controls take from other images is held of all images; the rest is done a few images at a time.
     """
     names, chosen, top = explanations.methods, explanations.predictions, settings.top
-    maps = explanations.maps.transpose(0, 1)
+    maps, grids = explanations.maps.transpose(0, 1), _grids(explanations)
     pairs = torch.combinations(torch.arange(len(names))).T
-    partners = {
-        "other_image": other_images(np.zeros(len(chosen)), DRAWS, settings.seed),
-        "other_image_same_class": other_images(chosen.labels, DRAWS, settings.seed),
-    }
 
-    def named(parts: Sequence[Tensor]) -> dict[Pair, np.ndarray]:
-        rows = torch.cat(list(parts)).T.contiguous().numpy()
+    def named(found: Tensor) -> dict[Pair, np.ndarray]:
+        rows = found.T.contiguous().numpy()
         return {(names[a], names[b]): row for (a, b), row in zip(pairs.T.tolist(), rows, strict=True)}
 
     values: Values = {}
     tied: Values = {}
-    controls: dict[str, Values] = {name: {} for name in settings.controls}
-    places: Values = {}
+    controls: dict[str, Values] = {key: {} for key in settings.controls}
+    p_values: dict[str, Values] = {}
     for statistic in settings.statistics:
-        name, whole = statistic.name, prepare_all(statistic, maps, top)
-        found: dict[str, list[Tensor]] = defaultdict(list)
-        for rows in chunks(maps):
-            part, prepared = maps[rows].contiguous(), take(whole, rows)
-            observed = statistic.compare_pairs(prepared, prepared, pairs)
-            found["observed"].append(observed)
-            if "shifted" in controls:
-                offsets = shifts(part.shape[2:], chosen.ids[rows], seed=settings.seed)
-                rolled = (prepare_rolled(statistic, part, prepared, each, top) for each in offsets)
-                moved = shifted(statistic, observed, prepared, rolled, pairs)
-                found["shifted"].append(moved.mean)
-                found["place"].append(moved.p)
-            if "pooled" in controls:
-                found["pooled"].append(_pooled(statistic, part, _grids(explanations), pairs, top))
-        for control in controls.keys() & partners.keys():
-            balanced = control == "other_image"
-            found[control] = [
-                other_image(statistic, whole, whole, pairs, partners[control], balanced=balanced)
-            ]
-        values[name] = named(found["observed"])
+        prepared = prepare_all(statistic, maps, top)
+        parts = [take(prepared, rows) for rows in chunks(maps)]
+        observed = torch.cat([statistic.compare_pairs(part, part, pairs) for part in parts])
+        values[statistic.name] = named(observed)
         if statistic.uses_top:
-            tied[name] = named([whole.tied[:, pairs[0]] | whole.tied[:, pairs[1]]])
-        for control in controls:
-            controls[control][name] = named(found[control])
-        if "shifted" in controls:
-            places[name] = named(found["place"])
-    any_other = partners["other_image"] if "other_image" in controls else None
+            tied[statistic.name] = named(prepared.tied[:, pairs[0]] | prepared.tied[:, pairs[1]])
+        context = Context(
+            statistic, top, maps, prepared, pairs, observed, chosen.ids, chosen.labels, grids, settings.seed
+        )
+        for key in settings.controls:
+            found = KEYS[key].compute(context)
+            controls[key][statistic.name] = named(found.values)
+            if found.p is not None:
+                p_values.setdefault(key, {})[statistic.name] = named(found.p)
     return Scores(
         values,
         tied,
-        named([_identical(maps[rows], pairs) for rows in chunks(maps)]),
+        named(torch.cat([_identical(maps[rows], pairs) for rows in chunks(maps)])),
         controls,
-        places,
+        p_values,
         explanations.completeness,
-        iou_curves(maps, names, any_other) if settings.curve else {},
+        _curves(maps, names, settings) if settings.curve else {},
     )
 
 
@@ -133,18 +81,10 @@ def _grids(explanations: Explanations) -> list[tuple[int, int]]:
     return [explanations.grids.get(name, (height, width)) for name in explanations.methods]
 
 
-def _pooled(
-    statistic: Statistic, maps: Tensor, grids: Sequence[tuple[int, int]], pairs: Tensor, top: float
-) -> Tensor:
-    """The statistic of maps ``(N, M, H, W)``, both of a pair pooled to the coarser of their grids."""
-    coarser = [min(grids[a], grids[b], key=math.prod) for a, b in pairs.T.tolist()]
-    values = torch.full((len(maps), len(coarser)), torch.nan, dtype=torch.float64)
-    for grid in set(coarser):
-        if not statistic.uses_top or whole_pixels(statistic.top or top, math.prod(grid)):
-            those = torch.tensor([each == grid for each in coarser])
-            prepared = statistic.prepare(pool(maps, grid), top)
-            values[:, those] = statistic.compare_pairs(prepared, prepared, pairs[:, those])
-    return values
+def _curves(maps: Tensor, names: Sequence[str], settings: Settings) -> dict[str, dict[Pair, np.ndarray]]:
+    """IoU at many shares, with any other image too where that control is asked for."""
+    partners = any_other(len(maps), settings.seed) if "other_image" in settings.controls else None
+    return iou_curves(maps, names, partners)
 
 
 def _identical(maps: Tensor, pairs: Tensor) -> Tensor:

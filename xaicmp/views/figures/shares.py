@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from xaicmp.core.agreement.controls import TITLES
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.studies.shares import by_share
 from xaicmp.views.figures.registry import figure_kind
-from xaicmp.views.text import CONTROL_TITLES, level_title, name_pair
+from xaicmp.views.text import level_title, name_pair
 
 PANEL = 2.6
 
@@ -36,7 +37,7 @@ def curves_figure(comparison: Comparison) -> Figure:
             percent, low, high, color="C0", alpha=0.25, linewidth=0, label=level_title(settings)
         )
         if pair in found.other_image:
-            label = CONTROL_TITLES["other_image"]
+            label = TITLES["other_image"]
             axes.plot(percent, found.other_image[pair], color="C1", linestyle="--", label=label)
         axes.plot(percent, found.chance, color="0.5", linestyle=":", label="chance")
         axes.vlines(

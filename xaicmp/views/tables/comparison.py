@@ -8,13 +8,12 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 
+from xaicmp.core.agreement.controls import SHORT_TITLES, TITLES
 from xaicmp.core.agreement.statistic import Statistic
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.views.document import document, flat, source
 from xaicmp.views.table import Table, of_records, to_csv, to_markdown
 from xaicmp.views.text import (
-    CONTROL_COLUMNS,
-    CONTROL_TITLES,
     CORRECTED,
     caption,
     decimals,
@@ -92,7 +91,7 @@ def details_table(comparison: Comparison) -> Table:
             rows.append([f"  {statistic.title(comparison.top)}", *cells])
         rows.append([f"  {comparison.verdict(pair).short}", *empty])
     columns = ["Pair", "Mean ± std", level_title(comparison.settings)]
-    columns += [*(CONTROL_COLUMNS[name] for name in controls), "Chance", "Corrected"]
+    columns += [*(SHORT_TITLES[name] for name in controls), "Chance", "Corrected"]
     return Table(columns, rows, note=caption(comparison))
 
 
@@ -164,7 +163,7 @@ def pairs_markdown(comparison: Comparison, studies: Sequence[Table] = ()) -> str
             result = comparison.result(statistic, pair)
             row += [spread(result.summary), interval(result.summary)]
             row += map(decimals, (*result.controls.values(), result.chance, result.corrected))
-        header += [*(CONTROL_TITLES[name] for name in comparison.scores.controls), "chance", CORRECTED]
+        header += [*(TITLES[name] for name in comparison.scores.controls), "chance", CORRECTED]
     for row, pair in zip(rows, comparison.pairs, strict=True):
         row.append(comparison.verdict(pair).long)
     table = Table([*header, "Verdict"], rows, note=caption(comparison))
