@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
+from torch import nn
+
 from xaicmp.core.agreement.statistic import Pair
 from xaicmp.core.attribution import Method
+from xaicmp.core.choices import Randomise
 from xaicmp.core.images.source import ImageSource
+from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.comparison import Result as Outcome
 from xaicmp.core.results.intervals import Summary
 from xaicmp.core.run.engine import Engine
+from xaicmp.core.run.explaining import Explainer
 from xaicmp.errors import UsageError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Console, ConsoleOptions, RenderResult
+
+    from xaicmp.core.studies.cost import Cost
+    from xaicmp.core.studies.faithfulness import Faithfulness
+    from xaicmp.core.studies.groups import Group
+    from xaicmp.core.studies.pair_tests import PairTests
+    from xaicmp.core.studies.randomisation import Randomisation
+    from xaicmp.core.studies.stability import Repetition
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,97 @@ class Result:
 
     def __iter__(self) -> Iterator[PairResult]:
         return (PairResult(self.comparison, pair) for pair in self.pairs)
+
+    def compare_pairs(self) -> PairTests:
+        """Test every two pairs of methods against each other (sign flips, Holm-corrected), with letters."""
+        from xaicmp.core.studies.pair_tests import differences
+
+        return differences(self.comparison)
+
+    def by(self, group: str) -> list[Group]:
+        """The agreement over the images of each ``"class"``, ``"correct"`` or quartile of ``"confidence"``."""
+        from xaicmp.core.studies.groups import by_images
+
+        if group not in ("class", "correct", "confidence"):
+            raise UsageError(f"by {group!r}: choose class, correct or confidence")
+        return by_images(self.comparison, group)
+
+    def rerun(self, seed: int | None = None) -> Repetition:
+        """Each method against itself under another seed; by default the next one."""
+        from xaicmp.core.studies.stability import repeat
+
+        engine, images = self._model()
+        again = engine.again(seed=engine.seed + 1 if seed is None else seed)
+        first, second = Explainer(engine, self.methods), Explainer(again, self.methods)
+        return repeat(first, second, images, self.comparison.predictions, self.comparison.settings)
+
+    def against(self, model: Classifier | nn.Module) -> Repetition:
+        """Each method against itself on another model of the same classes, for the same images and targets."""
+        from xaicmp.core.studies.stability import repeat
+
+        engine, images = self._model()
+        other = model if isinstance(model, Classifier) else replace(engine.classifier, module=model)
+        if other.classes != engine.classifier.classes:
+            raise UsageError(
+                f"{other.name} has other classes than {engine.classifier.name}; use one trained alike"
+            )
+        first = Explainer(engine, self.methods)
+        second = Explainer(engine.again(classifier=other), self.methods)
+        return repeat(first, second, images, self.comparison.predictions, self.comparison.settings)
+
+    def randomisation(self, kind: Randomise = "cascading") -> Randomisation:
+        """Agreement with the maps of ever less trained copies of the model (Adebayo et al., 2018).
+
+        Args:
+            kind: ``"cascading"`` re-initialises stage after stage from the output down, ``"independent"`` one at a time.
+        """
+        from xaicmp.core.studies.randomisation import randomise
+
+        engine, images = self._model()
+        comparison = self.comparison
+        return randomise(engine, images, comparison.predictions, self.methods, comparison.settings, kind)
+
+    def faithfulness(self) -> list[Faithfulness]:
+        """Deletion and insertion curves of each method, by three baselines (Samek et al., 2017; Rong et al., 2022)."""
+        from xaicmp.core.studies.faithfulness import faithful
+
+        engine, images = self._model()
+        chosen = self.comparison.predictions
+        batches = Explainer(engine, self.methods).again(images, chosen)
+        maps = torch.cat([each.maps for each in batches], dim=1)
+        return faithful(engine, images, chosen, maps, self.comparison.settings)
+
+    def cost(self) -> list[Cost]:
+        """Seconds, passes per image and bytes of each method on one batch, and of all together."""
+        from xaicmp.core.studies.cost import measure
+
+        engine, images = self._model()
+        return measure(engine, images, self.comparison.predictions, self.methods)
+
+    def figure(self, kind: str = "shares") -> Figure:
+        """A figure of the comparison, or of a study: ``"shares"``, ``"randomisation"``, ``"faithfulness"``.
+
+        Raises:
+            UsageError: another kind, or ``"shares"`` of a comparison whose settings have no ``curve``.
+        """
+        from xaicmp.views.figures.registry import draw
+
+        if kind == "shares":
+            if not self.comparison.scores.curves:
+                raise UsageError("figure 'shares' needs Settings(curve=True)")
+            return draw(kind, self.comparison)
+        if kind == "randomisation":
+            return draw(kind, self.randomisation(), self.comparison)
+        if kind == "faithfulness":
+            return draw(kind, self.faithfulness(), self.comparison)
+        raise UsageError(f"figure {kind!r}: choose shares, randomisation or faithfulness")
+
+    def _model(self) -> tuple[Engine, ImageSource]:
+        if self.engine is None or self.images is None:
+            raise UsageError(
+                "these maps come from a file, and this needs the model; compare it with xaicmp.compare"
+            )
+        return self.engine, self.images
 
     def table(self, format: str = "table") -> str:
         """The comparison as text: ``"table"``, ``"markdown"``, ``"csv"`` or ``"json"``."""
