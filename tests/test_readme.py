@@ -1,4 +1,4 @@
-"""The README is true: its commands run, its output is what they print, its code works."""
+"""README and docs are true: their commands run, their output is what is printed, their code works."""
 
 import io
 import itertools
@@ -26,8 +26,12 @@ OUTPUTS = re.findall(r"<!-- output: xaicmp (.*?) -->\n```text\n(.*?)```", README
 NUMBER = re.compile(r"-?\d+\.\d+")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def page(name: str) -> str:
+    return TEXTS[ROOT / "docs" / f"{name}.md"]
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.mark.parametrize(("command", "shown"), OUTPUTS, ids=[command for command, _ in OUTPUTS])
@@ -52,7 +56,7 @@ def test_the_history_shown_is_that_of_the_checkpoint_that_ships():
     history = [Epoch(**epoch) for epoch in xaicmp.load_checkpoint(shipped_checkpoint()).metadata["history"]]
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(epochs_table(history))
-    shown = README.split("<!-- history -->\n```text\n")[1].split("```")[0]
+    shown = page("training").split("<!-- history -->\n```text\n")[1].split("```")[0]
     assert [line.split() for line in shown.splitlines()] == [
         line.split() for line in console.export_text().splitlines() if line.strip()
     ]
@@ -79,7 +83,7 @@ def test_every_option_named_anywhere_exists(capsys):
         known |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
     for benchmark in (ROOT / "tests/benchmarks").glob("*.py"):
         known |= set(re.findall(r'"(--[a-z-]+)"', benchmark.read_text()))
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", "\n".join(TEXTS.values()))) <= known
 
 
 def test_the_documented_keys_are_those_of_the_document(capsys):
@@ -87,7 +91,7 @@ def test_the_documented_keys_are_those_of_the_document(capsys):
 
     assert run(["metrics", "--n", "2", "--ig-steps", "2", "--format", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    keys = next(block for block in blocks("text") if block.startswith("xaicmp   "))
+    keys = next(each for each in blocks("text", page("command-line")) if each.startswith("schema"))
     named = set(re.findall(r"\w+", keys))
     pair, image = document["pairs"][0], document["images"][0]
     actual = set(
@@ -104,9 +108,16 @@ def test_the_documented_keys_are_those_of_the_document(capsys):
     assert actual <= named
 
 
-def test_the_python_example_runs(capsys):
-    exec(blocks("python")[0], {})
+def test_the_python_examples_run(capsys):
+    own, shipped = blocks("python")
+    exec(own, {})
+    assert "Grad-CAM vs Saliency" in capsys.readouterr().out
+    exec(shipped, {})
     assert -1 <= float(capsys.readouterr().out) <= 1
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) < 160
 
 
 def test_the_example_of_a_million_images_works_and_goes_on(capsys, monkeypatch, tmp_path):
@@ -115,13 +126,13 @@ def test_the_example_of_a_million_images_works_and_goes_on(capsys, monkeypatch, 
     np.save(tmp_path / "labels.npy", sample.labels[:3].numpy())
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
-        exec(blocks("python")[1], {})
+        exec(blocks("python", page("scale"))[0], {})
         assert "n=3" in capsys.readouterr().out
     assert (tmp_path / "million.json.part" / "000000.npz").exists()
 
 
 def test_the_example_of_a_new_method_works():
-    source = blocks("python")[2]
+    (source,) = blocks("python", page("extending"))
     assert len(source.splitlines()) < 15
     try:
         exec(source, dict(vars(gradient)))
@@ -137,7 +148,7 @@ def test_the_example_of_a_new_method_works():
 
 
 def test_the_groups_shown_are_those_of_the_registry():
-    shown = dict(re.findall(r"^\| `(\w+)` \| ([^|:]+?)(?::[^|]*)? \|$", README, re.MULTILINE))
+    shown = dict(re.findall(r"^\| `([\w-]+)` \| ([^|:]+?)(?::[^|]*)? \|$", page("methods"), re.MULTILINE))
     assert {name: tuple(members.split(", ")) for name, members in shown.items()} == {
         name: members for name, members in groups().items() if name != "all"
     }
