@@ -101,7 +101,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     assert forks.wait() == [130]
     err = said(tmp_path)
     assert err.startswith(f"xaicmp: stopped; {kept.name} keeps ")
-    assert err.endswith(" of 24 images: go on with the same command and --resume\n")
+    assert err.endswith(" of 24 images: resume with the same command and --resume\n")
     assert listing(tmp_path) == [kept.name]
     assert forks.run(tmp_path, command=shlex.split(f"{LINES[command]} --resume")) == [0], said(tmp_path)
     assert content(tmp_path / OUTPUTS[command]) == whole.content[command]

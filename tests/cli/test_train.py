@@ -342,7 +342,7 @@ def test_a_terminal_shows_how_far_it_is_until_ctrl_c(forks, binary_folder, tmp_p
     assert all(len(line) <= columns and "…" not in line for line in drawn)
     said = " ".join(shown[shown.rindex("xaicmp: stopped") :].split())
     assert re.fullmatch(
-        r"xaicmp: stopped; a\.pt holds [1-8] of 9 epochs; go on with the same command and --resume", said
+        r"xaicmp: stopped; a\.pt holds [1-8] of 9 epochs; resume with the same command and --resume", said
     )
     assert "Traceback" not in shown
     kept = load_checkpoint(tmp_path / "a.pt")

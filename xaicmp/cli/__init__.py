@@ -83,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
         if error.filename is None:  # what is printed has no name
             _drop_stdout()
         place = f"cannot use {error.filename}" if error.filename else "cannot write to standard output"
-        return _fail(f"{place}: {error.strerror or error}; mend that and run again", ExitStatus.FAILED)
+        return _fail(f"{place}: {error.strerror or error}; fix this and run again", ExitStatus.FAILED)
     if status == ExitStatus.INTERRUPTED:
         return _fail("interrupted", ExitStatus.INTERRUPTED)
     return int(status or ExitStatus.DONE)

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 
 Style = Literal["overlay", "map"]
-
 """How a map is drawn."""
 
 
@@ -23,9 +22,9 @@ def command(
     format: FormatOption = "table",
     output: Annotated[Path, option(OUTPUT, "The picture: .png, .pdf or .svg.", "FILE")] = Path("figure.png"),
     style: Annotated[Style, option(OUTPUT, "The map over the image, or by itself.")] = "overlay",
-    dpi: Annotated[int, option(OUTPUT, "Pixels an inch.", "N", min=20, max=1200)] = 150,
+    dpi: Annotated[int, option(OUTPUT, "Pixels per inch.", "N", min=20, max=1200)] = 150,
 ) -> None:
-    """Draw images with their explanations, a row an image. Default: --n 6."""
+    """Draw images with their explanations, one row per image. Default: --n 6."""
     import numpy as np
 
     from xaicmp.views.figures.maps import images_figure, images_size

@@ -18,11 +18,9 @@ COMPARISON, STUDIES, RUNNING, OUTPUT = "Comparison", "Studies", "Running", "Outp
 
 
 NOISY = ("smoothgrad", "vargrad", "smoothgrad-ig", "gradient-shap", "deeplift-shap")
-
 """The methods that --noise reaches."""
 
 Format = Literal["table", "json", "csv", "markdown"]
-
 """What is written to stdout: a table, or what ``views.formats.WRITERS`` makes of it."""
 
 
@@ -52,7 +50,7 @@ Seed = Annotated[int, option(RUNNING, "Seed of every random draw.", "N", min=0, 
 Quiet = Annotated[bool, option(RUNNING, "No progress and no remarks on stderr.", None, "--quiet", "-q")]
 Resume = Annotated[
     bool,
-    option(RUNNING, "Go on with what an interrupted run has kept beside --output.", None, "--resume"),
+    option(RUNNING, "Resume from what an interrupted run has kept beside --output.", None, "--resume"),
 ]
 FormatOption = Annotated[Format, option(OUTPUT, "What to print on stdout.")]
 
@@ -88,7 +86,7 @@ class Comparing:
     ] = None
     reduce: Annotated[
         Reduction | None,
-        option(METHODS, "How channels and signs become one value a pixel. Default: each method's own."),
+        option(METHODS, "How channels and signs become one value per pixel. Default: each method's own."),
     ] = None
     layer: Annotated[
         str | None,
@@ -190,7 +188,7 @@ class Measuring(Comparing):
     randomise: Annotated[
         Randomise | None,
         option(
-            STUDIES, "Also compare each method's maps with those of a model whose weights are drawn anew."
+            STUDIES, "Also compare each method's maps with those of a model whose weights are re-initialised."
         ),
     ] = None
     faithfulness: Annotated[

@@ -251,7 +251,7 @@ class Session:
             )
             raise kind(
                 f"{reason}; {journal.folder} keeps {kept} of {self.selection.count} images: "
-                "go on with the same command and --resume"
+                "resume with the same command and --resume"
             ) from error
         journal.remove()
 

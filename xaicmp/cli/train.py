@@ -64,7 +64,7 @@ class Training:
         ),
     ] = None
     resume: Annotated[
-        bool, option(TRAINING, "Go on after the last epoch in the checkpoint.", None, "--resume")
+        bool, option(TRAINING, "Resume after the last epoch in the checkpoint.", None, "--resume")
     ] = False
     keep_epochs: Annotated[
         bool,
@@ -85,7 +85,7 @@ class Training:
     weight_decay: Annotated[float | None, option(RECIPE, "Weight decay of what SGD updates.", "N", min=0)] = (
         None
     )
-    batch_size: Annotated[int | None, option(RECIPE, "Images a step.", "N", min=1)] = None
+    batch_size: Annotated[int | None, option(RECIPE, "Images per step.", "N", min=1)] = None
     schedule: Annotated[Schedule | None, option(RECIPE, "Way of the learning rate.")] = None
     label_smoothing: Annotated[
         float | None, option(RECIPE, "Share of the target spread over all classes.", "N", min=0, max=1)
@@ -329,4 +329,4 @@ class _Display:
         """What there is to go on from, and how."""
         if not self.epochs:
             return "no epoch was complete; start again with the same command"
-        return f"{path} holds {len(self.epochs)} of {self.run.epochs} epochs; go on with the same command and --resume"
+        return f"{path} holds {len(self.epochs)} of {self.run.epochs} epochs; resume with the same command and --resume"

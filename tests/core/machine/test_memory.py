@@ -53,7 +53,7 @@ def test_work_is_halved_until_there_is_room_and_goes_on_from_where_it_was() -> N
     parts = room.run(work, 18)
     assert [each for part in parts for each in part] == list(range(18))
     assert tried == [16, 8, 8, 4, 2, 2, 2, 2, 2]
-    assert said == ["out of memory with 16 images at once; going on with fewer"]
+    assert said == ["out of memory with 16 images at once; with fewer from here on"]
     assert room.most == 2
     assert room.run(work, 0) == []
 
@@ -77,7 +77,7 @@ def test_out_of_memory_on_the_way_changes_no_number(room: int, sample: ImageSet)
     expected, whole, silence, most = outcomes(1000, sample)
     found, parts, said, less = outcomes(room, sample)
     assert (silence, most) == ([], 16)
-    assert said == ["out of memory with 16 images at once; going on with fewer"]
+    assert said == ["out of memory with 16 images at once; with fewer from here on"]
     assert less == {12: 8, 5: 4, 2: 2}[room]
     assert found.predictions.ids.tolist() == expected.predictions.ids.tolist()
     assert torch.equal(*(torch.cat([each.pixels for each in kept]) for kept in (whole, parts)))

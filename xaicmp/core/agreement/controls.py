@@ -23,16 +23,13 @@ from xaicmp.core.agreement.top_pixels import whole_pixels
 from xaicmp.errors import UsageError, arg
 
 LEVEL = 0.05
-
 """A p-value below this is taken for a finding."""
 
 SHIFTS = 19
-
 """Shifted maps that each map is compared with: the fewest for which p can be ``LEVEL``."""
 
 
 DRAWS = 20
-
 """Other images that a map is compared with: with 5, a test at 5% against them rejects in 2% of cases."""
 
 
@@ -125,22 +122,17 @@ class Control:
 
 
 CONTROLS: dict[str, Control] = {}
-
 """What agreement can be held against, by name."""
 
 NONE = "none"
-
 """The name that asks for no control."""
 
 DEFAULT_CONTROLS = ("other-image", "shift")
-
 KEYS: dict[str, ControlKey] = {}
-
 """What the controls give, by name."""
 
 TITLES: dict[str, str] = {}
 SHORT_TITLES: dict[str, str] = {}
-
 """The titles of ``KEYS``."""
 
 

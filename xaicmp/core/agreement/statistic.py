@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 CELLS = 2**18
-
 """Values that are worked on at once."""
 
 
@@ -136,7 +135,6 @@ class Statistic:
 
 
 STATISTICS: dict[str, Statistic] = {}
-
 """How far two maps agree, by name."""
 
 

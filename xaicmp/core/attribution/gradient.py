@@ -23,7 +23,6 @@ RULES = {
     "trapezoid": "riemann_trapezoid",
     "gauss-legendre": "gausslegendre",
 }
-
 """Where IG's m steps lie: at k/m, (k - 1)/m, (k - 1/2)/m, (k - 1)/(m - 1), or as Gauss and Legendre say."""
 
 BASELINES: tuple[str, ...] = get_args(Baseline)
@@ -31,7 +30,6 @@ BASELINES: tuple[str, ...] = get_args(Baseline)
 gradient = partial(method, family="gradient")
 
 MOST_STEPS = 4096
-
 """How far IG doubles its steps to meet a tolerance."""
 
 

@@ -22,7 +22,6 @@ from xaicmp.core.models.guard import unchanged
 from xaicmp.errors import XaicmpError
 
 METHODS: dict[str, Method] = {}
-
 REDUCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "max-abs": ("max over channels of the absolute value", lambda values: values.abs().amax(dim=1)),
     "sum": ("sum over channels", lambda values: values.sum(dim=1)),
@@ -30,7 +29,6 @@ REDUCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "l2": ("Euclidean norm over channels", lambda values: values.norm(dim=1)),
     "positive": ("sum over channels, negative part dropped", lambda values: values.sum(dim=1).clamp_min(0)),
 }
-
 """How attributions ``(N, C, H, W)`` become maps ``(N, H, W)``: in words, and as a function."""
 
 
@@ -42,7 +40,7 @@ class Explanation:
         maps: float32 ``(N, H, W)``, detached.
         completeness: float64 ``(N,)``, the sum of the attributions less the change of the score that they
             should add up to; None if the method makes no such promise.
-        single: whether the method itself gave one value a pixel, rather than one a channel.
+        single: whether the method itself gave one value per pixel, rather than one a channel.
     """
 
     maps: Tensor
@@ -58,7 +56,7 @@ class Method:
         name: as on the command line and in files.
         title: as in tables and figures.
         family: the group that it is listed in.
-        reduction: a name in ``REDUCTIONS``: how channels and sign become one value a pixel.
+        reduction: a name in ``REDUCTIONS``: how channels and sign become one value per pixel.
         needs: what the model must have or be given, in a few words; empty for any differentiable model.
         cost: in forward passes an image, a backward pass counting as one.
         paper: where it was published.

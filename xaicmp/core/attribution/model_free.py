@@ -16,7 +16,6 @@ model_free = partial(
 )
 
 LUMINANCE = (0.299, 0.587, 0.114)
-
 """Of red, green and blue (ITU-R BT.601)."""
 
 

@@ -20,13 +20,11 @@ from xaicmp.core.attribution.superpixels import superpixels
 from xaicmp.errors import UsageError
 
 Keep = Callable[[Tensor, Tensor], Tensor]
-
 """``(image, sample) -> masks``: what the samples ``(B,)`` keep of the images ``(B,)``: ``(B, H, W)``, 0 to 1."""
 
 perturbation = partial(method, family="perturbation", reduction="positive")
 
 GRID = 7
-
 """RISE's random cells along a side."""
 
 

@@ -26,7 +26,6 @@ from xaicmp.core.attribution.method import REDUCTIONS, Method
 from xaicmp.errors import UsageError, XaicmpError
 
 GROUP = "xaicmp.methods"
-
 """The entry point group in which an installed package names its methods."""
 
 Function = Callable[[nn.Module, Tensor, Tensor], Tensor]

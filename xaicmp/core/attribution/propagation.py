@@ -30,7 +30,6 @@ from xaicmp.core.models import fusion
 from xaicmp.errors import XaicmpError
 
 TINY = 1e-6
-
 """Below this change of its input, a nonlinearity's slope is its derivative."""
 
 

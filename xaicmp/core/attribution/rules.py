@@ -18,7 +18,6 @@ from xaicmp.errors import XaicmpError
 Function = Callable[..., Tensor]
 
 Rule = Callable[..., Tensor]
-
 """Called with the function, which must not be in place, and its arguments."""
 
 ELEMENTWISE = [
@@ -57,11 +56,9 @@ ELEMENTWISE = [
     "tanhshrink",
     "threshold",
 ]
-
 """Functions of one activation, value by value."""
 
 POOLS = [f"{kind}max_pool{dimensions}d" for kind in ("", "adaptive_") for dimensions in (1, 2, 3)]
-
 MIXING = [
     "glu",
     "group_norm",
@@ -80,7 +77,6 @@ MIXING = [
     "std",
     "var",
 ]
-
 """Nonlinear functions of several activations, which no rule here takes apart."""
 
 PRODUCTS = [
@@ -95,7 +91,6 @@ PRODUCTS = [
     "maximum",
     "minimum",
 ]
-
 """Functions that are linear unless more than one of their arguments is an activation."""
 
 

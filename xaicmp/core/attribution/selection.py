@@ -13,11 +13,8 @@ from xaicmp.core.attribution.method import METHODS, REDUCTIONS, Method
 from xaicmp.errors import UsageError, arg
 
 LISTED = f"`xaicmp explain {arg('list_methods')}` shows them all"
-
 PUBLISHED = ("grad-cam", "saliency", "integrated-gradients")
-
 KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a word"}
-
 """What the values of options may be."""
 
 

@@ -6,13 +6,10 @@ import torch
 from torch import Tensor
 
 GRID = 7
-
 """Segments along a side, unless that would make them smaller than ``SMALLEST`` pixels."""
 
 SMALLEST = 4
-
 COMPACTNESS = 0.25
-
 """The distance in RGB from 0 to 1 that weighs as much as one segment's side in space."""
 
 ROUNDS = 10

@@ -24,15 +24,12 @@ from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.errors import XaicmpError, arg
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
 MEAN = (0.4914, 0.4822, 0.4465)
-
 STD = (0.2470, 0.2435, 0.2616)
 
 PICKLED, BINARY, ARCHIVE = "cifar-10-batches-py", "cifar-10-batches-bin", "cifar-10-python.tar.gz"
 
 UNPACKING = ".cifar-10-"
-
 """How the folders begin in which a download becomes complete."""
 
 URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
@@ -40,11 +37,8 @@ URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
 
 DOWNLOADING = "downloading CIFAR-10 (MB)"
-
 RECORDS = 10_000
-
 RECORD_BYTES = 1 + 3 * 32 * 32
-
 FILES: dict[Split, tuple[str, ...]] = {
     "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
     "test": ("test_batch.bin",),

@@ -11,9 +11,7 @@ from xaicmp.core.machine.progress import Progress
 from xaicmp.errors import XaicmpError
 
 CHUNK = 1 << 18
-
 RETRIES = 2
-
 TIMEOUT = 30
 
 

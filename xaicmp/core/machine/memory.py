@@ -16,13 +16,10 @@ from torch import Tensor, nn
 from xaicmp.errors import XaicmpError, arg
 
 T = TypeVar("T")
-
 SHARE = 0.5
-
 """Of the free memory: the rest is for maps, statistics and other programs."""
 
 MARGIN = 2
-
 """Bytes that an image takes for each that autograd keeps of it: gradients and copies on the way."""
 
 
@@ -64,7 +61,7 @@ class Room:
                 f"the device's memory does not hold a single image's explanation; try {arg('device')} cpu"
             )
         if not self.told:
-            self.remark(f"out of memory with {self.most} images at once; going on with fewer")
+            self.remark(f"out of memory with {self.most} images at once; with fewer from here on")
         self.told, self.most = True, self.most // 2
 
 

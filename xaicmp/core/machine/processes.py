@@ -91,7 +91,6 @@ class Processes:
 
 
 ALONE = Processes()
-
 LOST = "another process ended, and with it all; see what torchrun or that process says"
 
 

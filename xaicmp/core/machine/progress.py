@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int], None]
-
 """Called with what is being done, how much of it is done, and how much there is."""
 
 

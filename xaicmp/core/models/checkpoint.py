@@ -26,9 +26,7 @@ from xaicmp.core.models.classifier import Classifier
 from xaicmp.errors import XaicmpError, arg
 
 FORMAT = "xaicmp checkpoint 1"
-
 DEFAULT = Path("checkpoints") / "resnet18.pt"
-
 SHIPPED = "resnet18-cifar10.pt"
 
 

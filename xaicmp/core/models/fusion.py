@@ -19,7 +19,6 @@ from xaicmp.core.models.guard import unchanged
 from xaicmp.core.models.layers import get_layer
 
 PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
 """What is merged; a subclass may compute something else."""
 
 

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES = 9_999
-
 """Resamples of the bootstrap, and flips of the signs."""
 
 SEVERAL = 1_999
-
 """Resamples where there are many intervals: their ends then move by 3% to 6% of a standard error."""
 
 CELLS = 1_000_000
-
 """Resampled values in memory at once."""
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 UNKNOWN = "unknown"
-
 """The class of images of which nobody said, and the group of those that fall into none."""
 
 

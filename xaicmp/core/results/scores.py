@@ -11,7 +11,6 @@ import numpy as np
 from xaicmp.core.agreement.statistic import Pair
 
 Values = dict[str, dict[Pair, np.ndarray]]
-
 """By statistic and pair, float64 ``(N,)``, NaN where undefined."""
 
 

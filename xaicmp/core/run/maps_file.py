@@ -27,7 +27,6 @@ from xaicmp.core.run.scoring import BLOCK, score
 from xaicmp.errors import UsageError, XaicmpError
 
 KINDS = {"numbers": "fiu", "whole numbers": "iu", "names": "USiu"}
-
 ARRAYS = {
     "maps": ("numbers", ("M", "N", "H", "W")),
     "methods": ("names", ("M",)),
@@ -39,7 +38,6 @@ ARRAYS = {
     "grids": ("whole numbers", ("M", "2")),
     "completeness": ("numbers", ("M", "N")),
 }
-
 """What is read: of which kind, and how much for M methods and N images. Only the first two must be there."""
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
+from xaicmp.core.attribution import Method
 from xaicmp.core.choices import Precision
+from xaicmp.core.images.selection import Selection
 from xaicmp.core.machine.processes import ALONE, Processes
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.run.comparing import Keep
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.journal import Journal
+from xaicmp.core.run.provenance import plan_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,17 @@ class Running:
     journal: Journal | None = None
     processes: Processes = ALONE
     keep: Keep | None = None
+
+    def keeping(
+        self, path: Path, classifier: Classifier, select: Selection, methods: Sequence[Method]
+    ) -> Running:
+        """The same with what is explained kept beside the result ``path`` that is to come, and resumed from there.
+
+        Raises:
+            UsageError: what is there is of another run.
+        """
+        plan = plan_of(self.engine(classifier), select, methods)
+        return replace(self, journal=Journal(path, plan, resume=True))
 
     def engine(self, classifier: Classifier) -> Engine:
         """The classifier, ready to be run so."""

@@ -16,19 +16,15 @@ from xaicmp.core.results.scores import Scores, Values
 from xaicmp.core.results.settings import Settings
 
 BLOCK = 1024
-
 """Images whose maps are compared at once; the maps of other images come from the same block."""
 
 SAME = 1e-5
-
 """How far two maps, scaled to each other, may differ at most and be the same, relative to the largest deviation."""
 
 TYPICAL = 1e-3
-
 """The same for half of the pixels that vary, relative to a small deviation: no single pixel hides the others."""
 
 ROUNDING = torch.finfo(torch.float32).eps
-
 """What float32 makes of a value, relative to it."""
 
 

@@ -37,22 +37,17 @@ STUDIED: tuple[Baseline, ...] = ("zero", "blur", "road")
 """What removed pixels are replaced by, in turn."""
 
 CURVES = ("deletion", "insertion")
-
 """Which pixels are removed first: the most relevant (MoRF), and the score should fall at once; or the least (LeRF),
 and it should hold. Read from its end, the second inserts the most relevant pixels first."""
 
 OUTPUTS = ("probability", "logit")
-
 RANDOM = "random"
-
 """What the control is called that removes pixels in random order."""
 
 NOISE = 0.01
-
 """ROAD's standard deviation, of pixels from 0 to 1: so that the model cannot tell imputed pixels by their smoothness."""
 
 NEIGHBOURS = (((0, 1), 1 / 6), ((1, 0), 1 / 6), ((1, 1), 1 / 12), ((1, -1), 1 / 12))
-
 """ROAD's weights of the pixels to the right, below and on the diagonals below; those opposite have the same."""
 
 

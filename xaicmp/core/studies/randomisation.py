@@ -1,6 +1,6 @@
 """Does a map depend on what the model has learned? The model parameter randomisation test.
 
-Adebayo et al., "Sanity Checks for Saliency Maps", 2018: a map that stays the same when the weights are drawn anew
+Adebayo et al., "Sanity Checks for Saliency Maps", 2018: a map that stays the same when the weights are re-initialised
 explains the image and not the model.
 """
 
@@ -68,7 +68,7 @@ def find_stages(model: nn.Module) -> dict[str, tuple[str, ...]]:
 def randomised(
     model: nn.Module, kind: Randomise = "cascading", seed: int = 0
 ) -> Iterator[tuple[str, nn.Module]]:
-    """Copies of the model, each with another stage drawn anew, from the output down.
+    """Copies of the model, each with another stage re-initialised, from the output down.
 
     Args:
         model: not changed.

@@ -20,7 +20,7 @@ class Batches:
     Args:
         images: the training set.
         mean, std: per channel, of images scaled to [0, 1].
-        batch_size: images a step, over all processes.
+        batch_size: images per step, over all processes.
         crop: pixels by which each side is padded before a crop of the original size.
         padding: ``"reflect"`` or ``"zero"`` (black).
         flip: ``"alternating"`` (each image flipped every other epoch) or ``"random"``.

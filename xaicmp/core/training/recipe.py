@@ -15,7 +15,7 @@ class Recipe:
         optimiser: ``"muon"`` (Muon on the filters, SGD on the rest) or ``"sgd"``.
         lr: the highest learning rate.
         momentum, nesterov, weight_decay: see ``Optimiser``.
-        batch_size: images a step, over all processes.
+        batch_size: images per step, over all processes.
         schedule: ``"one-cycle"`` or ``"constant"``, see ``schedule``.
         warmup: share of the training over which one-cycle rises.
         label_smoothing: share of the target spread evenly over the classes.

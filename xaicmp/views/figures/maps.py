@@ -22,7 +22,6 @@ CELL, GAP, TITLE, TITLE_WRONG, MARGIN, NOTES = 1.45, 0.06, 0.25, 0.36, 0.22, 1.3
 LINE, LETTER = 1.35, 0.635
 
 Extent = tuple[float, float, float, float]
-
 """Left, right, bottom and top, in inches."""
 
 
@@ -38,7 +37,7 @@ def _above(wrong: np.ndarray) -> np.ndarray:
 
 @figure_kind("maps")
 def images_figure(comparison: Comparison, batches: Sequence[Explanations], style: str) -> Figure:
-    """A row an image: the original with what it was taken for, each method's map, each pair's agreement.
+    """One row per image: the original with what it was taken for, each method's map, each pair's agreement.
 
     Args:
         comparison: the scores.

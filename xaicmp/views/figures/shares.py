@@ -12,17 +12,15 @@ from xaicmp.views.figures.registry import figure_kind
 from xaicmp.views.text import level_title, name_pair
 
 PANEL = 2.6
-
 """Width and height of a pair's curve, in inches."""
 
 ACROSS = 3
-
 """Pairs' curves in a row."""
 
 
 @figure_kind("shares")
 def curves_figure(comparison: Comparison) -> Figure:
-    """IoU by the share of top pixels, a panel a pair: observed, with another image's map, and by chance."""
+    """IoU by the share of top pixels, one panel per pair: observed, with another image's map, and by chance."""
     found, settings = by_share(comparison), comparison.settings
     percent = 100 * np.array(found.shares)
     tops = [100 * top for top in {each.top or comparison.top for each in comparison.statistics}]

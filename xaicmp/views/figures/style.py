@@ -11,18 +11,14 @@ from xaicmp.errors import XaicmpError, arg
 
 # Perceptually uniform, and readable with any colour vision.
 COLOURS = "viridis"
-
 MARKERS = "osD^v<>pXP*"
-
 LEGEND = 0.18
-
 """Height of a line of a legend, in inches."""
 
 PIXELS = 2**16 - 1
 
 # Formats, and what each calls a description in its metadata.
 ABOUT = {".png": "Description", ".pdf": "Subject", ".svg": "Description"}
-
 SUFFIXES = tuple(ABOUT)
 
 

@@ -11,9 +11,7 @@ from xaicmp.core.attribution.plugins import entry_points
 from xaicmp.views.table import Table, of_records, to_csv, to_markdown
 
 COLUMNS = ("name", "family", "needs", "cost", "reduction", "paper")
-
 SHOWN = ("name", "needs", "cost", "paper")
-
 """What fits into 80 columns; the family is a heading."""
 
 
