@@ -75,7 +75,7 @@ class Statistic:
         products: whether ``formula`` takes ``(N, A, ...)`` and ``(N, B, ...)`` instead, and gives ``(N, A, B)``,
             each of A with each of B by one matrix product.
         moves: whether a map that is rolled, and not tied, has the same values as before, of which the first has
-            one a pixel and is rolled with it.
+            one per pixel and is rolled with it.
         top: a share of its own, whatever is asked for, see ``at``.
     """
 

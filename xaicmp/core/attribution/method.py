@@ -38,9 +38,9 @@ class Explanation:
 
     Attributes:
         maps: float32 ``(N, H, W)``, detached.
-        completeness: float64 ``(N,)``, the sum of the attributions less the change of the score that they
+        completeness: float64 ``(N,)``, the sum of the attributions minus the change of the score that they
             should add up to; None if the method makes no such promise.
-        single: whether the method itself gave one value per pixel, rather than one a channel.
+        single: whether the method itself gave one value per pixel, rather than one per channel.
     """
 
     maps: Tensor

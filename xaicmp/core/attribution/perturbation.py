@@ -125,7 +125,7 @@ def kernel_shap(
         samples: how many coalitions an image at most, besides none and all; 2 or more.
 
     Returns:
-        Each superpixel's value at all of its pixels, and the sum of the values less v(1) - v(0).
+        Each superpixel's value at all of its pixels, and the sum of the values minus v(1) - v(0).
 
     Raises:
         UsageError: fewer than 2 samples.

@@ -138,7 +138,7 @@ def _find(root: Path) -> Path | None:
     for folder in (root, root / BINARY):
         if any((folder / name).is_file() for names in FILES.values() for name in names):
             return folder
-    # torchvision finds its folder by name, which `--data .` does not show.
+    # torchvision finds its folder by name, which a dot does not show.
     for folder in (root, root / PICKLED, root.resolve()):
         if folder.name == PICKLED and folder.is_dir():
             return folder

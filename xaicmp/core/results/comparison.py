@@ -36,7 +36,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Result:
-    """One statistic of one pair over the images, beside what it would be for no good reason.
+    """One statistic of one pair over the images, beside chance and controls.
 
     Attributes:
         summary: mean, spread and interval.

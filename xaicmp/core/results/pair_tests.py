@@ -20,7 +20,7 @@ class PairTest:
 
     Attributes:
         a, b: the pairs.
-        difference: the mean over the images of a's value less b's, where both are defined.
+        difference: the mean over the images of a's value minus b's, where both are defined.
         low, high: ends of its confidence interval, which is that of this comparison alone.
         p: two-sided, NaN without such images.
         adjusted: the same after Holm's correction for all comparisons.

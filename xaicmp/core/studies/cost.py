@@ -81,7 +81,7 @@ def _counting(*models: nn.Module) -> Iterator[list[int]]:
 
 @contextmanager
 def _watching(engine: Engine) -> Iterator[dict[str, Any]]:
-    """Fills in ``bytes``, the most memory in use at once less that in use before."""
+    """Fills in ``bytes``, the most memory in use at once minus that in use before."""
     found: dict[str, Any] = {}
     if engine.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(engine.device)

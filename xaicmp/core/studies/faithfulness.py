@@ -91,7 +91,7 @@ class Faithfulness:
         return ((values[..., 1:] + values[..., :-1]) / 2 * np.diff(self.removed)).sum(axis=-1)
 
     def gain(self, output: str) -> np.ndarray:
-        """Insertion less deletion, ``(M + 1, N)``: the area between the curves, 0 for an order that says nothing."""
+        """Insertion minus deletion, ``(M + 1, N)``: the area between the curves, 0 for an order that says nothing."""
         return self.auc(output, "insertion") - self.auc(output, "deletion")
 
 
@@ -119,7 +119,7 @@ def faithfulness(
         model: ``(N, 3, H, W)`` to logits ``(N, classes)``; it is left as it was found.
         images: float ``(N, 3, H, W)``, normalised.
         targets: int64 ``(N,)``, the classes that are explained.
-        maps: ``(M, N, H, W)``, one a method.
+        maps: ``(M, N, H, W)``, one per method.
         ids: ``(N,)``: an image's random draws depend on its id and the seed, not on the other images.
         seed: of the random order, ROAD's noise and the perturbations of infidelity.
         batch_size: the most images in one pass.

@@ -22,7 +22,7 @@ class Repetition:
         titles: of the methods, by name.
         settings: what was measured.
         values: by statistic and method, float64 ``(N,)``, NaN where undefined.
-        same: by method, whether all maps are equal to the bit.
+        same: by method, whether all maps are bit-identical.
     """
 
     titles: dict[str, str]
