@@ -75,6 +75,8 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(error.on_the_command_line(), ExitStatus.INTERRUPTED)
     except XaicmpError as error:
         return _fail(error.on_the_command_line(), ExitStatus.FAILED)
+    except KeyboardInterrupt:  # where Typer does not see it
+        return _fail("interrupted", ExitStatus.INTERRUPTED)
     except (BrokenPipeError, SystemExit):
         # The reader has gone, as `head` does; Typer and rich make an exit of it.
         _drop_stdout()
@@ -103,8 +105,9 @@ def _fail(message: str, status: ExitStatus) -> int:
 def main() -> None:
     """The console script."""
     status = run(sys.argv[1:])
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        # Now and then torch's threads of several processes abort the interpreter on its way out.
+    if "TORCHELASTIC_RUN_ID" in os.environ or status == ExitStatus.INTERRUPTED:
+        # Now and then torch's threads of several processes abort the interpreter on its way out. And where Ctrl-C came
+        # while a class was made from text, as on import, Python ends by the signal whatever has become of it.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -235,10 +235,13 @@ class Session:
         plan = plan_of(
             self.running.engine(self.checkpoint.classifier), self.selection, self.methods, self.options.target
         )
-        journal = Journal(output, plan, resume=resume)
+        journal: Journal | None = None
         try:
+            journal = Journal(output, plan, resume=resume)
             yield journal
         except (KeyboardInterrupt, XaicmpError) as error:
+            if journal is None:
+                raise
             kept, wrong = journal.images, isinstance(error, UsageError)
             if not kept or (wrong and not journal.found):
                 journal.remove()
