@@ -782,6 +782,14 @@ def test_arrays_of_every_type_and_layout_are_compared_as_tensors_are(name: str) 
 
 
 @pytest.mark.parametrize("name", STATISTICS)
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16])
+def test_tensors_of_every_type_are_compared_as_float64_is(name: str, dtype: torch.dtype) -> None:
+    noise = torch.randn(2, 4, 12, 14, generator=torch.Generator().manual_seed(3))
+    maps = (noise > 0.5) if dtype == torch.bool else (8 * noise.abs()).to(dtype)
+    assert torch.equal(agreement(name, *maps).nan_to_num(9), agreement(name, *maps.double()).nan_to_num(9))
+
+
+@pytest.mark.parametrize("name", STATISTICS)
 def test_one_map_each_gives_one_value(name: str) -> None:
     a, b = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(9))
     found = agreement(name, a[1], b[1].T.contiguous().T)

@@ -181,6 +181,15 @@ def test_a_control_whose_name_is_taken_is_refused(name: str, key: str) -> None:
     assert (list(CONTROLS), list(KEYS)) == before
 
 
+@pytest.mark.usefixtures("unchanged_registries")
+def test_a_control_with_two_keys_of_one_name_is_refused() -> None:
+    before = list(CONTROLS), list(KEYS)
+    keys = [ControlKey("new", title, title, lambda context: Controlled(context.observed)) for title in "ab"]
+    with pytest.raises(ValueError, match="two keys of the control 'new' have one name"):
+        register_control(Control("new", tuple(keys), about="", source=""))
+    assert (list(CONTROLS), list(KEYS)) == before
+
+
 def test_each_control_says_what_it_is() -> None:
     assert list(KEYS) == list(ALL)
     for control in CONTROLS.values():

@@ -28,7 +28,6 @@ LEVEL = 0.05
 SHIFTS = 19
 """Shifted maps that each map is compared with: the fewest for which p can be ``LEVEL``."""
 
-
 DRAWS = 20
 """Other images that a map is compared with: with 5, a test at 5% against them rejects in 2% of cases."""
 
@@ -128,6 +127,8 @@ NONE = "none"
 """The name that asks for no control."""
 
 DEFAULT_CONTROLS = ("other-image", "shift")
+"""The names of those that are taken where none is asked for."""
+
 KEYS: dict[str, ControlKey] = {}
 """What the controls give, by name."""
 
@@ -140,10 +141,13 @@ def register_control(control: Control) -> Control:
     """Enter a control in ``CONTROLS``, and what it gives in ``KEYS``.
 
     Raises:
-        ValueError: its name, or that of a key, is taken.
+        ValueError: its name, or that of a key, is taken, or two keys have one name.
     """
+    keys = [key.name for key in control.keys]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"two keys of the control {control.name!r} have one name; give each its own")
     others = {name for each in CONTROLS.values() for name in (each.name, *(key.name for key in each.keys))}
-    for name in (control.name, *(key.name for key in control.keys)):
+    for name in (control.name, *keys):
         if name in others or name == NONE:
             raise ValueError(f"there is a control {name!r} already; give this one another name")
     CONTROLS[control.name] = control

@@ -70,6 +70,8 @@ def _batch(argument: str, maps: Maps) -> Tensor:
     if maps.ndim not in (2, 3) or 0 in maps.shape[-2:]:
         raise UsageError(f"{argument} has the shape {tuple(maps.shape)}; {shape}")
     maps = maps.detach().cpu()
+    if not maps.is_floating_point():
+        maps = maps.double()  # as arrays are; not every operation takes booleans
     return maps[None] if maps.ndim == 2 else maps
 
 
