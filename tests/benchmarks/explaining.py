@@ -21,9 +21,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -32,16 +32,20 @@ import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from small import choose, compare, compare_selection, find_images
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.models import resnet50
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from small import choose, compare, compare_selection, find_images
+
 from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
+from xaicmp.core.choices import Precision
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.tensors import ImageSet
-from xaicmp.core.machine.devices import Precision, autocast, find_device
-from xaicmp.core.models.checkpoint import Checkpoint, load_checkpoint, shipped_checkpoint
+from xaicmp.core.machine.devices import autocast, find_device
+from xaicmp.core.models.checkpoint import load_checkpoint, shipped_checkpoint
+from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.fusion import fuse
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
@@ -144,14 +148,16 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def engine_of(precision: Precision, batch: int) -> Engine:
+def engine_of(precision: Precision, batch: int, *, fast: bool = False) -> Engine:
     """The shipped model, ready."""
-    return Engine(load_checkpoint(shipped_checkpoint()), find_device(), precision, batch)
+    return Engine(
+        load_checkpoint(shipped_checkpoint()).classifier, find_device(), precision, batch, fast=fast
+    )
 
 
 def side_by_side(count: int, rounds: int, batch: int) -> Table:
     """What the published comparison takes."""
-    engine, fast = engine_of("float32", batch), replace(engine_of("bf16", batch), fast=True)
+    engine, fast = engine_of("float32", batch), engine_of("bf16", batch, fast=True)
     selection = Selection(n=count)
     images, chosen = find_images(engine, selection)
     inputs = engine.inputs(images.tensor[torch.from_numpy(chosen.ids)])
@@ -273,12 +279,12 @@ def by_batch(count: int, rounds: int, batch: int) -> Table:
     return table
 
 
-def random_resnet50(classes: tuple[str, ...]) -> Checkpoint:
+def random_resnet50(classes: tuple[str, ...]) -> Classifier:
     """A ResNet-50 that knows nothing."""
     torch.manual_seed(0)
     model = resnet50(num_classes=len(classes)).eval().to(memory_format=torch.channels_last)
     mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-    return Checkpoint(Path("resnet50"), "", model, "resnet50", classes, mean, std, None)
+    return Classifier(model, classes, mean, std, name="resnet50")
 
 
 def table_of(title: str, *columns: str) -> Table:

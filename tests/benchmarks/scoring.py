@@ -11,9 +11,11 @@ explanations are scaled to n images.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +23,8 @@ import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from small import compare, find_images
 
 from xaicmp.core.attribution import METHODS, get_methods
@@ -53,7 +57,7 @@ def repeated(few: Explanations, count: int) -> Explanations:
     chosen = replace(few.predictions.rows(rows), ids=np.arange(count))
     gaps = {name: gap[rows] for name, gap in few.completeness.items()}
     return replace(
-        few, predictions=chosen, pixels=few.tensor[torch.from_numpy(rows)], maps=maps, completeness=gaps
+        few, predictions=chosen, pixels=few.pixels[torch.from_numpy(rows)], maps=maps, completeness=gaps
     )
 
 
@@ -75,7 +79,7 @@ def main() -> None:
         name for name, each in METHODS.items() if each.family in ("gradient", "cam") and name not in COSTLY
     ]
     methods = get_methods([*names, "saliency:sum-abs"])
-    engine = Engine(load_checkpoint(shipped_checkpoint()), find_device("cpu"))
+    engine = Engine(load_checkpoint(shipped_checkpoint()).classifier, find_device("cpu"))
     images, chosen = find_images(engine, Selection(n=arguments.images))
     compare(engine, images, chosen, methods[:2])  # what is imported and made once
     kept: list[Explanations] = []

@@ -1,0 +1,34 @@
+"""The benchmarks run as the documentation says, from a shell and without anything on the path."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent / "benchmarks"
+BENCHMARKS = sorted(each.name for each in FOLDER.glob("*.py"))
+
+
+def ran(name: str, *words: str) -> str:
+    """What a benchmark says on stdout."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    command = [sys.executable, str(FOLDER / name), *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_starts_and_says_what_it_takes(name: str) -> None:
+    assert "usage: " in ran(name, "--help")
+
+
+def test_the_statistics_are_measured_beside_the_explanations() -> None:
+    table = ran("scoring.py", "--n", "5", "--images", "1")
+    assert "pairs, 5 images" in table
+    for row in ("statistics and controls of every image", "means, intervals and tests"):
+        assert row in table
