@@ -14,13 +14,14 @@ from matplotlib.figure import Figure
 from small import small_classifier
 
 import xaicmp
+from xaicmp.cli import run
 from xaicmp.core.attribution import METHODS, method
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.images.sources import IMAGES, image_source
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.sources import MODELS, model_source
 from xaicmp.views.figures.registry import KINDS, draw, figure_kind
-from xaicmp.views.table import FORMATS, Table, table_format
+from xaicmp.views.table import FORMATS, SUFFIXES, Table, table_format
 
 PACKAGE = Path(xaicmp.__file__).parent
 ORDER = [
@@ -147,15 +148,21 @@ def test_a_method_is_one_function() -> None:
         del METHODS["toy"]
 
 
-def test_a_table_format_is_one_function() -> None:
-    @table_format("toy")
+def test_a_table_format_is_one_function(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    @table_format("toy", ".toy")
     def toy(table: Table) -> str:
         return "/".join(table.columns)
 
     try:
         assert FORMATS["toy"](Table(("a", "b"), [])) == "a/b"
+        result = xaicmp.compare(small_classifier(), torch.randn(4, 3, 32, 32), methods=["edge", "saliency"])
+        assert result.table("toy").startswith("Pair/Pearson/95% interval/Other\nimage/IoU@20%/")
+        assert run(["explain", "--list-methods", "--format", "toy"]) == 0
+        assert capsys.readouterr().out.startswith("name/family/")
+        result.save(tmp_path / "x.toy")
+        assert (tmp_path / "x.toy").read_text().startswith("Pair/")
     finally:
-        del FORMATS["toy"]
+        del FORMATS["toy"], SUFFIXES[".toy"]
 
 
 def test_a_figure_kind_is_one_function() -> None:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -215,17 +215,20 @@ class Result:
             )
         return self.engine, self.images
 
-    def table(self, format: str = "table") -> str:
-        """The comparison as text: ``"table"``, ``"markdown"``, ``"csv"`` or ``"json"``."""
-        if format != "table":
-            from xaicmp.views.formats import WRITERS
+    def table(self, format: str = "table", details: bool = False) -> str:
+        """The comparison as text.
 
-            return WRITERS[format][0](self.comparison, ())
-        from rich.console import Console
+        Args:
+            format: ``"table"``, ``"markdown"``, ``"csv"``, ``"json"`` or another that is registered.
+            details: whether tables for people show every control and chance.
+        """
+        from xaicmp.views.formats import comparison_text
+        from xaicmp.views.table import to_text
+        from xaicmp.views.tables.comparison import pairs_table
 
-        console = Console(file=io.StringIO(), width=120)
-        console.print(self)
-        return cast(io.StringIO, console.file).getvalue()
+        if format == "table":
+            return to_text(pairs_table(self.comparison, details), width=120)
+        return comparison_text(self.comparison, format, details=details)
 
     def save(self, path: str | Path) -> None:
         """Write it to ``path``: ``.json`` with everything, ``.csv`` or ``.md``.
@@ -234,9 +237,9 @@ class Result:
             UsageError: another suffix.
             XaicmpError: the file cannot be written.
         """
-        from xaicmp.views.formats import WRITERS, format_of, write
+        from xaicmp.views.formats import comparison_text, format_of, write
 
-        write(Path(path), WRITERS[format_of(Path(path))][0](self.comparison, ()))
+        write(Path(path), comparison_text(self.comparison, format_of(Path(path))))
 
     def to_frame(self, by: str = "pair") -> Any:
         """A pandas DataFrame: one row per pair, or with ``by="image"`` per image, pair and statistic.
@@ -263,9 +266,9 @@ class Result:
         return pandas.DataFrame(rows, columns=["id", "a", "b", "statistic", "value"])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from xaicmp.views.tables.comparison import Pairs
+        from xaicmp.views.tables.comparison import pairs_table
 
-        yield Pairs(self.comparison)
+        yield pairs_table(self.comparison)
 
     def _repr_html_(self) -> str:
         from rich.console import Console

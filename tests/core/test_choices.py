@@ -6,15 +6,12 @@ from typing import Any, get_args
 
 import pytest
 
-from xaicmp.cli.options import Format
 from xaicmp.core import choices
 from xaicmp.core.agreement.controls import CONTROLS, NONE
 from xaicmp.core.agreement.registry import STATISTICS
 from xaicmp.core.attribution.gradient import RULES
 from xaicmp.core.attribution.method import REDUCTIONS
 from xaicmp.core.training.recipe import RECIPES
-from xaicmp.views.formats import WRITERS
-from xaicmp.views.tables import methods
 
 
 @pytest.mark.parametrize(
@@ -25,8 +22,6 @@ from xaicmp.views.tables import methods
         (choices.Statistic, STATISTICS),
         (choices.Control, [*CONTROLS, NONE]),
         (choices.RecipeName, RECIPES),
-        (Format, ["table", *WRITERS]),
-        (Format, ["table", *methods.WRITERS]),
     ],
 )
 def test_the_choices_are_those_of_the_registry(choice: Any, registry: Any) -> None:

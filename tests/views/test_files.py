@@ -17,13 +17,15 @@ from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
+from xaicmp.core.results.verdict import Verdict
 from xaicmp.core.run.journal import Journal
 from xaicmp.core.run.maps_file import write_maps
 from xaicmp.errors import UsageError, XaicmpError
 from xaicmp.views.document import document, to_json
-from xaicmp.views.formats import WRITERS, format_of, write
-from xaicmp.views.tables.comparison import pairs_csv, pairs_markdown
-from xaicmp.views.tables.images import images_csv, images_markdown
+from xaicmp.views.formats import comparison_text, format_of, write
+from xaicmp.views.table import FORMATS, to_csv, to_markdown
+from xaicmp.views.tables.comparison import pairs_records, pairs_table
+from xaicmp.views.tables.images import images_records, images_table
 from xaicmp.views.text import decimals
 
 resource = pytest.importorskip("resource", reason="limits on file size are POSIX's")
@@ -98,7 +100,7 @@ def rows_of(text: str) -> list[dict[str, str]]:
 
 def test_csv_holds_the_documents_values(comparison: Comparison) -> None:
     found = document(comparison)
-    for row, pair in zip(rows_of(pairs_csv(comparison)), found["pairs"], strict=True):
+    for row, pair in zip(rows_of(to_csv(pairs_records(comparison))), found["pairs"], strict=True):
         assert (row["a"], row["b"], row["n"], row["verified"]) == (pair["a"], pair["b"], "3", "true")
         for name in ("pearson", "iou"):
             flat = dict(pair[name])
@@ -110,7 +112,7 @@ def test_csv_holds_the_documents_values(comparison: Comparison) -> None:
             assert {key for key in row if key.startswith(f"{name}_")} == {f"{name}_{key}" for key in flat}
             for key, value in flat.items():
                 assert row[f"{name}_{key}"] == ("" if value is None else str(value))
-    for row, image in zip(rows_of(images_csv(comparison)), found["images"], strict=True):
+    for row, image in zip(rows_of(to_csv(images_records(comparison))), found["images"], strict=True):
         assert (row["id"], row["label"], row["predicted"]) == (
             str(image["id"]),
             image["label"],
@@ -123,40 +125,48 @@ def test_csv_holds_the_documents_values(comparison: Comparison) -> None:
 
 
 def test_what_is_undefined_is_empty_in_csv_and_a_dash_in_markdown(undefined: Comparison) -> None:
-    assert rows_of(pairs_csv(undefined))[0]["pearson_mean"] == ""
-    assert rows_of(images_csv(undefined))[0]["pearson grad-cam|saliency"] == ""
-    assert "| Grad-CAM vs Saliency | - ± - | - to - |" in pairs_markdown(undefined)
-    assert "| - / - | - / - | 0." in images_markdown(undefined)
-    for writers in WRITERS.values():
-        for writer in writers:
-            assert "nan" not in writer(undefined).lower()
+    assert rows_of(to_csv(pairs_records(undefined)))[0]["pearson_mean"] == ""
+    assert rows_of(to_csv(images_records(undefined)))[0]["pearson grad-cam|saliency"] == ""
+    assert "| Grad-CAM vs Saliency | - ± - | - to - |" in to_markdown(pairs_table(undefined))
+    assert "| -/- | -/- | 0." in to_markdown(images_table(undefined))
+    for form in ("json", *FORMATS):
+        for by_image in (False, True):
+            assert "nan" not in comparison_text(undefined, form, by_image=by_image).lower()
 
 
 def test_markdown_is_a_table_with_the_documents_values(comparison: Comparison) -> None:
     found = document(comparison)
-    lines = pairs_markdown(comparison).splitlines()
-    floors = "another image's map | another of its class | shifted map"
-    worth = f"95% interval | {floors} | chance | chance-corrected"
-    assert lines[0] == f"| Pair | Pearson | {worth} | IoU@20% | {worth} | Verdict |"
-    assert lines[1].count("---") == 16
-    for line, pair in zip(lines[2:5], found["pairs"], strict=True):
-        cells = [" vs ".join(METHODS[pair[side]].title for side in "ab")]
-        for name in ("pearson", "iou"):
-            each = pair[name]
-            cells += [
-                f"{each['mean']:.3f} ± {each['std']:.3f}",
-                f"{each['ci'][0]:.3f} to {each['ci'][1]:.3f}",
-            ]
+    head, rule, *lines = to_markdown(pairs_table(comparison)).splitlines()
+    worth = "95% interval | Other image"
+    assert head == f"| Pair | Pearson | {worth} | IoU@20% | {worth} | Verdict |"
+    assert rule.count("---") == 8
+    detailed = to_markdown(pairs_table(comparison, details=True)).splitlines()
+    assert detailed[0] == (
+        "| Pair | Mean ± std | 95% interval | Other image | Same class | Shifted | Chance | Corrected |"
+    )
+    for number, pair in enumerate(found["pairs"]):
+        name = " vs ".join(METHODS[pair[side]].title for side in "ab")
+        cells, details = [name], detailed[2 + 3 * number : 5 + 3 * number]
+        assert details[0] == f"| {name}: {pair['verdict']} |{'  |' * 7}"
+        for statistic, detail in zip(("pearson", "iou"), details[1:], strict=True):
+            each = pair[statistic]
             controls = ("other_image", "other_image_same_class", "shifted", "chance", "corrected")
-            cells += ["-" if each[key] is None else f"{each[key]:.3f}" for key in controls]
-        assert line == f"| {' | '.join([*cells, pair['verdict']])} |"
-    lines = images_markdown(comparison).splitlines()
+            numbers = ["-" if each[key] is None else f"{each[key]:.3f}" for key in controls]
+            mean = f"{each['mean']:.3f} ± {each['std']:.3f}"
+            ends = f"{each['ci'][0]:.3f} to {each['ci'][1]:.3f}"
+            cells += [mean, ends, numbers[0]]
+            assert detail.split(" | ", 1)[1] == f"{' | '.join([mean, ends, *numbers])} |"
+        verdict = next(each.short for each in Verdict if each.long == pair["verdict"])
+        assert lines[number] == f"| {' | '.join([*cells, verdict])} |"
+    lines = to_markdown(images_table(comparison)).splitlines()
     assert {line.count("|") for line in lines[:5]} == {8}
     for line, image in zip(lines[2:5], found["images"], strict=True):
         cells = [part.strip() for part in line.strip("|").split("|")]
-        assert cells[:3] == [str(image["id"]), image["label"], image["predicted"]]
+        assert cells[:2] == [str(image["id"]), image["label"]]
+        assert cells[2].removesuffix(" ✗") == image["predicted"]
+        assert (" ✗" in cells[2]) == (image["label"] != image["predicted"])
         assert cells[4:] == [
-            f"{image['pearson'][pair]:.3f} / {image['iou'][pair]:.3f}" for pair in image["pearson"]
+            f"{image['pearson'][pair]:.3f}/{image['iou'][pair]:.3f}" for pair in image["pearson"]
         ]
 
 
@@ -165,9 +175,9 @@ def test_a_model_that_answers_with_nan_can_be_written_in_every_format(sample: Im
     with torch.no_grad():
         model.fc.bias.fill_(torch.nan)
     outcome, _ = compared(sample, PUBLISHED, (0, 1), small_engine(model))
-    for writers in WRITERS.values():
-        for writer in writers:
-            assert "nan" not in writer(outcome).lower()
+    for form in ("json", *FORMATS):
+        for by_image in (False, True):
+            assert "nan" not in comparison_text(outcome, form, by_image=by_image).lower()
     assert document(outcome)["images"][0]["confidence"] is None
 
 
@@ -175,14 +185,14 @@ def test_six_pairs_are_written_in_every_format(sample: ImageSet) -> None:
     with registered("brightness", lambda model, images, targets: images.mean(dim=1)):
         outcome, _ = compared(sample, (*PUBLISHED, "brightness"), (0, 1))
         assert len(json.loads(to_json(outcome))["pairs"]) == 6
-        assert len(rows_of(pairs_csv(outcome))) == 6
-        assert pairs_markdown(outcome).count(" vs ") == 6
-        assert images_markdown(outcome).splitlines()[0].count(" vs ") == 6
+        assert len(rows_of(to_csv(pairs_records(outcome)))) == 6
+        assert to_markdown(pairs_table(outcome)).count(" vs ") == 6
+        assert to_markdown(images_table(outcome)).count(" vs ") == 2 * 6
 
 
 def test_where_it_comes_from_is_in_every_format(comparison: Comparison) -> None:
-    assert rows_of(pairs_csv(comparison))[0]["checkpoint_sha256"] == "0" * 64
-    for text in (pairs_markdown(comparison), images_markdown(comparison)):
+    assert rows_of(to_csv(pairs_records(comparison)))[0]["checkpoint_sha256"] == "0" * 64
+    for text in (to_markdown(pairs_table(comparison)), to_markdown(images_table(comparison))):
         assert "Checkpoint small.pt (test accuracy 12.50%); CIFAR-10 sample in the package" in text
 
 
@@ -265,7 +275,7 @@ def test_no_room_for_the_maps_is_one_error_and_the_old_file_stays(limit: int, tm
 
 
 def test_numbers_are_never_rounded_in_files(comparison: Comparison) -> None:
-    for row in rows_of(images_csv(comparison)):
+    for row in rows_of(to_csv(images_records(comparison))):
         value = float(row["pearson saliency|integrated-gradients"])
         assert not math.isclose(value, round(value, 6), rel_tol=0, abs_tol=1e-12)
 

@@ -12,8 +12,9 @@ import torch
 from rich.console import Console
 from small import registered
 
+from xaicmp.cli.options import formats
 from xaicmp.core.attribution import METHODS
-from xaicmp.views.tables.methods import COLUMNS, WRITERS, methods_table
+from xaicmp.views.tables.methods import COLUMNS, methods_table, methods_text
 
 
 def table(width: int) -> str:
@@ -54,13 +55,13 @@ def test_at_80_columns_papers_are_names_and_years(width: int = 80) -> None:
 
 
 def test_every_format_has_the_same_rows() -> None:
-    rows = json.loads(WRITERS["json"]())
+    rows = json.loads(methods_text("json"))
     assert [tuple(row) for row in rows] == [COLUMNS] * len(rows)
     assert {row["name"]: row["paper"] for row in rows} == {
         name: method.paper for name, method in METHODS.items()
     }
-    assert list(csv.DictReader(io.StringIO(WRITERS["csv"]()))) == rows
-    lines = WRITERS["markdown"]().splitlines()
+    assert list(csv.DictReader(io.StringIO(methods_text("csv")))) == rows
+    lines = methods_text("markdown").splitlines()
     assert [line.strip("| ").split(" | ") for line in (lines[0],)] == [list(COLUMNS)]
     for line, row in zip(lines[2:], rows, strict=True):
         assert line == f"| {' | '.join(row.values())} |"
@@ -72,5 +73,5 @@ def test_a_method_added_to_the_registry_is_listed_everywhere() -> None:
 
     with registered("added-here", noise):
         assert "added-here" in table(80)
-        assert all("added-here" in write() for write in WRITERS.values())
+        assert all("added-here" in methods_text(each) for each in formats())
     assert "added-here" not in table(80)

@@ -15,7 +15,7 @@ from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.verdict import Verdict
 from xaicmp.core.training.loop import Epoch
 from xaicmp.views.document import document
-from xaicmp.views.tables.comparison import Pairs
+from xaicmp.views.tables.comparison import pairs_table
 from xaicmp.views.tables.images import images_table
 from xaicmp.views.tables.training import epochs_table
 from xaicmp.views.text import decimals
@@ -59,14 +59,14 @@ def contents(text: str) -> str:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_published_table_holds_the_documents_values(width: int, sample: ImageSet) -> None:
     comparison, _ = compared(sample, PUBLISHED, tuple(range(12)))
-    text = rendered(Pairs(comparison), width)
+    text = rendered(pairs_table(comparison), width)
     assert "…" not in text
     lines = text.splitlines()
     assert max(map(len, lines)) <= width
     for pair in document(comparison)["pairs"]:
         name = f"{METHODS[pair['a']].title} vs {METHODS[pair['b']].title}"
         index = next(number for number, line in enumerate(lines) if line.startswith(name))
-        shown = " ".join(lines[index : index + 2 if width < 110 else index + 1])
+        shown = " ".join([*lines[index : index + 2 if width < 110 else index + 1], ""])
         for statistic in ("pearson", "iou"):
             entry = pair[statistic]
             assert f" {entry['mean']:.3f} ± {entry['std']:.3f} " in shown
@@ -135,7 +135,7 @@ def zero_cam(sample: ImageSet) -> Comparison:
 
 def test_what_is_undefined_is_a_dash(sample: ImageSet) -> None:
     comparison = zero_cam(sample)
-    pairs, images = (rendered(each, 80) for each in (Pairs(comparison), images_table(comparison)))
+    pairs, images = (rendered(each, 80) for each in (pairs_table(comparison), images_table(comparison)))
     assert pairs.count("- ± -") == 4
     assert images.count(" -/-") == 6
     assert "Undefined: Pearson 6, IoU@20% 6; tied: IoU@20% 0" in contents(pairs)

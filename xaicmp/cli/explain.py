@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from xaicmp.cli.options import METHODS, OUTPUT, Comparing, Format, FormatOption, Resume, option, with_options
+from xaicmp.cli.options import METHODS, OUTPUT, Comparing, FormatOption, Resume, option, with_options
 from xaicmp.cli.session import Session, check_output, remark, show_comparison, together
 from xaicmp.core.machine.storage import check_suffix
 
@@ -47,14 +46,11 @@ def command(
                 remark(options, "the maps were not kept; add --output maps.npz to keep them")
 
 
-def show_methods(format: Format) -> None:
+def show_methods(format: str) -> None:
     """Print the registry."""
-    from xaicmp.views.tables.methods import WRITERS, methods_table
+    from xaicmp.views.tables.methods import methods_text
 
-    if format == "table":
-        Console().print(methods_table())
-    else:
-        typer.echo(WRITERS[format](), nl=False)
+    typer.echo(methods_text(format), nl=False)
 
 
 command.__name__ = "explain"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
 
-from xaicmp.cli.options import OUTPUT, Format, FormatOption, Measuring, Resume, option, with_options
+from xaicmp.cli.options import OUTPUT, FormatOption, Measuring, Resume, option, with_options
 from xaicmp.cli.session import Session, check_output, remark, settings_of, show_comparison, together
 from xaicmp.errors import UsageError
 
@@ -49,7 +49,7 @@ def command(
     if options.maps is not None:
         check_alone(options, verbose=verbose, resume=resume)
         comparison, found = of_file(options, options.maps)
-        write_files(options, output, comparison, found)
+        write_files(options, output, comparison, found, details)
         show(comparison, found, format, details)
         return
     with together(options.device) as group:
@@ -60,7 +60,7 @@ def command(
             comparison, found = of_images(options, session, journal)
             if group.rank > 0:
                 return
-            write_files(options, output, comparison, found, journal.folder if journal else None)
+            write_files(options, output, comparison, found, details, journal.folder if journal else None)
         show(comparison, found, format, details)
         if verbose:
             from xaicmp.views.tables.training import checkpoint_table
@@ -104,13 +104,15 @@ def write_files(
     output: Path | None,
     comparison: Comparison,
     found: Sequence[Asked],
+    details: bool,
     inside: Path | None = None,
 ) -> None:
     """Write what --output and --plot ask for."""
     if output:
-        from xaicmp.views.formats import WRITERS, format_of, write
+        from xaicmp.views.formats import comparison_text, format_of, write
 
-        text = WRITERS[format_of(output)][0](comparison, [each.table for each in found])
+        tables = [each.table for each in found]
+        text = comparison_text(comparison, format_of(output), details=details, studies=tables)
         write(output, text, inside)
     if options.plot:
         from xaicmp.views.figures.registry import draw
@@ -121,7 +123,7 @@ def write_files(
         save(figure, options.plot, 150, comparison.source.about)
 
 
-def show(comparison: Comparison, found: Sequence[Asked], format: Format, details: bool) -> None:
+def show(comparison: Comparison, found: Sequence[Asked], format: str, details: bool) -> None:
     """Print the comparison and the studies."""
     tables = [each.table for each in found]
     show_comparison(comparison, format, by_image=False, details=details, studies=tables)

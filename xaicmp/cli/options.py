@@ -7,11 +7,12 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from xaicmp.core.choices import Baseline, By, Control, Only, Precision, Randomise, Reduction, Rule, Statistic
+from xaicmp.views.table import FORMATS
 
 MODEL, IMAGES, METHODS = "Model", "Images", "Methods"
 COMPARISON, STUDIES, RUNNING, OUTPUT = "Comparison", "Studies", "Running", "Output"
@@ -20,8 +21,11 @@ COMPARISON, STUDIES, RUNNING, OUTPUT = "Comparison", "Studies", "Running", "Outp
 NOISY = ("smoothgrad", "vargrad", "smoothgrad-ig", "gradient-shap", "deeplift-shap")
 """The methods that --noise reaches."""
 
-Format = Literal["table", "json", "csv", "markdown"]
-"""What is written to stdout: a table, or what ``views.formats.WRITERS`` makes of it."""
+
+def formats() -> list[str]:
+    """What --format takes: the formats of tables, and JSON."""
+    first, *others = FORMATS
+    return [first, "json", *others]
 
 
 def option(panel: str, help: str, metavar: str | None = None, *names: str, **limits: Any) -> Any:
@@ -52,7 +56,18 @@ Resume = Annotated[
     bool,
     option(RUNNING, "Resume from what an interrupted run has kept beside --output.", None, "--resume"),
 ]
-FormatOption = Annotated[Format, option(OUTPUT, "What to print on stdout.")]
+
+
+def check_format(word: str) -> str:
+    """The value of --format; formats that are registered later count too."""
+    if word not in formats():
+        raise typer.BadParameter(f"{word!r} is not one of {', '.join(formats())}")
+    return word
+
+
+FormatOption = Annotated[
+    str, option(OUTPUT, "What to print on stdout.", f"[{'|'.join(formats())}]", parser=check_format)
+]
 
 
 @dataclass(frozen=True, kw_only=True)

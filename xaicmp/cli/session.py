@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from xaicmp.cli.multivalue import parse_ids
-from xaicmp.cli.options import NOISY, Comparing, Format
+from xaicmp.cli.options import NOISY, Comparing
 from xaicmp.errors import Interrupted, UsageError, XaicmpError
 
 if TYPE_CHECKING:
@@ -261,26 +261,17 @@ class Session:
 
 def show_comparison(
     comparison: Comparison,
-    format: Format,
+    format: str,
     *,
     by_image: bool,
     details: bool = False,
     studies: Sequence[Table] = (),
 ) -> None:
     """Print a comparison on stdout, one row per pair or per image, and the studies after it."""
-    if format == "table":
-        from xaicmp.views.tables.comparison import Pairs
-        from xaicmp.views.tables.images import images_table
+    from xaicmp.views.formats import comparison_text
 
-        console = Console()
-        console.print(images_table(comparison) if by_image else Pairs(comparison, details))
-        for study in studies:
-            console.print("")
-            console.print(study)
-        return
-    from xaicmp.views.formats import WRITERS
-
-    typer.echo(WRITERS[format][by_image](comparison, studies), nl=False)
+    text = comparison_text(comparison, format, by_image=by_image, details=details, studies=studies)
+    typer.echo(text, nl=False)
 
 
 def check_output(path: Path | None) -> None:

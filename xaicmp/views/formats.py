@@ -1,30 +1,33 @@
-"""The formats of a comparison, by name and by suffix."""
+"""A comparison as text, in the format of a name or of a file's suffix."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xaicmp.core.machine.storage import check_suffix, replacing
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.views.document import to_json
-from xaicmp.views.tables.comparison import pairs_csv, pairs_markdown
-from xaicmp.views.tables.images import images_csv, images_markdown
-
-if TYPE_CHECKING:
-    from xaicmp.views.table import Table
+from xaicmp.views.table import FORMATS, RECORDS, SUFFIXES, Table
+from xaicmp.views.tables.comparison import pairs_records, pairs_table
+from xaicmp.views.tables.images import images_records, images_table
 
 
-Writer = Callable[[Comparison, "Sequence[Table]"], str]
-
-WRITERS: dict[str, tuple[Writer, Writer]] = {
-    "json": (to_json, to_json),
-    "csv": (pairs_csv, images_csv),
-    "markdown": (pairs_markdown, images_markdown),
-}
-
-SUFFIXES = {".json": "json", ".csv": "csv", ".md": "markdown"}
+def comparison_text(
+    comparison: Comparison,
+    format: str,
+    *,
+    by_image: bool = False,
+    details: bool = False,
+    studies: Sequence[Table] = (),
+) -> str:
+    """The comparison, one row per pair or per image, and the studies; formats of records leave these out."""
+    if format == "json":
+        return to_json(comparison, studies)
+    if format in RECORDS:
+        return FORMATS[format]((images_records if by_image else pairs_records)(comparison))
+    table = images_table(comparison) if by_image else pairs_table(comparison, details)
+    return "\n".join(map(FORMATS[format], (table, *studies)))
 
 
 def format_of(path: Path) -> str:

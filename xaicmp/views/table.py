@@ -8,18 +8,24 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from rich import box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.measure import Measurement
-from rich.table import Table as RichTable
 from rich.text import Text
 
 Cell = str | int | float | None
-FORMATS: dict[str, Callable[[Table], str]] = {}
+Renderer = Callable[..., str]
+"""``Table -> str``."""
+AnyRenderer = TypeVar("AnyRenderer", bound=Renderer)
+FORMATS: dict[str, Renderer] = {}
+RECORDS: set[str] = set()
+"""The formats for programs: they take every value of a comparison, unrounded."""
+SUFFIXES: dict[str, str] = {".json": "json"}
+"""The formats of files. JSON is the document itself, not a table."""
+GAP = "  "
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,9 @@ class Table:
         rows: a cell per column. Text from outside is text: no format takes it for markup.
         title, note: what stands above and below.
         left: how many columns, from the first on, are text and are repeated where the others continue below.
+        sections: headings of groups of rows, by the number of the first row of each.
+        beneath: the columns that stand beneath the one before them where the table is too wide otherwise.
+        header: whether a terminal shows the headings.
         data: the same as plain values, for documents.
         key: its name in documents.
     """
@@ -40,97 +49,214 @@ class Table:
     title: str = ""
     note: str = ""
     left: int = 1
+    sections: Mapping[int, str] = field(default_factory=dict)
+    beneath: Collection[int] = ()
+    header: bool = True
     data: Any = None
     key: str = ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """For a terminal: what is too wide continues below, with the first columns repeated; nothing is cut."""
         if self.title:
-            yield Text(self.title, style="bold")
-        columns = list(range(self.left, len(self.columns)))
-        if not columns:
-            yield self._part([])
-        while columns:
-            fit = len(columns)
-            while fit > 1 and self._width(console, options, columns[:fit]) > options.max_width:
-                fit -= 1
-            yield self._part(columns[:fit])
-            columns = columns[fit:]
+            yield from _lines(self.title, "bold")
+        yield from Layout.of(self, options.max_width).lines()
         if self.note:
-            yield Text("")
-            yield Text(self.note, style="dim")
+            yield from ("", Text(printable(self.note), style="dim"))
 
-    def width(self, console: Console, options: ConsoleOptions) -> int:
-        """The characters that it takes in one piece."""
-        return self._width(console, options, list(range(self.left, len(self.columns))))
-
-    def _width(self, console: Console, options: ConsoleOptions, columns: Sequence[int]) -> int:
-        return Measurement.get(console, options.update(max_width=10_000), self._part(columns)).maximum
-
-    def _part(self, columns: Sequence[int]) -> RichTable:
-        table = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-        for index in (*range(self.left), *columns):
-            table.add_column(
-                Text(self.columns[index]),
-                justify="left" if index < self.left else "right",
-                overflow="fold",
-                no_wrap=index == 0,
-            )
-        for row in self.rows:
-            table.add_row(*(Text(shown(row[index])) for index in (*range(self.left), *columns)))
-        return table
+    def sectioned(self) -> Iterator[tuple[str | None, Sequence[Cell]]]:
+        """Each row after the heading of the section that begins with it, if one does."""
+        return ((self.sections.get(index), row) for index, row in enumerate(self.rows))
 
 
-def table_format(name: str) -> Callable[[Callable[[Table], str]], Callable[[Table], str]]:
-    """Enter the decorated function into ``FORMATS``."""
+@dataclass(frozen=True)
+class Layout:
+    """Where the columns of a table stand on a terminal.
 
-    def register(function: Callable[[Table], str]) -> Callable[[Table], str]:
+    Attributes:
+        table: what is shown.
+        groups: the columns, those that stand beneath another with it.
+        widths: of the groups.
+        blocks: numbers of the groups that stand side by side, below one another.
+    """
+
+    table: Table
+    groups: Sequence[Sequence[int]]
+    widths: Sequence[int]
+    blocks: Sequence[Sequence[int]]
+
+    @classmethod
+    def of(cls, table: Table, room: int) -> Layout:
+        """All columns side by side if there is room; else with some beneath others; else in blocks."""
+        every = range(len(table.columns))
+        side_by_side = cls._fill(table, [[index] for index in every], room)
+        if len(side_by_side.blocks) == 1 or not table.beneath:
+            return side_by_side
+        groups: list[list[int]] = []
+        for index in every:
+            if index in table.beneath:
+                groups[-1].append(index)
+            else:
+                groups.append([index])
+        return cls._fill(table, groups, room, wrap=True)
+
+    @classmethod
+    def _fill(cls, table: Table, groups: Sequence[Sequence[int]], room: int, wrap: bool = False) -> Layout:
+        """As many columns per block as fit; ``wrap``: rows have several lines anyhow, so that names may too."""
+        rows = [table.columns, *table.rows] if table.header else table.rows
+        texts = [[_cell(row, group) for row in rows] for group in groups]
+        widths, words = (
+            [max((cell_len(part) for text in column for part in split(text)), default=1) for column in texts]
+            for split in (str.splitlines, str.split)
+        )
+        left, gap = range(table.left), len(GAP)
+        rest = range(table.left, len(groups))
+        needed = sum(widths[index] + gap for index in rest)
+        taken = sum(widths[index] + gap for index in left) - (0 if rest else gap)
+        if taken + needed - gap > room:
+            one_block = room - needed + gap
+            least = taken // 2 + 2 * gap if wrap else taken
+            allowed = one_block if least <= one_block else taken if not rest else max(room // 2, 8)
+            _shrink(widths, left, words, min(allowed, room) - gap * (len(left) - (0 if rest else 1)))
+        taken = sum(widths[index] + gap for index in left)
+        blocks: list[list[int]] = []
+        used = room + 1
+        for index in rest:
+            widths[index] = max(1, min(widths[index], room - taken))
+            if used + gap + widths[index] > room:
+                blocks.append([*left])
+                used = taken - gap
+            blocks[-1].append(index)
+            used += gap + widths[index]
+        return cls(table, groups, widths, blocks or [[*left]])
+
+    def lines(self) -> Iterator[Text]:
+        """The whole, line by line."""
+        for number, block in enumerate(self.blocks):
+            if number:
+                yield Text("")
+            if self.table.header:
+                yield from self._row(self.table.columns, block, bottom=True)
+                total = sum(self.widths[index] for index in block) + len(GAP) * (len(block) - 1)
+                yield Text("─" * total)
+            for heading, row in self.table.sectioned():
+                if heading is not None:
+                    yield from _lines(heading, "bold")
+                yield from self._row(row, block)
+
+    def _row(self, row: Sequence[Cell], block: Sequence[int], bottom: bool = False) -> Iterator[Text]:
+        cells = [_wrapped(_cell(row, self.groups[index]), self.widths[index]) for index in block]
+        height = max(map(len, cells))
+        for lines in cells:
+            missing = [""] * (height - len(lines))
+            lines[:] = [*missing, *lines] if bottom else [*lines, *missing]
+        for parts in zip(*cells, strict=True):
+            line = ""
+            for index, part in zip(block, parts, strict=True):
+                padding = " " * (self.widths[index] - cell_len(part))
+                line += (part + padding if index < self.table.left else padding + part) + GAP
+            text = Text(line.rstrip(), no_wrap=True)
+            text.highlight_words(["✗"], "red")
+            yield text
+
+
+def table_format(name: str, suffix: str = "", records: bool = False) -> Callable[[AnyRenderer], AnyRenderer]:
+    """Enter the decorated function into ``FORMATS``.
+
+    Args:
+        name: of the format.
+        suffix: of its files, if there are any, as ``".md"``.
+        records: whether it is for programs, see ``RECORDS``.
+    """
+
+    def register(function: AnyRenderer) -> AnyRenderer:
         FORMATS[name] = function
+        if suffix:
+            SUFFIXES[suffix] = name
+        if records:
+            RECORDS.add(name)
         return function
 
     return register
 
 
 @table_format("table")
-def to_text(table: RenderableType, width: int = 80) -> str:
-    """As on a terminal of so many characters, without colours."""
-    console = Console(file=io.StringIO(), width=width)
-    console.print(table)
-    return cast(io.StringIO, console.file).getvalue()
+def to_text(table: Table, width: int | None = None) -> str:
+    """As on a terminal of ``width`` characters, without colours; by default for this one."""
+    console = Console() if width is None else Console(file=io.StringIO(), width=width)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
 
 
-@table_format("markdown")
-def to_markdown(table: Table) -> str:
-    """A heading, if there is one, the table and its note."""
-    lines = [table.columns, ["---"] * len(table.columns), *table.rows]
-    body = "".join(f"| {' | '.join(map(_markdown_cell, cells))} |\n" for cells in lines)
-    title = f"\n### {table.title}\n\n" if table.title else ""
-    return title + body + (f"\n{table.note}\n" if table.note else "")
-
-
-@table_format("csv")
+@table_format("csv", ".csv", records=True)
 def to_csv(table: Table) -> str:
     """The cells alone. Text that a spreadsheet would take for a formula begins with an apostrophe."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows([map(_csv_cell, row) for row in table.rows])
+    writer.writerows([map(_csv_cell, row) for row in (table.columns, *table.rows)])
     return text.getvalue()
 
 
-def of_records(records: Sequence[dict[str, Any]]) -> Table:
+@table_format("markdown", ".md")
+def to_markdown(table: Table) -> str:
+    """A heading, if there is one, the table and its note; a section's heading is a row of its own."""
+    lines: list[Sequence[Cell]] = [table.columns, ["---"] * len(table.columns)]
+    for heading, row in table.sectioned():
+        if heading is not None:
+            lines.append([heading, *[""] * (len(table.columns) - 1)])
+        lines.append(row)
+    body = "".join(f"| {' | '.join(map(_markdown_cell, cells))} |\n" for cells in lines)
+    title = f"### {table.title}\n\n" if table.title else ""
+    return title + body + (f"\n{table.note}\n" if table.note else "")
+
+
+def of_records(records: Sequence[Mapping[str, Any]]) -> Table:
     """A column per key of the first record, a row per record."""
     return Table(list(records[0]), [list(each.values()) for each in records])
 
 
-def shown(cell: Cell) -> str:
-    """A cell as text, nothing for what is undefined."""
+def printable(text: str) -> str:
+    """Without the characters that would steer a terminal."""
+    return "".join(
+        each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text
+    )
+
+
+def _shown(cell: Cell) -> str:
     return "" if cell is None else str(cell)
 
 
+def _cell(row: Sequence[Cell], group: Sequence[int]) -> str:
+    """The cells of a group, below one another."""
+    return printable("\n".join(_shown(row[index]) for index in group))
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most so many characters, broken between words where that is possible."""
+    found: list[str] = []
+    for line in text.split("\n"):
+        if cell_len(line) <= width:
+            found.append(line)
+        else:
+            wrapped = Text(line).wrap(Console(width=width), width, overflow="fold")
+            found += [each.plain.rstrip() for each in wrapped]
+    return found
+
+
+def _lines(text: str, style: str) -> Iterator[Text]:
+    yield Text(printable(text), style=style, overflow="fold")
+
+
+def _shrink(widths: list[int], columns: Sequence[int], words: Sequence[int], total: int) -> None:
+    """Make the widest of the columns narrower until all fit into ``total``; words are broken last."""
+    while sum(widths[index] for index in columns) > max(total, len(columns)):
+        whole = [index for index in columns if widths[index] > words[index]] or columns
+        widths[max(whole, key=lambda index: widths[index])] -= 1
+
+
 def _markdown_cell(cell: Cell) -> str:
-    return re.sub(r"\s*\n\s*", " ", shown(cell)).replace("|", "\\|")
+    return re.sub(r"\s*\n\s*", " ", _shown(cell)).replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _csv_cell(cell: Cell) -> Cell:
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@") else cell
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell

@@ -9,8 +9,6 @@ from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.intervals import Summary
 from xaicmp.core.results.settings import Settings
 
-CORRECTED = "chance-corrected"
-
 
 def name_pair(comparison: Comparison, pair: Pair) -> str:
     """``Grad-CAM vs Saliency``."""
@@ -53,9 +51,9 @@ def caption(comparison: Comparison) -> str:
             ties.append(f"{title} {sum(each.summary.tied or 0 for each in results)}")
         if (chance := results[0].chance) is not None:
             chances.append(f"{title} {chance:.3f}")
-    by_chance = f"By chance: {', '.join(chances)}. " if chances else ""
+    by_chance = f"Chance: {', '.join(chances)}. " if chances else ""
     tied = f"; tied: {', '.join(ties)}" if ties else ""
     return (
-        f"n = {len(comparison.predictions)} images. {comparison.source.about}\n"
+        f"n = {len(comparison.predictions)} images, seed {comparison.settings.seed}. {comparison.source.about} "
         f"{by_chance}Undefined: {', '.join(counts)}{tied}."
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from xaicmp.core.agreement.controls import (
@@ -34,7 +32,8 @@ from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.maps_file import compare_maps
 from xaicmp.core.run.scoring import score
 from xaicmp.errors import UsageError
-from xaicmp.views.tables.comparison import Pairs, pairs_markdown
+from xaicmp.views.table import to_markdown, to_text
+from xaicmp.views.tables.comparison import pairs_table
 
 SIDE = 8
 ALL = ("other_image", "other_image_same_class", "shifted", "pooled")
@@ -158,12 +157,10 @@ def test_a_statistic_and_a_control_are_added_in_one_place_each_and_seen_in_a_com
     assert result.controls["mirrored"] == pytest.approx(
         scores.controls["mirrored"]["brightest"]["a", "b"].mean()
     )
-    table = pairs_markdown(comparison)
-    assert "Same brightest pixel" in table
-    assert "| mirrored map |" in table
-    console = Console(width=120, record=True, file=StringIO())
-    console.print(Pairs(comparison, details=True))
-    assert "Mirrored" in console.export_text()
+    for text in (to_markdown, to_text):
+        table = text(pairs_table(comparison, details=True))
+        assert "Same brightest pixel" in table
+        assert "Mirrored" in table
     with pytest.raises(UsageError, match="choose from other-image, shift, resolution, mirror, none"):
         get_controls(["chance"])
 

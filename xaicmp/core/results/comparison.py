@@ -95,6 +95,16 @@ class Comparison:
         every = list(combinations(self.titles, 2))
         return tuple(sorted(every, key=lambda pair: bool(self.floors.intersection(pair))))
 
+    @property
+    def model_pairs(self) -> tuple[Pair, ...]:
+        """The pairs without a model-free method; all pairs, if there are none."""
+        return tuple(pair for pair in self.pairs if not self.floors.intersection(pair)) or self.pairs
+
+    def mean_over_pairs(self, statistic: str) -> np.ndarray:
+        """``(N,)``: for each image the mean over ``model_pairs``, where they are defined."""
+        values = np.array([self.scores.values[statistic][pair] for pair in self.model_pairs])
+        return np.array([defined_mean(each) for each in values.T])
+
     @cached_property
     def identities(self) -> frozenset[Pair]:
         """The pairs whose maps are the same up to scale on every image where one varies, if there is any."""

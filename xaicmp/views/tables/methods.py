@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 
 from xaicmp.core.attribution import METHODS
 from xaicmp.core.attribution.plugins import entry_points
-from xaicmp.views.table import Table, of_records, to_csv, to_markdown
+from xaicmp.views.table import FORMATS, Table, of_records
 
 COLUMNS = ("name", "family", "needs", "cost", "reduction", "paper")
 SHOWN = ("name", "needs", "cost", "paper")
@@ -24,22 +23,23 @@ def _rows() -> list[dict[str, str]]:
 def methods_table() -> Table:
     """For a terminal; a heading per family."""
     rows: list[list[str]] = []
-    family = ""
+    sections: dict[int, str] = {}
     for row in _rows():
-        if row["family"] != family:
-            family = row["family"]
-            rows.append([family, *[""] * (len(SHOWN) - 1)])
+        if [row["family"]] != [*sections.values()][-1:]:
+            sections[len(rows)] = row["family"]
         shown = row | {"paper": re.sub(r' "[^"]*",', "", row["paper"])}
         rows.append([shown[column] for column in SHOWN])
     note = (
         "Cost: passes through the model per image, forward or backward. "
         "The papers' titles and the reductions are in --format json, csv and markdown."
     )
-    return Table([column.capitalize() for column in SHOWN], rows, note=note, left=len(SHOWN))
+    return Table(
+        [column.capitalize() for column in SHOWN], rows, note=note, left=len(SHOWN), sections=sections
+    )
 
 
-WRITERS: dict[str, Callable[[], str]] = {
-    "json": lambda: json.dumps(_rows(), indent=2) + "\n",
-    "csv": lambda: to_csv(of_records(_rows())),
-    "markdown": lambda: to_markdown(of_records(_rows())),
-}
+def methods_text(format: str) -> str:
+    """The registry in a format: everything, or for a terminal what fits."""
+    if format == "json":
+        return json.dumps(_rows(), indent=2) + "\n"
+    return FORMATS[format](methods_table() if format == "table" else of_records(_rows()))

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich import box
-from rich.table import Table as RichTable
-
 from xaicmp.core.models.checkpoint import Checkpoint
 from xaicmp.core.training.loop import Epoch
 from xaicmp.views.table import Table, of_records, to_csv
@@ -43,18 +40,19 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def epochs_table(epochs: Sequence[Epoch], *, header: bool = True) -> RichTable:
+def epochs_table(epochs: Sequence[Epoch], *, header: bool = True) -> Table:
     """One row per epoch, in columns of fixed width, so that rows printed one by one make one table."""
-    table = RichTable(box=box.SIMPLE_HEAD, show_edge=False, show_header=header)
-    for title in ("Epoch", "Loss", "Train acc.", "Test acc.", "Seconds", "Images/s"):
-        table.add_column(title, justify="right", width=10)
-    for epoch in epochs:
-        table.add_row(
+    rows = [
+        [
             str(epoch.epoch),
             f"{epoch.loss:.4f}",
             f"{100 * epoch.train_accuracy:.2f}%",
             f"{100 * epoch.test_accuracy:.2f}%",
             f"{epoch.seconds:.1f}",
             f"{epoch.images_per_second:.0f}",
-        )
-    return table
+        ]
+        for epoch in epochs
+    ]
+    titles = ("Epoch", "Loss", "Train acc.", "Test acc.", "Seconds", "Images/s")
+    fixed = [[cell.rjust(10) for cell in row] for row in (titles, *rows)]
+    return Table(fixed[0], fixed[1:], header=header)

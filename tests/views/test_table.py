@@ -1,0 +1,168 @@
+"""A table in each format: nothing is cut, text from outside stays text, and every pair has its row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+
+from xaicmp.core.results.comparison import Comparison
+from xaicmp.core.results.settings import Settings
+from xaicmp.core.results.verdict import Verdict
+from xaicmp.core.run.maps_file import compare_maps
+from xaicmp.views.table import Table, to_csv, to_markdown, to_text
+from xaicmp.views.tables.comparison import pairs_records, pairs_table
+from xaicmp.views.tables.images import images_table
+from xaicmp.views.text import decimals
+
+ABOUT = "Checkpoint resnet18-cifar10.pt, shipped with xaicmp (test accuracy 92.77%); CIFAR-10 sample in the package."
+WIDTHS = [40, 80, 120, 200]
+NUMBER = re.compile(r"-?\d\.\d+")
+ODD = ["IG[black]", "IG[/x]", ":smile:", "a|b", "=1+1", "x" * 100]
+
+
+def comparison_of(folder: Path, names: list[str], settings: Settings | None = None) -> Comparison:
+    maps = np.random.default_rng(0).random((len(names), 6, 12, 12))
+    maps[:, :, :4, :4] += 0.3
+    np.savez(folder / "maps.npz", methods=names, maps=maps)
+    return compare_maps(folder / "maps.npz", settings or Settings(controls=["other-image"]))
+
+
+def named(count: int) -> list[str]:
+    return [f"Method number {index:02d}" for index in range(count)]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("details", [False, True])
+@pytest.mark.parametrize("names", [named(3), ODD, named(10), [*ODD, "z"]], ids=["3", "odd", "10", "odd7"])
+def test_no_line_is_too_long_and_no_character_is_lost(
+    names: list[str], details: bool, width: int, tmp_path: Path
+) -> None:
+    comparison = comparison_of(tmp_path, names)
+    table = pairs_table(comparison, details)
+    for each in (table, images_table(comparison)):
+        text = to_text(each, width)
+        assert "…" not in text
+        assert max(map(cell_len, text.splitlines())) <= width
+        cells = [str(cell) for row in each.rows for cell in row[each.left :]]
+        numbers = [number for cell in cells for number in NUMBER.findall(cell)]
+        assert sorted(NUMBER.findall(to_text(replace(each, note="", sections={}), width))) == sorted(numbers)
+    words = [word for name in names for word in name.split() if len(word) < 20]
+    assert all(word in to_text(table, width) for word in words)
+
+
+@pytest.mark.parametrize(("width", "most"), [(80, 15), (120, 9)])
+def test_three_pairs_fit_one_screen_with_mean_interval_control_and_verdict_in_one_row(
+    width: int, most: int, tmp_path: Path
+) -> None:
+    comparison = comparison_of(tmp_path, ["Grad-CAM", "Saliency", "IG"])
+    comparison = replace(comparison, source=replace(comparison.source, about=ABOUT))
+    text = to_text(pairs_table(comparison), width)
+    lines = text.splitlines()
+    assert len(lines) <= most
+    assert text.count("Pair") == 1
+    for pair in comparison.pairs:
+        row = next(line for line in lines if line.startswith(" vs ".join(pair)))
+        for name in ("pearson", "iou"):
+            summary = comparison.summary(name, pair)
+            assert f"{decimals(summary.mean)} ± {decimals(summary.std)}" in row
+            assert f"{decimals(summary.low)} to {decimals(summary.high)}" in text
+        assert row.endswith(comparison.verdict(pair).short)
+    if width == 120:
+        caption = lines[lines.index("") + 1 :]
+        assert caption[0].startswith(f"n = 6 images, seed 0. {ABOUT[:60]}")
+        assert len(caption) <= 2
+
+
+@pytest.mark.parametrize("statistics", [["pearson", "iou"], ["pearson"], ["pearson", "iou", "cosine"]])
+def test_of_seven_methods_every_mean_stands_where_its_row_and_column_say(
+    statistics: list[str], tmp_path: Path
+) -> None:
+    names = named(7)
+    comparison = comparison_of(tmp_path, names, Settings(statistics))
+    table = pairs_table(comparison)
+    assert len(table.rows) == 7 * -(-len(statistics) // 2)
+    for (i, a), (j, b) in itertools.combinations(enumerate(names), 2):
+        for number, name in enumerate(statistics):
+            row, column = (i, j) if number % 2 == 0 else (j, i)
+            mean = comparison.summary(name, (a, b)).mean
+            assert table.rows[7 * (number // 2) + row][1 + column] == f"{mean:.2f}"
+    assert "21 pairs: " in table.note
+    detailed = pairs_table(comparison, details=True)
+    assert len(detailed.rows) == 21 * len(statistics)
+    assert len(detailed.sections) == 21
+
+
+def test_more_than_two_statistics_have_a_row_each_under_the_pair(tmp_path: Path) -> None:
+    comparison = comparison_of(tmp_path, named(3), Settings(["pearson", "iou", "cosine"]))
+    table = pairs_table(comparison)
+    assert [row[0] for row in table.rows[:3]] == ["  Pearson", "  IoU@20%", "  Cosine"]
+    assert list(table.sections) == [0, 3, 6]
+    for heading, pair in zip(table.sections.values(), comparison.pairs, strict=True):
+        assert heading == f"{' vs '.join(pair)}: {comparison.verdict(pair).short}"
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+@pytest.mark.parametrize("count", [2, 6, 7])
+def test_every_verdict_can_be_shown(
+    verdict: Verdict, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparison = comparison_of(tmp_path, named(count), Settings(["cosine"], controls=["none"]))
+    monkeypatch.setattr(Comparison, "verdict", lambda self, pair: verdict)
+    assert verdict.short in to_text(pairs_table(comparison), 120)
+    assert verdict.long in to_text(pairs_table(comparison, details=True), 120)
+    assert verdict.long in to_csv(pairs_records(comparison))
+    assert 1 <= len(verdict.short.split()) <= 3
+
+
+def test_what_may_stand_beneath_does_so_only_where_the_table_is_too_wide() -> None:
+    table = Table(("Name", "mean", "interval", "more"), [["row", "1.0", "2.0 to 3.0", "4.0"]], beneath=[2])
+    assert to_text(table, 40).splitlines()[-1].split() == ["row", "1.0", "2.0", "to", "3.0", "4.0"]
+    assert [line.split() for line in to_text(table, 24).splitlines()] == [
+        ["mean"],
+        ["Name", "interval", "more"],
+        ["─" * 22],
+        ["row", "1.0", "4.0"],
+        ["2.0", "to", "3.0"],
+    ]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_long_name_is_wrapped_whole_and_leaves_room_for_its_numbers(width: int) -> None:
+    table = Table(("Name", "a", "b"), [["x" * 300, "1.234", "5.678"]])
+    text = to_text(table, width)
+    assert text.count("x") in (300, 600)
+    assert (text.count("1.234"), text.count("5.678")) == (1, 1)
+
+
+def test_markup_emoji_and_control_characters_are_text() -> None:
+    table = Table(("[bold]x[/]", "n"), [["[red]a[/b]", ":smile:"], ["\x1b[31mz", 1]], "[t]", "[/n] :tada:")
+    for text in (to_text(table, 80), to_markdown(table)):
+        for part in ("[bold]x[/]", "[red]a[/b]", ":smile:", "[t]", "[/n] :tada:"):
+            assert part in text
+    assert "\x1b" not in to_text(table, 80)
+
+
+def test_markdown_escapes_pipes_and_line_breaks() -> None:
+    table = Table(("a\nb", "n"), [["x|y\nz", None], ["back\\|slash", 2]], sections={1: "s|t"})
+    assert to_markdown(table).splitlines() == [
+        "| a b | n |",
+        "| --- | --- |",
+        "| x\\|y z |  |",
+        "| s\\|t |  |",
+        "| back\\\\\\|slash | 2 |",
+    ]
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])
+def test_csv_has_no_formula_from_outside_and_leaves_numbers_alone(start: str) -> None:
+    table = Table(("name", f"{start}h"), [[f"{start}1+1", -0.5], ["safe=", None]])
+    rows = list(csv.reader(io.StringIO(to_csv(table))))
+    assert rows == [["name", f"'{start}h"], [f"'{start}1+1", "-0.5"], ["safe=", ""]]
