@@ -165,13 +165,13 @@ def test_markdown_and_table_hold_the_numbers_of_the_json(xaicmp: Xaicmp) -> None
     assert [row[0] for row in images] == ["12", "3"]
     for row, image in zip(images, found["images"], strict=True):
         assert row[4:] == [
-            f"{image['pearson']['|'.join(pair)]:.3f} / {image['iou']['|'.join(pair)]:.3f}" for pair in PAIRS
+            f"{image['pearson']['|'.join(pair)]:.3f}/{image['iou']['|'.join(pair)]:.3f}" for pair in PAIRS
         ]
     table = done(xaicmp("metrics", *line)).out
     for (a, b), pair in zip(
         spreads, ("Grad-CAM vs Saliency", "Grad-CAM vs IG", "Saliency vs IG"), strict=True
     ):
-        assert re.search(rf"{pair} +Pearson +{re.escape(a)} .*\n +IoU@20% +{re.escape(b)} ", table)
+        assert re.search(rf"(?m)^{pair} +{re.escape(a)} .* {re.escape(b)} ", table)
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -209,7 +209,8 @@ def test_nothing_is_cut_or_wrapped_into_the_next_row(
         rows = [line for line in out.splitlines() if re.match(r" *(9|3|999) ", line)]
         assert [len(re.findall(r"-?\d\.\d{3} ?/ ?\d\.\d{3}", row)) for row in rows] == [3, 3, 3]
     else:
-        assert len(re.findall(r"-?\d\.\d{3} ± \d\.\d{3} +-?\d\.\d{3} to \d\.\d{3}", out)) == 6
+        assert len(re.findall(r"-?\d\.\d{3} ± \d\.\d{3}", out)) == 6
+        assert len(re.findall(r"-?\d\.\d{3} to -?\d\.\d{3}", out)) == 6
     words = " ".join(out.split())
     accuracy = f"{100 * (load_checkpoint().test_accuracy or 0):.2f}%"
     for part in ("resnet18-cifar10.pt", accuracy, "CIFAR-10 sample in the package"):

@@ -539,7 +539,9 @@ def test_a_reduction_is_of_one_method_or_of_all(metrics: Xaicmp) -> None:
     assert found["methods"] == ["saliency", "saliency:sum-abs", "grad-cam"]
     pair = found["pairs"][0]
     assert 0.8 < pair["pearson"]["mean"] < 1
-    assert "Saliency vs Saliency (sum-abs)" in printed(metrics(methods=methods))
+    assert re.search(r"(?m)^Saliency vs Saliency  .*\n\(sum-abs\) ", printed(metrics(methods=methods)))
+    markdown = printed(metrics("--format", "markdown", methods=methods))
+    assert "| Saliency vs Saliency (sum-abs) |" in markdown
     whole = document(metrics("--format", "json", "--reduce", "sum-abs"))["pairs"][0]["pearson"]["mean"]
     own = next(each for each in found["pairs"] if each["a"] == "saliency:sum-abs")
     assert whole == pytest.approx(own["pearson"]["mean"], abs=1e-9)
@@ -552,7 +554,8 @@ def test_an_identity_is_marked_in_every_format(metrics: Xaicmp) -> None:
     said = "the same map on this model: an identity, not a finding"
     assert found["pairs"][0]["verdict"] == said
     assert " ".join(printed(metrics(methods=methods)).split()).count(" identity ") == 1
-    assert printed(metrics("--format", "markdown", methods=methods)).count(said) == 1
+    assert printed(metrics("--format", "markdown", methods=methods)).count("| identity |") == 1
+    assert printed(metrics("--format", "markdown", "--details", methods=methods)).count(said) == 1
     rows = csv.DictReader(io.StringIO(printed(metrics("--format", "csv", methods=methods))))
     assert [row["identity"] for row in rows] == ["true", "false", "false"]
 

@@ -50,7 +50,7 @@ def show_methods(format: str) -> None:
     """Print the registry."""
     from xaicmp.views.tables.methods import methods_text
 
-    typer.echo(methods_text(format), nl=False)
+    typer.echo(methods_text(format), nl=False, color=True)
 
 
 command.__name__ = "explain"

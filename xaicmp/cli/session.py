@@ -271,7 +271,8 @@ def show_comparison(
     from xaicmp.views.formats import comparison_text
 
     text = comparison_text(comparison, format, by_image=by_image, details=details, studies=studies)
-    typer.echo(text, nl=False)
+    # Colours are there only if the terminal has them.
+    typer.echo(text, nl=False, color=True)
 
 
 def check_output(path: Path | None) -> None:

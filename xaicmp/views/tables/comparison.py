@@ -40,7 +40,7 @@ def _side_by_side(comparison: Comparison) -> Table:
         row.append(comparison.verdict(pair).short)
     columns.append("Verdict")
     index = next((i for i, pair in enumerate(comparison.pairs) if comparison.floors.intersection(pair)), 0)
-    sections = {index: "With a model-free method"} if index else {}
+    sections = {index: "Model-free methods:"} if index else {}
     return Table(columns, rows, note=caption(comparison), sections=sections, beneath=beneath)
 
 
