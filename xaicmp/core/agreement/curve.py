@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from xaicmp.core.agreement.statistic import Pair, chunks, is_orderless
-from xaicmp.core.agreement.top_pixels import count_top, whole_pixels
+from xaicmp.core.agreement.top_pixels import count_top, ranked, whole_pixels
 
 SHARES = tuple(percent / 100 for percent in range(1, 51))
 
@@ -65,9 +65,8 @@ def iou_curves(
 
 def _levels(flat: Tensor, counts: Tensor) -> Tensor:
     """uint8 ``(..., H * W)``: the index of the first share whose top pixels a pixel is one of; K for none."""
-    order = flat.argsort(dim=-1, descending=True, stable=True)
     level = torch.searchsorted(counts, torch.arange(flat.shape[-1]), right=True).to(torch.uint8)
-    return torch.empty(flat.shape, dtype=torch.uint8).scatter_(-1, order, level.expand_as(order))
+    return level[ranked(flat)[1]]
 
 
 def _iou(a: Tensor, b: Tensor, counts: Tensor) -> Tensor:

@@ -41,9 +41,10 @@ def count_top(top: float, pixels: int) -> int:
     return count
 
 
-def _descending(flat: Tensor) -> tuple[Tensor, Tensor]:
-    """The values from the highest down, ties by the lower index, and the place of each pixel among them."""
-    values, order = flat.sort(dim=-1, descending=True, stable=True)
+def ranked(flat: Tensor, *, descending: bool = True) -> tuple[Tensor, Tensor]:
+    """The values ``(..., P)`` from the highest down (or the lowest up), ties by the lower index, and the place of each
+    pixel among them, int64 ``(..., P)``."""
+    values, order = flat.sort(dim=-1, descending=descending, stable=True)
     index = torch.arange(flat.shape[-1], device=flat.device).expand_as(order)
     return values, torch.empty_like(order).scatter_(-1, order, index)
 
@@ -60,7 +61,7 @@ def top_pixels(maps: Tensor, top: float = 0.2) -> Prepared:
     """
     flat = maps.flatten(-2)
     count = count_top(top, flat.shape[-1])
-    values, place = _descending(flat)
+    values, place = ranked(flat)
     return Prepared.of(is_orderless(flat), place < count, tied=values[..., count - 1] == values[..., count])
 
 
@@ -108,7 +109,7 @@ def _prepare_rbo(maps: Tensor, top: float) -> Prepared:
     """
     flat = maps.flatten(-2)
     count = count_top(top, flat.shape[-1])
-    values, place = _descending(flat)
+    values, place = ranked(flat)
     p = 1 - 1 / count
     depth = torch.arange(1, count + 1, dtype=torch.float64)
     terms = (1 - p) * p ** (depth - 1) / depth

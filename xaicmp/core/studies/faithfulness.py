@@ -19,6 +19,7 @@ from scipy.sparse.linalg import splu
 from torch import Tensor, nn
 
 from xaicmp.core.agreement.statistic import is_orderless
+from xaicmp.core.agreement.top_pixels import ranked
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
@@ -276,11 +277,8 @@ def _ranks(maps: Tensor) -> Tensor:
         int64 ``(M, 2, N, H, W)``, 0 for the first to go.
     """
     flat = maps.flatten(2)
-    order = torch.stack(
-        [flat.argsort(dim=2, descending=falls, stable=True) for falls in (True, False)], dim=1
-    )
-    places = torch.arange(flat.shape[2]).expand_as(order)
-    return torch.empty_like(order).scatter_(3, order, places).unflatten(3, maps.shape[2:])
+    places = [ranked(flat, descending=falls)[1] for falls in (True, False)]
+    return torch.stack(places, dim=1).unflatten(3, maps.shape[2:])
 
 
 def _squares(context: Context, samples: int) -> Tensor:
