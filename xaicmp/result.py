@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from xaicmp.core.agreement.statistic import Pair
 from xaicmp.core.attribution import Method
 from xaicmp.core.choices import Randomise
 from xaicmp.core.images.source import ImageSource
+from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.comparison import Result as Outcome
@@ -138,50 +139,59 @@ class Result:
             raise UsageError(f"by {group!r}: choose class, correct or confidence")
         return by_images(self.comparison, group)
 
-    def rerun(self, seed: int | None = None) -> Repetition:
+    def rerun(self, seed: int | None = None, progress: Progress = no_progress) -> Repetition:
         """Each method against itself under another seed; by default the next one."""
-        from xaicmp.core.studies.stability import repeat
+        engine, _ = self._model()
+        return self._repeat(engine.again(seed=engine.seed + 1 if seed is None else seed), progress)
 
-        engine, images = self._model()
-        again = engine.again(seed=engine.seed + 1 if seed is None else seed)
-        first, second = Explainer(engine, self.methods), Explainer(again, self.methods)
-        return repeat(first, second, images, self.comparison.predictions, self.comparison.settings)
-
-    def against(self, model: Classifier | nn.Module) -> Repetition:
+    def against(self, model: Classifier | nn.Module, progress: Progress = no_progress) -> Repetition:
         """Each method against itself on another model of the same classes, for the same images and targets."""
-        from xaicmp.core.studies.stability import repeat
-
-        engine, images = self._model()
+        engine, _ = self._model()
         other = model if isinstance(model, Classifier) else replace(engine.classifier, module=model)
         if other.classes != engine.classifier.classes:
             raise UsageError(
                 f"{other.name} has other classes than {engine.classifier.name}; use one trained alike"
             )
-        first = Explainer(engine, self.methods)
-        second = Explainer(engine.again(classifier=other), self.methods)
-        return repeat(first, second, images, self.comparison.predictions, self.comparison.settings)
+        return self._repeat(engine.again(classifier=other), progress)
 
-    def randomisation(self, kind: Randomise = "cascading") -> Randomisation:
+    def _repeat(self, second: Engine, progress: Progress) -> Repetition:
+        from xaicmp.core.studies.stability import repeat
+
+        engine, images = self._model()
+        both = Explainer(engine, self.methods), Explainer(second, self.methods)
+        return repeat(*both, images, self.comparison.predictions, self.comparison.settings, progress)
+
+    def randomisation(self, kind: Randomise = "cascading", progress: Progress = no_progress) -> Randomisation:
         """Agreement with the maps of ever less trained copies of the model (Adebayo et al., 2018).
 
         Args:
             kind: ``"cascading"`` re-initialises stage after stage from the output down, ``"independent"`` one at a time.
+            progress: told how far it is.
         """
         from xaicmp.core.studies.randomisation import randomise
 
         engine, images = self._model()
-        comparison = self.comparison
-        return randomise(engine, images, comparison.predictions, self.methods, comparison.settings, kind)
+        chosen, settings = self.comparison.predictions, self.comparison.settings
+        return randomise(engine, images, chosen, self.methods, settings, kind, progress)
 
-    def faithfulness(self) -> list[Faithfulness]:
-        """Deletion and insertion curves of each method, by three baselines (Samek et al., 2017; Rong et al., 2022)."""
+    def faithfulness(
+        self, maps: Tensor | None = None, progress: Progress = no_progress
+    ) -> list[Faithfulness]:
+        """Deletion and insertion curves of each method, by three baselines (Samek et al., 2017; Rong et al., 2022).
+
+        Args:
+            maps: ``(M, N, H, W)``, those that were compared, where they have been kept; without them, the images are
+                explained again.
+            progress: told how far it is.
+        """
         from xaicmp.core.studies.faithfulness import faithful
 
         engine, images = self._model()
         chosen = self.comparison.predictions
-        batches = Explainer(engine, self.methods).again(images, chosen)
-        maps = torch.cat([each.maps for each in batches], dim=1)
-        return faithful(engine, images, chosen, maps, self.comparison.settings)
+        if maps is None:
+            batches = Explainer(engine, self.methods).again(images, chosen, progress)
+            maps = torch.cat([each.maps for each in batches], dim=1)
+        return faithful(engine, images, chosen, maps, self.comparison.settings, progress)
 
     def cost(self) -> list[Cost]:
         """Seconds, passes per image and bytes of each method on one batch, and of all together."""

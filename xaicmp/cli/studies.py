@@ -10,13 +10,8 @@ import torch
 from xaicmp.cli.session import Session, progress_bar
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.run.explaining import Explainer
-from xaicmp.core.studies.cost import measure
-from xaicmp.core.studies.faithfulness import faithful
 from xaicmp.core.studies.groups import by_images, by_method
 from xaicmp.core.studies.pair_tests import differences
-from xaicmp.core.studies.randomisation import randomise
-from xaicmp.core.studies.stability import repeat
 from xaicmp.errors import UsageError
 from xaicmp.result import Result
 from xaicmp.views.table import Table
@@ -76,31 +71,25 @@ def of_model(
     other: Checkpoint | None,
 ) -> list[Asked]:
     """What takes the model; ``batches`` are the explanations, where they have been kept."""
-    assert result.engine is not None and result.images is not None
     found: list[Asked] = []
-    engine, images, comparison = result.engine, result.images, result.comparison
-    chosen, settings, methods = comparison.predictions, session.settings, session.methods
+    comparison = result.comparison
     with progress_bar(session.options.quiet) as show:
-        first = Explainer(engine, methods)
         if options.rerun:
-            second = Explainer(engine.again(seed=engine.seed + 1), methods)
-            values = repeat(first, second, images, chosen, settings, show)
             note = "Methods without random draws are bit-identical."
+            values = result.rerun(progress=show)
             found.append(Asked(studies.repetition(values, "rerun", "Each method under another seed", note)))
         if other is not None:
-            second = Explainer(engine.again(classifier=other.classifier), methods)
-            values = repeat(first, second, images, chosen, settings, show)
             note = f"The same images and classes, explained on {options.against} too."
+            values = result.against(other.classifier, show)
             found.append(
                 Asked(studies.repetition(values, "retrain", "Each method on another checkpoint", note))
             )
         if options.randomise is not None:
-            random = randomise(engine, images, chosen, methods, settings, options.randomise, show)
+            random = result.randomisation(options.randomise, show)
             found.append(Asked(studies.randomisation(random, comparison), random, "randomisation"))
         if options.faithfulness:
-            maps = torch.cat([each.maps for each in batches], dim=1)
-            removed = faithful(engine, images, chosen, maps, settings, show)
+            removed = result.faithfulness(torch.cat([each.maps for each in batches], dim=1), show)
             found.append(Asked(studies.faithfulness(removed, comparison), removed, "faithfulness"))
         if options.cost:
-            found.append(Asked(studies.costs(measure(engine, images, chosen, methods))))
+            found.append(Asked(studies.costs(result.cost())))
     return found
