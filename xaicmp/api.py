@@ -49,8 +49,9 @@ def load_model(spec: ModelLike = None) -> Classifier:
     """A classifier from a checkpoint file, or around a module.
 
     Args:
-        spec: the path of a checkpoint; ``source:rest`` for another of ``core.models.sources``; a module; a classifier, which is returned; None for ``checkpoints/resnet18.pt``
-            in the working folder if there is one, else the checkpoint that ships with xaicmp.
+        spec: the path of a checkpoint; ``source:rest`` for another of ``core.models.sources``; a module; a
+            classifier, which is returned; None for ``checkpoints/resnet18.pt`` in the working folder if there is one,
+            else the checkpoint that ships with xaicmp.
 
     Raises:
         UsageError: ``spec`` is nothing of the kind.
@@ -78,9 +79,9 @@ def load_images(spec: ImagesLike = None, *, progress: Progress = no_progress, **
 
     Args:
         spec: floats ``(N, 3, H, W)``, normalised as the model wants them; an iterable of batches of these, or of
-            tuples with labels; an ``ImageSource``, which is returned; the path of a folder that holds CIFAR-10; ``source:rest`` for another of
-            ``core.images.sources``; None
-            for CIFAR-10's test set, of which the first 1,000 images ship with xaicmp.
+            tuples with labels; an ``ImageSource``, which is returned; the path of a folder that holds CIFAR-10;
+            ``source:rest`` for another of ``core.images.sources``; None for CIFAR-10's test set, of which the first
+            1,000 images ship with xaicmp.
         progress: told how far a download is.
         options: of ``TensorImages``: ``labels``, ``classes``, ``mean``, ``std``, ``name``.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from itertools import chain
 
 import torch
@@ -52,13 +53,19 @@ class Engine:
         tensors = chain(classifier.module.parameters(), classifier.module.buffers())
         home = next((each.device for each in tensors), torch.device("cpu"))
         self.device = home if device is None else find_device(str(device))
-        moved = any(each.device != self.device for each in classifier.module.parameters())
         self.classifier = classifier
-        self.module = copy.deepcopy(classifier.module).to(self.device) if moved else classifier.module
         self.precision, self.seed, self.layer, self.fast, self.remark = precision, seed, layer, fast, remark
         self.batch_size = batch_size
         self._room: Room | None = None
         self._merged: nn.Module | None = None
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The classifier's module where it runs: itself, or a copy on another device."""
+        module = self.classifier.module
+        if all(each.device == self.device for each in module.parameters()):
+            return module
+        return copy.deepcopy(module).to(self.device)
 
     def again(self, *, classifier: Classifier | None = None, seed: int | None = None) -> Engine:
         """The same with another classifier or seed, with room for as many images at once."""
