@@ -275,3 +275,28 @@ def test_a_folder_that_may_not_be_entered_is_refused(xaicmp: Xaicmp, alone: Path
             refused(xaicmp("metrics", "--n", 1, option, given), FAILED, given, "Permission denied")
     finally:
         os.seteuid(0)
+
+
+SAME_FILES = {
+    "metrics --from a.json --output a.json": ("--output and --from", "a.json"),
+    "metrics --from a.json --output ./link.json": ("--output and --from",),
+    "metrics --checkpoint a.json --output a.json": ("--output and --checkpoint",),
+    "metrics --checkpoint a.svg --plot ../here/a.svg": ("--plot and --checkpoint",),
+    "metrics --against a.json --output link.json": ("--output and --against",),
+    "metrics --data a.json --output a.json": ("--output and --data",),
+    "explain --checkpoint a.npz --output a.npz": ("--output and --checkpoint",),
+    "figure --checkpoint a.svg --output a.svg": ("--output and --checkpoint",),
+    "train --checkpoint a.json --output a.json": ("--checkpoint and --output",),
+    "train --checkpoint a.svg --plot a.svg": ("--checkpoint and --plot",),
+    "train --data a.json --checkpoint a.json": ("--checkpoint and --data",),
+}
+
+
+@pytest.mark.parametrize("line", SAME_FILES)
+def test_what_is_written_is_nothing_that_is_read(line: str, xaicmp: Xaicmp, alone: Path) -> None:
+    for name in ("a.json", "a.npz", "a.svg"):
+        (alone / name).write_text("mine")
+    (alone / "link.json").symlink_to("a.json")
+    refused(xaicmp(*line.split()), WRONG, *SAME_FILES[line], "are the same file", "name another")
+    assert all((alone / name).read_text() == "mine" for name in ("a.json", "a.npz", "a.svg"))
+    assert names(alone) == ["a.json", "a.npz", "a.svg", "link.json"]

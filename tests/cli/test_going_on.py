@@ -179,7 +179,7 @@ def test_other_images_are_not_gone_on_with_and_what_is_kept_stays(forks: Any, tm
     with np.load(kept / "000000.npz") as arrays:
         np.savez(kept / "000000.npz", **{**arrays, "candidates": 0})
     assert forks.run(tmp_path, command=shlex.split(f"{LINES['metrics']} --resume")) == [2]
-    assert said(tmp_path).endswith("give the same --data, or leave out --resume to start anew\n")
+    assert said(tmp_path).endswith("give the same --data, or remove that folder to start anew\n")
     assert listing(tmp_path) == [kept.name]
 
 

@@ -31,7 +31,7 @@ def command(
         return
     if output:
         check_suffix(output, [".npz"])
-    check_output(output)
+    check_output(options, output=output)
     with together(options.device) as group:
         session = Session(options, default=100, group=group)
         with session.journal(output, resume) as journal:

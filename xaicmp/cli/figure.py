@@ -31,7 +31,7 @@ def command(
     from xaicmp.views.figures.style import check_name, check_size, save
 
     check_name(output)
-    check_output(output)
+    check_output(options, output=output)
     session = Session(options, default=6)
     batches: list[Explanations] = []
     check_size(output, images_size(np.zeros(session.selection.count, dtype=bool), len(session.methods)), dpi)

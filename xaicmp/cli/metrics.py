@@ -44,8 +44,8 @@ def command(
 
     if output:
         format_of(output)
-    check_output(output)
     check_plot(options)
+    check_output(options, output=output, plot=options.plot)
     if options.maps is not None:
         check_alone(options, verbose=verbose, resume=resume)
         comparison, found = of_file(options, options.maps)
@@ -148,7 +148,6 @@ def check_plot(options: Measuring) -> None:
     if options.randomise is not None and options.faithfulness:
         raise UsageError("--plot draws --randomise or --faithfulness; give one of them")
     check_name(options.plot, "plot")
-    check_output(options.plot)
 
 
 command.__name__ = "metrics"

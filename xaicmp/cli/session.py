@@ -245,6 +245,7 @@ class Session:
             kept, wrong = journal.images, isinstance(error, UsageError)
             if not kept or (wrong and not journal.found):
                 journal.remove()
+            journal.close()
             if not kept or wrong:  # the same command cannot go on
                 raise
             reason, kind = (
@@ -275,9 +276,20 @@ def show_comparison(
     typer.echo(text, nl=False, color=True)
 
 
-def check_output(path: Path | None) -> None:
-    """Fail before the work rather than after it."""
-    if path is not None:
-        from xaicmp.core.machine.storage import check_writable
+def check_output(options: Any, **written: Path | None) -> None:
+    """Fail before the work rather than after it: what is written can be, and is nothing that is read or written too.
 
-        check_writable(path)
+    Args:
+        options: of the command; what is a path among them is read, or written too.
+        written: by the name of the option.
+    """
+    from xaicmp.core.machine.storage import check_writable, followed
+
+    given = {name: value for name, value in vars(options).items() if isinstance(value, Path)}
+    places = {name: path for name, path in (given | written).items() if path is not None}
+    for name in filter(written.get, written):
+        check_writable(places[name])
+        for other in places:
+            if name != other and followed(places[name]) == followed(places[other]):
+                one, two = (f"--{'from' if each == 'maps' else each}" for each in (name, other))
+                raise UsageError(f"{one} and {two} are the same file, {places[name]}; name another")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -34,7 +35,7 @@ from xaicmp.cli.session import (
     together,
 )
 from xaicmp.core.choices import Flip, RecipeName, Schedule, Store
-from xaicmp.core.machine.storage import check_suffix
+from xaicmp.core.machine.storage import check_suffix, followed, held
 from xaicmp.errors import Interrupted, UsageError, XaicmpError
 
 if TYPE_CHECKING:
@@ -150,9 +151,11 @@ def command(
         path = _target(options)
         _check_outputs(options, output, plot, path)
         run = _run(options, device)
-        resume = group.share(lambda: _resumable(options, path))
-        images, test = _load(options, group)
-        history = _train(options, run, images, test, path, device, resume, group)
+        with ExitStack() as stack:
+            group.share(lambda: stack.enter_context(held(_lock(path), path)))
+            resume = group.share(lambda: _resumable(options, path))
+            images, test = _load(options, group)
+            history = _train(options, run, images, test, path, device, resume, group)
         if group.rank == 0:
             if resume is not None and resume.training is None:
                 remark(options, f"the training in {path} was complete already")
@@ -178,6 +181,10 @@ def _target(options: Training) -> Path:
     return options.checkpoint or DEFAULT
 
 
+def _lock(path: Path) -> Path:
+    return followed(path).with_name(f".{followed(path).name}.lock")
+
+
 def _check_outputs(options: Training, output: Path | None, plot: Path | None, path: Path) -> None:
     if options.n == 0 and (options.ids is not None or options.only is not None):
         raise UsageError("--n 0 compares no images; leave out --ids and --only")
@@ -189,8 +196,7 @@ def _check_outputs(options: Training, output: Path | None, plot: Path | None, pa
         from xaicmp.views.figures.style import check_name
 
         check_name(plot, "plot")
-    for each in (path, output, plot):
-        check_output(each)
+    check_output(options, checkpoint=path, output=output, plot=plot)
 
 
 def _run(options: Training, device: Any) -> Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -82,15 +83,56 @@ def test_it_goes_on_after_the_last_batch_without_a_gap(sample: ImageSet, tmp_pat
     assert Journal(tmp_path / "a.json", PLAN, resume=True).found == 1
 
 
-def test_without_resume_it_begins_empty(sample: ImageSet, tmp_path: Path) -> None:
-    written(tmp_path / "a.json", sample)
-    assert Journal(tmp_path / "a.json", PLAN).found == 0
-    assert [path.name for path in folder_of(tmp_path / "a.json").iterdir()] == ["plan.json"]
+def test_without_resume_it_begins_empty_and_what_is_kept_stays(sample: ImageSet, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    Journal(path, PLAN | {"seed": 7}).close()  # nothing was done
+    assert Journal(path, PLAN).found == 0
+    assert [each.name for each in folder_of(path).iterdir()] == ["plan.json"]
+    written(path, sample)
+    with pytest.raises(UsageError, match="keeps what an interrupted run has done; give resume, or remove"):
+        Journal(path, PLAN)
+    assert Journal(path, PLAN, resume=True).found == 3
+
+
+FOREIGN = ("thesis.txt", "000000.npz", "1.npz", "plan.json.bak", "sub/", ".git/", "lock.txt", "0000000.npy")
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_folder_of_somebody_else_is_refused_and_left_as_it_is(
+    name: str, resume: bool, tmp_path: Path
+) -> None:
+    other = folder_of(tmp_path / "a.json") / name.rstrip("/")
+    other.parent.mkdir()
+    other.mkdir() if name.endswith("/") else other.write_text("mine")
+    with pytest.raises(XaicmpError, match=rf"holds {other.name}, which is not of xaicmp; name another place"):
+        Journal(tmp_path / "a.json", PLAN, resume=resume)
+    assert list(other.parent.iterdir()) == [other]
+    assert other.is_dir() or other.read_text() == "mine"
+
+
+def test_what_others_put_there_stays_when_the_journal_goes(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "a.json", PLAN)
+    (journal.folder / "thesis.txt").write_text("mine")
+    journal.remove()
+    assert [each.name for each in journal.folder.iterdir()] == ["thesis.txt"]
+
+
+def test_one_journal_at_a_time(sample: ImageSet, tmp_path: Path) -> None:
+    first = Journal(tmp_path / "a.json", PLAN)
+    (tmp_path / "b.json").symlink_to("a.json")
+    for name in ("a.json", "b.json"):
+        with pytest.raises(XaicmpError, match=rf"{name} is being written by process {os.getpid()}; wait"):
+            Journal(tmp_path / name, PLAN, resume=True)
+    Journal(tmp_path / "c.json", PLAN).remove()
+    first.remove()
+    Journal(tmp_path / "a.json", PLAN).remove()
+    assert [each.name for each in tmp_path.iterdir()] == ["b.json"]
 
 
 def test_another_plan_is_refused_and_the_difference_named(sample: ImageSet, tmp_path: Path) -> None:
     written(tmp_path / "a.json", sample)
-    with pytest.raises(UsageError, match=r"seed is 7 and was 0; .*leave out resume"):
+    with pytest.raises(UsageError, match=r"seed is 7 and was 0; .*remove that folder"):
         Journal(tmp_path / "a.json", PLAN | {"seed": 7}, resume=True)
 
 
@@ -102,11 +144,11 @@ def test_other_images_are_refused(sample: ImageSet, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["plan.json", "000000.npz"])
-@pytest.mark.parametrize("content", [b"", b"half"])
+@pytest.mark.parametrize("content", [b"", b"half", b"[]", b"3"])
 def test_damage_is_one_line(name: str, content: bytes, sample: ImageSet, tmp_path: Path) -> None:
     first = written(tmp_path / "a.json", sample)[0]
     (folder_of(tmp_path / "a.json") / name).write_bytes(content)
-    with pytest.raises(XaicmpError, match="leave out resume to start anew"):
+    with pytest.raises(XaicmpError, match="remove that folder to start anew"):
         Journal(tmp_path / "a.json", PLAN, resume=True).read(0, sample, first.predictions.ids, NAMES)
 
 
@@ -164,8 +206,10 @@ def test_a_run_stopped_at_any_batch_ends_in_the_same_numbers_to_the_bit(only: st
     whole, path = comparison(only), tmp_path / "a.json"
     for at in itertools.count(1):
         stop = Stop(at)
+        before = Journal(path, PLAN)
         with suppress(KeyboardInterrupt):
-            comparison(only, keep=stop, journal=Journal(path, PLAN))
+            comparison(only, keep=stop, journal=before)
+        before.close()
         if stop.left > 0:
             break
         behind = Journal(path, PLAN, resume=True)
@@ -179,6 +223,7 @@ def test_a_run_stopped_at_any_batch_ends_in_the_same_numbers_to_the_bit(only: st
         for name, control in whole.scores.controls.items():
             for pair, values in control["pearson"].items():
                 np.testing.assert_array_equal(resumed.scores.controls[name]["pearson"][pair], values)
+        behind.remove()
     assert at > 3
 
 

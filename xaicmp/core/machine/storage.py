@@ -6,11 +6,16 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from xaicmp.errors import UsageError, XaicmpError, arg
+
+try:
+    import fcntl
+except ImportError:  # Windows: nobody is kept out
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -18,12 +23,13 @@ def replacing(path: Path, inside: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it otherwise.
 
     Args:
-        path: what is written.
+        path: what is written; of a link, the file that it leads to.
         inside: a folder on the same disk for the temporary file, where a kill may leave it.
 
     Raises:
         XaicmpError: the folder is missing or cannot be written to, or the disk is full.
     """
+    path = followed(path)
     try:
         # The suffix stays, because writers such as matplotlib and numpy go by it.
         handle, name = tempfile.mkstemp(
@@ -34,8 +40,7 @@ def replacing(path: Path, inside: Path | None = None) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        if path.is_dir():
-            raise XaicmpError(f"cannot write {path}: it is a folder; name a file")
+        _check_place(path)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
@@ -57,13 +62,73 @@ def check_writable(path: Path) -> None:
     Raises:
         XaicmpError: as ``replacing`` would.
     """
+    path = followed(path)
     try:
-        if path.is_dir():
-            raise XaicmpError(f"cannot write {path}: it is a folder; name a file")
+        _check_place(path)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
         raise _cannot_write(path, error) from error
+
+
+def followed(path: Path) -> Path:
+    """The file that ``path`` means, behind all links."""
+    return Path(os.path.realpath(path))
+
+
+def contents(path: Path) -> bytes:
+    """All of a regular file; a device or a pipe may never end.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is a device or a pipe", str(path))
+    return path.read_bytes()
+
+
+@contextmanager
+def held(lock: Path, path: Path) -> Iterator[None]:
+    """Hold the file ``lock``, which says that this process writes ``path``; what a dead process held is free.
+
+    Raises:
+        XaicmpError: another process holds it, or it cannot be written.
+    """
+    try:
+        file = lock.open("a+")
+        while not _locked(file.fileno(), lock, path):
+            file.close()  # its holder has just removed it
+            file = lock.open("a+")
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the folder has gone, or is read-only now
+            lock.unlink()
+        file.close()
+
+
+def _locked(handle: int, lock: Path, path: Path) -> bool:
+    """Take the lock on an open file; False if that is no longer the file ``lock``."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        pid = lock.read_text() if lock.exists() else ""
+        raise XaicmpError(
+            f"{path} is being written by process {pid or 'unknown'}; wait for it, or name another place"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # a disk without locks
+            raise
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(handle), lock.stat())
+    return False
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -79,6 +144,13 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in values.items():
         flat |= _flat(value) if isinstance(value, Mapping) else {key: value}
     return flat
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir():
+        raise XaicmpError(f"cannot write {path}: it is a folder; name a file")
+    if path.exists() and not path.is_file():
+        raise XaicmpError(f"cannot write {path}: it is a device or a pipe; name a file")
 
 
 def _umask() -> int:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,47 +18,70 @@ from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
 from xaicmp.core.images.source import ImageSource
-from xaicmp.core.machine.storage import differences, replacing
+from xaicmp.core.machine.storage import differences, followed, held, replacing
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.errors import UsageError, XaicmpError, arg
 
-PLAN = "plan.json"
+PLAN, LOCK = "plan.json", "lock"
+OURS = re.compile(rf"{PLAN}|{LOCK}|\d{{6,}}\.npz|\..*\.(npz|json|csv|md)")
+"""The names of what a journal may hold: temporary files too, which begin with a dot."""
+
+ANEW = "remove that folder to start anew"
 
 
 class Journal:
     """A folder beside a result, ``NAME.part``, with what is explained so far: a file a batch of candidates.
 
     A file appears once it is complete, and in order, so that after a kill at any moment the folder holds the
-    first batches, each whole. It goes when the result is there.
+    first batches, each whole. It goes when the result is there. One process at a time has it.
 
     Args:
         result: the file that is to come.
         plan: plain values that determine the explanations.
-        resume: whether to go on with what is there; otherwise the journal begins empty.
+        resume: whether to go on with what is there; otherwise nothing may be there.
 
     Attributes:
         folder: where it is.
         found: how many batches were there when it was opened.
 
     Raises:
-        UsageError: what is there is of another plan; the message names what differs.
-        XaicmpError: it cannot be read or written.
+        UsageError: what is there is of another plan; the message names what differs. Or explanations are there, and
+            they are not to be resumed.
+        XaicmpError: it cannot be read or written, another process has it, or the folder holds something else.
     """
 
     def __init__(self, result: Path, plan: Mapping[str, Any], *, resume: bool = False) -> None:
         self.folder = folder_of(result)
         self.plan = json.loads(json.dumps(plan))
         self.found = 0
+        self._held = ExitStack()
+        try:
+            self.folder.mkdir(exist_ok=True)
+            names = sorted(path.name for path in self.folder.iterdir())
+        except OSError as error:
+            raise XaicmpError(f"cannot write {self.folder}: {error.strerror}; name another place") from error
+        # The plan is the first to come and the last to go.
+        for name in names:
+            if not OURS.fullmatch(name) or (name[0].isdigit() and PLAN not in names):
+                raise XaicmpError(f"{self.folder} holds {name}, which is not of xaicmp; name another place")
+        self._held.enter_context(held(self.folder / LOCK, result))
+        try:
+            self._begin(resume)
+        except XaicmpError:
+            self.close()
+            raise
+
+    def _begin(self, resume: bool) -> None:
         if resume and (self.folder / PLAN).is_file():
             self._check_plan()
             self.found = self.batches
             return
-        try:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir()
-        except OSError as error:
-            raise XaicmpError(f"cannot write {self.folder}: {error.strerror}; name another place") from error
+        if self.batches:
+            raise UsageError(
+                f"{self.folder} keeps what an interrupted run has done; give {arg('resume')}, or {ANEW}"
+            )
+        self._clear()
         with replacing(self.folder / PLAN) as temporary:
             temporary.write_text(json.dumps(self.plan, indent=2) + "\n", encoding="utf-8")
 
@@ -83,9 +105,7 @@ class Journal:
         """
         with self._opened(number) as arrays:
             if int(arrays["candidates"]) != _crc(images.pixels(ids)):
-                raise UsageError(
-                    f"{self.folder} is of other images; give the same {arg('data')}, or leave out {arg('resume')} to start anew"
-                )
+                raise UsageError(f"{self.folder} is of other images; give the same {arg('data')}, or {ANEW}")
             chosen = Predictions(*(arrays[field.name] for field in fields(Predictions)))
             return Explanations(
                 chosen,
@@ -127,7 +147,19 @@ class Journal:
 
     def remove(self) -> None:
         """Leave nothing behind."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._clear()
+        self.close()
+        with suppress(OSError):  # somebody has put something there
+            self.folder.rmdir()
+
+    def close(self) -> None:
+        """Let other processes have it."""
+        self._held.close()
+
+    def _clear(self) -> None:
+        for path in sorted(self.folder.iterdir()):
+            if OURS.fullmatch(path.name) and path.name != LOCK:
+                path.unlink(missing_ok=True)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06}.npz"
@@ -138,27 +170,23 @@ class Journal:
             with self._path(number).open("rb") as file, NpzFile(file) as arrays:
                 yield arrays
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise XaicmpError(
-                f"{self._path(number)} is damaged ({error}); leave out {arg('resume')} to start anew"
-            ) from error
+            raise XaicmpError(f"{self._path(number)} is damaged ({error}); {ANEW}") from error
 
     def _check_plan(self) -> None:
         try:
             before = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise XaicmpError(
-                f"cannot read {self.folder / PLAN}: {error}; leave out {arg('resume')} to start anew"
-            ) from error
-        if changed := differences(before, self.plan):
+            raise XaicmpError(f"cannot read {self.folder / PLAN}: {error}; {ANEW}") from error
+        if changed := differences(before if isinstance(before, dict) else {}, self.plan):
             raise UsageError(
-                f"{self.folder} is of another run: {'; '.join(changed)}; "
-                f"give the same options, or leave out {arg('resume')} to start anew"
+                f"{self.folder} is of another run: {'; '.join(changed)}; give the same options, or {ANEW}"
             )
 
 
 def folder_of(result: Path) -> Path:
     """Where the journal of ``result`` is."""
-    return result.with_name(f"{result.name}.part")
+    place = followed(result) if result.is_symlink() else result
+    return place.with_name(f"{place.name}.part")
 
 
 def _crc(pixels: Tensor) -> int:
