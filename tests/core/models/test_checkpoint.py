@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import random
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from xaicmp.core.models.architectures import resnet18_cifar
+from xaicmp.core.models.architectures import ARCHITECTURES, resnet18_cifar
 from xaicmp.core.models.checkpoint import (
     DEFAULT,
     FORMAT,
@@ -243,6 +245,10 @@ def test_a_foreign_checkpoint_is_refused_with_what_is_wrong(
     assert "a.pt" in str(caught.value)
 
 
+def nested(deep: int) -> list[Any]:
+    return [nested(deep - 1)] if deep else []
+
+
 UNSOUND = [
     ("architecture", "vgg11"),
     ("architecture", ["resnet18-cifar"]),
@@ -256,6 +262,17 @@ UNSOUND = [
     ("test_accuracy", "high"),
     ("test_accuracy", 92.0),
     ("test_accuracy", torch.ones(2)),
+    ("mean", [10**400, 1, 1]),
+    ("mean", {0.1: 1, 0.2: 2, 0.3: 3}),
+    ("classes", "abcdefghij"),
+    ("history", [{}]),
+    ("history", [3]),
+    ("history", {"test_accuracy": 1}),
+    ("history", [{"test_accuracy": "high"}]),
+    ("seed", 10**600),
+    ("seed", torch.ones(2)),
+    ("recipe", {"lr": [torch.ones(1)]}),
+    ("recipe", nested(50)),
 ]
 
 
@@ -278,3 +295,87 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, 
         save_checkpoint(path / "below.pt", model, METADATA)
     assert path.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint of ours of a few kilobytes."""
+    monkeypatch.setitem(ARCHITECTURES, "toy", lambda classes: nn.Sequential(nn.Conv2d(3, classes, 5)))
+    torch.manual_seed(0)
+    path = tmp_path / "toy.pt"
+    save_checkpoint(path, ARCHITECTURES["toy"](10), METADATA | {"architecture": "toy"})
+    return path
+
+
+def test_any_flipped_bit_is_refused_or_harmless(toy: Path) -> None:
+    whole, content, rng = load_checkpoint(toy), toy.read_bytes(), random.Random(0)
+    weights, refusals = whole.classifier.module.state_dict(), 0
+    with zipfile.ZipFile(toy) as archive:
+        # The weights themselves, every part of the records around them, and anywhere.
+        info = next(each for each in archive.infolist() if each.filename.endswith("data/0"))
+    start = content.index(weights["0.weight"].numpy().tobytes())
+    places = [start + rng.randrange(info.file_size) for _ in range(100)]
+    places += [rng.randrange(len(content)) for _ in range(200)]
+    for number, place in enumerate(places):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << rng.randrange(8)
+        toy.write_bytes(damaged)
+        try:
+            read = load_checkpoint(toy)
+        except XaicmpError as error:
+            refusals += 1
+            assert "\n" not in str(error)
+            continue
+        assert number >= 100
+        assert read.metadata == whole.metadata
+        found = read.classifier.module.state_dict()
+        assert all(torch.equal(found[name], weights[name]) for name in weights)
+    assert refusals > 150
+
+
+def test_weights_that_are_not_those_that_were_written_are_refused(toy: Path) -> None:
+    document = torch.load(toy, weights_only=True)
+    assert len(document["sha256"]) == 64
+    for change in ("value", "name", "shape", "kind"):
+        weights = dict(document["state_dict"])
+        if change == "value":
+            weights["0.bias"] = weights["0.bias"] * (1 + 1e-6)
+        elif change == "name":
+            weights = {f"module.{name}": value for name, value in weights.items()}
+        elif change == "shape":
+            weights["0.bias"] = weights["0.bias"].repeat(2)
+        else:
+            weights["0.bias"] = weights["0.bias"].double()
+        torch.save(document | {"state_dict": weights}, toy)
+        with pytest.raises(XaicmpError, match=r"not those that were written|does not fit"):
+            load_checkpoint(toy)
+    del document["sha256"]  # as all were once
+    torch.save(document, toy)
+    load_checkpoint(toy)
+
+
+def test_what_unpacks_to_more_than_the_file_is_refused_unread(toy: Path) -> None:
+    with zipfile.ZipFile(toy) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(toy, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, entry in entries.items():
+            archive.writestr(name, bytes(10**7) if name.endswith("data/0") else entry)
+    with pytest.raises(XaicmpError, match=r"refused checkpoint .*damaged or no checkpoint"):
+        load_checkpoint(toy)
+
+
+def test_the_shipped_file_is_known_by_its_sum(monkeypatch: pytest.MonkeyPatch, toy: Path) -> None:
+    monkeypatch.setattr("xaicmp.core.models.checkpoint.shipped_checkpoint", lambda: toy)
+    with pytest.raises(XaicmpError, match="is not the one that ships: it is damaged; install xaicmp again"):
+        load_checkpoint(toy)
+
+
+def test_parameters_in_the_place_of_buffers_are_plain_values(
+    tmp_path: Path, weights: dict[str, torch.Tensor]
+) -> None:
+    import copy
+
+    floats = {name: value for name, value in weights.items() if value.is_floating_point()}
+    torch.save(weights | {name: nn.Parameter(each) for name, each in floats.items()}, tmp_path / "a.pth")
+    module = copy.deepcopy(load_checkpoint(tmp_path / "a.pth").classifier.module)
+    assert not any(buffer.requires_grad for buffer in module.buffers())

@@ -90,6 +90,31 @@ def test_resuming_on_as_many_other_images_is_refused(tmp_path):
         train(run, part(1, 97), part(500, 550), tmp_path / "a.pt", device=CPU, resume=behind)
 
 
+def test_resuming_from_a_kept_epoch_is_refused(tmp_path):
+    path = tmp_path / "a.pt"
+    begun(path, keep_epochs=True)
+    kept = load_checkpoint(tmp_path / "a-epoch1.pt")
+    with pytest.raises(UsageError, match="is epoch 1 of 3 without what a training resumes from"):
+        trained(path, SGD, 3, resume=kept)
+    last = trained(path, SGD, 3, keep_epochs=True) and load_checkpoint(tmp_path / "a-epoch3.pt")
+    assert len(trained(path, SGD, 3, resume=last).metadata["history"]) == 3
+
+
+@pytest.mark.parametrize("damage", [{"history": [{"test_accuracy": 0.5}]}, {"recipe": None}, {"data": 3}])
+def test_damaged_metadata_is_one_line(tmp_path, damage):
+    behind = begun(tmp_path / "a.pt")
+    behind = dataclasses.replace(behind, metadata=behind.metadata | damage)
+    with pytest.raises(XaicmpError, match=r"no sound history|is of another training"):
+        trained(tmp_path / "a.pt", SGD, 3, resume=behind)
+
+
+def test_metadata_without_a_part_of_the_plan_is_one_line(tmp_path):
+    behind = begun(tmp_path / "a.pt")
+    del behind.metadata["recipe"]
+    with pytest.raises(UsageError, match="is of another training: .*lr is 0.05 and was unknown"):
+        trained(tmp_path / "a.pt", SGD, 3, resume=behind)
+
+
 def test_resuming_from_bare_weights_is_refused(tmp_path):
     torch.save(resnet18_cifar().state_dict(), tmp_path / "a.pt")
     with pytest.raises(UsageError, match="does not say how to go on"):

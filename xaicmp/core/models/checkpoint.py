@@ -10,6 +10,7 @@ import hashlib
 import io
 import math
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from xaicmp.core.images.cifar10 import CLASSES, MEAN, STD
-from xaicmp.core.machine.storage import replacing
+from xaicmp.core.machine.storage import contents, replacing
 from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.errors import XaicmpError, arg
@@ -28,6 +29,7 @@ from xaicmp.errors import XaicmpError, arg
 FORMAT = "xaicmp checkpoint 1"
 DEFAULT = Path("checkpoints") / "resnet18.pt"
 SHIPPED = "resnet18-cifar10.pt"
+SHIPPED_SHA256 = "417d3f0e10fc18247ffbc468b72586234b85c06f37ea1422787db1b8f8c70bfc"
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,7 +82,7 @@ def load_checkpoint(path: Path | None = None) -> Checkpoint:
     """
     path = default_checkpoint() if path is None else path
     try:
-        content = path.read_bytes()
+        content = contents(path)
     except OSError as error:
         raise XaicmpError(
             f"cannot read checkpoint {path}: {error.strerror}; train one with `xaicmp train`, "
@@ -103,6 +105,7 @@ def load_checkpoint(path: Path | None = None) -> Checkpoint:
         model = ARCHITECTURES[architecture](len(classes))
     _fill(model, weights, path, architecture)
     sha256 = hashlib.sha256(content).hexdigest()
+    _check_sums(path, sha256, document, weights)
     classifier = Classifier(
         model.eval(),
         classes,
@@ -140,9 +143,11 @@ def save_checkpoint(
     Raises:
         XaicmpError: the file cannot be written.
     """
+    weights = stored_weights(model, dtype)
     document = {
         "format": FORMAT,
-        "state_dict": stored_weights(model, dtype),
+        "state_dict": weights,
+        "sha256": sha256_of(weights),
         "metadata": dict(metadata),
     }
     if training is not None:
@@ -162,8 +167,43 @@ def stored_weights(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
     }
 
 
+def sha256_of(weights: Mapping[str, Tensor]) -> str:
+    """Of the names, types, shapes and values of a ``state_dict``."""
+    digest = hashlib.sha256()
+    for name, value in weights.items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_sums(path: Path, sha256: str, document: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Raise XaicmpError if the file that ships, or weights that carry their sum, are not what was written."""
+    if path == shipped_checkpoint() and sha256 != SHIPPED_SHA256:
+        raise XaicmpError(f"checkpoint {path} is not the one that ships: it is damaged; install xaicmp again")
+    if document.get("format") == FORMAT and document.get("sha256", sum_ := sha256_of(weights)) != sum_:
+        raise XaicmpError(
+            f"refused checkpoint {path}: its weights are not those that were written; use another"
+        )
+
+
+def _check_archive(content: bytes) -> None:
+    """Raise ValueError or BadZipFile if a zip archive's entries are packed or do not have their checksums.
+
+    torch writes them as they are, and reads them from memory without looking at the sums.
+    """
+    if content[:4] != b"PK\x03\x04":  # the format before torch 1.6, which has no sums
+        return
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entries = archive.infolist()
+        if sum(each.file_size for each in entries) > len(content):
+            raise ValueError("entries larger than the file")
+        if damaged := archive.testzip():
+            raise ValueError(f"wrong checksum of {damaged}")
+
+
 def _read(path: Path, content: bytes) -> dict[str, Any]:
     try:
+        _check_archive(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # one line says it all
             document = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -190,23 +230,38 @@ def _check_metadata(metadata: Mapping[str, Any], path: Path) -> None:
         )
 
     def numbers(values: Any) -> bool:
-        return len(values) == 3 and all(math.isfinite(value) for value in values)
+        return is_list(values) and len(values) == 3 and all(math.isfinite(value) for value in values)
+
+    def is_list(values: Any) -> bool:
+        return isinstance(values, list | tuple)
 
     sound: dict[str, Callable[[Any], bool]] = {
-        "classes": lambda names: len(names) > 1 and all(isinstance(name, str) for name in names),
+        "classes": lambda names: (
+            is_list(names) and len(names) > 1 and all(isinstance(name, str) for name in names)
+        ),
         "mean": numbers,
         "std": lambda values: numbers(values) and min(values) > 0,
         "test_accuracy": lambda share: share is None or 0 <= share <= 1,
+        "history": lambda epochs: is_list(epochs) and all(0 <= each["test_accuracy"] <= 1 for each in epochs),
     }
-    for name, is_sound in sound.items():
+    for name, value in metadata.items():
         try:
-            right = name not in metadata or is_sound(metadata[name])
-        except (TypeError, ValueError, RuntimeError):
+            right = is_plain(value) and sound.get(name, is_plain)(value)
+        except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError):
             right = False
         if not right:
+            what = f"{value!r:.40}" if is_plain(value, 0) else f"a {type(value).__name__}"
             raise XaicmpError(
-                f"checkpoint {path} has no sound {name} in its metadata: {metadata[name]!r:.40}; use another"
+                f"checkpoint {path} has no sound {name!s:.40} in its metadata: {what}; use another"
             )
+
+
+def is_plain(value: Any, deep: int = 8) -> bool:
+    """Whether it is text, a number that is not huge, None, or lists and mappings of these."""
+    if isinstance(value, list | tuple | dict):
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        return deep > 0 and all(is_plain(each, deep - 1) for each in inner)
+    return value is None or isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**64)
 
 
 def _fill(model: nn.Module, weights: Mapping[str, Any], path: Path, architecture: str) -> None:
@@ -232,7 +287,9 @@ def _fill(model: nn.Module, weights: Mapping[str, Any], path: Path, architecture
             "use a checkpoint of this architecture"
         )
     copies = {
-        name: found[name].to(
+        name: found[name]
+        .detach()
+        .to(
             value.dtype,
             copy=True,
             memory_format=torch.channels_last if value.ndim == 4 else torch.contiguous_format,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from xaicmp.core.attribution import Method
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSource
+from xaicmp.core.models.checkpoint import sha256_of
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.results.comparison import Source
 from xaicmp.core.results.predictions import UNKNOWN, Predictions
@@ -69,7 +69,8 @@ def plan_of(
     """What determines the explanations of a selection, as plain values; the images themselves aside."""
     return {
         "xaicmp": version("xaicmp"),
-        "checkpoint": engine.classifier.provenance.get("sha256") or _weights_sha256(engine.classifier),
+        "checkpoint": engine.classifier.provenance.get("sha256")
+        or sha256_of(engine.classifier.module.state_dict()),
         **asdict(selection),
         "methods": {each.name: f"{each.reduction} {each.options}" for each in methods},
         "target": target.tolist() if isinstance(target, np.ndarray) else target,
@@ -79,13 +80,3 @@ def plan_of(
         "precision": engine.precision,
         "batch_size": engine.batch_size,
     }
-
-
-def _weights_sha256(classifier: Classifier) -> str:
-    """Of a module that was never a file: of its values."""
-    state: Mapping[str, Any] = classifier.module.state_dict()
-    digest = hashlib.sha256()
-    for name, value in state.items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).float().numpy().tobytes())
-    return digest.hexdigest()

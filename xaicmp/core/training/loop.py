@@ -343,13 +343,22 @@ def _resumable(checkpoint: Checkpoint, plan: dict[str, Any]) -> list[Epoch]:
     then, path = checkpoint.metadata, checkpoint.path
     if "history" not in then or "planned_epochs" not in then:
         raise UsageError(f"{path} does not say how to go on with its training; leave out {arg('resume')}")
-    changed = differences({key: then[key] for key in plan}, plan)
+    changed = differences({key: then[key] for key in plan if key in then}, plan)
     if changed:
         raise UsageError(
             f"{path} is of another training: {'; '.join(changed)}; "
             f"give the same options and data, or leave out {arg('resume')} to train anew"
         )
-    return [Epoch(**epoch) for epoch in then["history"]]
+    try:
+        history = [Epoch(**epoch) for epoch in then["history"]]
+    except TypeError as error:
+        raise XaicmpError(f"{path} has no sound history; leave out {arg('resume')} to train anew") from error
+    if checkpoint.training is None and len(history) < then["planned_epochs"]:
+        raise UsageError(
+            f"{path} is epoch {len(history)} of {then['planned_epochs']} without what a training resumes from, as kept "
+            f"epochs are; resume from the training's own checkpoint, or leave out {arg('resume')} to train anew"
+        )
+    return history
 
 
 @contextmanager
