@@ -125,3 +125,66 @@ def test_progress_is_shown_on_a_terminal_and_results_stay_pure() -> None:
     os.close(screen)
     assert "explaining" in shown
     assert json.loads(result.stdout)["n"] == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+def test_a_terminal_shows_what_it_can(encoding: str) -> None:
+    line = "metrics --ids 3 7 --methods saliency edge --statistics kendall; xaicmp explain --ids 58 --methods edge grad-cam"
+    result = subprocess.run(
+        ["bash", "-c", f'xaicmp() {{ {XAICMP} "$@"; }}; xaicmp {line}'],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        timeout=120,
+        check=False,
+    )
+    out = result.stdout.decode(encoding)
+    assert result.returncode == 0, result.stderr
+    assert b"Traceback" not in result.stderr
+    assert ("\u03c4" in out, "tau" in out) == ((True, False) if encoding == "utf-8" else (False, True))
+    assert "+-" in out if encoding == "ascii" else "±" in out
+    assert ("---" in out) == (encoding != "utf-8")
+    assert "?" not in out
+
+
+def test_closed_and_full_streams_are_no_tracebacks() -> None:
+    for line, status, said in (
+        ("xaicmp metrics --ids 3 >&-", 1, "xaicmp: standard output is closed; open it"),
+        ("xaicmp metrics --n 0 2>&-", 2, ""),
+        ("xaicmp --version 2>&-", 0, ""),
+        ("xaicmp metrics --n 0 2>/dev/full", 2, ""),
+        ("xaicmp metrics --n 0 <&-", 2, "xaicmp: "),
+    ):
+        result = shell(line)
+        assert result.returncode == status, line
+        assert result.stderr.startswith(said)
+        assert result.stderr.count("\n") == bool(said)
+
+
+LOUD = """
+import ctypes, os, subprocess
+print("imported")
+def loud(model, images, targets):
+    print("python")
+    os.write(1, b"descriptor\\n")
+    subprocess.run(["echo", "process"])
+    ctypes.CDLL(None).puts(b"library")
+    return images[:, 0]
+def exits(model, images, targets):
+    os._exit(0)
+def forks(model, images, targets):
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    return images[:, 0]
+"""
+
+
+def test_what_a_plugin_prints_is_not_in_the_result_and_it_cannot_end_the_run(alone: Path) -> None:
+    (alone / "pl.py").write_text(LOUD)
+    line = "xaicmp metrics --ids 3 7 --controls none --format json --methods edge"
+    result = shell(f"{line} pl:loud pl:forks")
+    assert json.loads(result.stdout)["methods"] == ["edge", "pl:loud", "pl:forks"]
+    for word in ("imported", "python", "descriptor", "process"):
+        assert word in result.stderr
+    result = shell(f"{line} pl:exits 2>&1 >/dev/null | tail -1; exit ${{PIPESTATUS[0]}}")
+    assert (result.returncode, result.stdout) == (1, "xaicmp: plug-in pl:exits failed: SystemExit: 0\n")

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.results.verdict import Verdict
 from xaicmp.core.run.maps_file import compare_maps
-from xaicmp.views.table import Table, to_csv, to_markdown, to_text
+from xaicmp.views.document import document, pair_key
+from xaicmp.views.table import Table, printable, to_csv, to_markdown, to_text
 from xaicmp.views.tables.comparison import pairs_records, pairs_table
 from xaicmp.views.tables.images import images_table
 from xaicmp.views.text import decimals
@@ -165,4 +168,42 @@ def test_markdown_escapes_pipes_and_line_breaks() -> None:
 def test_csv_has_no_formula_from_outside_and_leaves_numbers_alone(start: str) -> None:
     table = Table(("name", f"{start}h"), [[f"{start}1+1", -0.5], ["safe=", None]])
     rows = list(csv.reader(io.StringIO(to_csv(table))))
-    assert rows == [["name", f"'{start}h"], [f"'{start}1+1", "-0.5"], ["safe=", ""]]
+    shown = printable(start)
+    assert rows == [["name", f"'{shown}h"], [f"'{shown}1+1", "-0.5"], ["safe=", ""]]
+
+
+NAMES = st.text(st.sampled_from("ab|\\\n\r<[]()`\x1b\x9b\u202e\u0085 ="), min_size=1, max_size=6)
+
+
+@given(st.tuples(NAMES, NAMES), st.tuples(NAMES, NAMES))
+@example(("a|b", "c"), ("a", "b|c"))
+@example(("a\\", "c"), ("a", "\\c"))
+@example(("a\\|b", "c"), ("a\\", "b|c"))
+def test_no_two_pairs_have_one_key(one: tuple[str, str], other: tuple[str, str]) -> None:
+    assert (pair_key(one) == pair_key(other)) == (one == other)
+    assert pair_key(("grad-cam", "saliency:sum")) == "grad-cam|saliency:sum"
+
+
+@given(NAMES)
+def test_any_name_is_one_cell_and_steers_nothing(name: str) -> None:
+    table = Table((name, "n"), [[name, 1.0], ["x", name]], sections={1: name})
+    lines = to_markdown(table).splitlines()
+    assert len(lines) == 5
+    for line in lines:
+        assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == 3
+        assert not re.search(r"(?<!\\)(?:\\\\)*<", line)
+    assert len(list(csv.reader(io.StringIO(to_csv(table))))) == 3
+    for text in (to_csv(table), to_markdown(table), to_text(table, 80)):
+        assert not [each for each in text if not each.isprintable() and each != "\n"]
+
+
+def test_pairs_whose_names_hold_bars_keep_their_values(tmp_path: Path) -> None:
+    comparison = comparison_of(tmp_path, ["a|b", "c", "a", "b|c"])
+    whole = document(comparison)
+    for row, image in enumerate(whole["images"]):
+        assert len(image["pearson"]) == len(comparison.pairs) == 6
+        for pair in comparison.pairs:
+            assert image["pearson"][pair_key(pair)] == comparison.scores.values["pearson"][pair][row]
+    for text in (to_markdown(pairs_table(comparison)), to_markdown(images_table(comparison))):
+        bars = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")}
+        assert len(bars) == 1

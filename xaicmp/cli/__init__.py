@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import IntEnum
 from importlib.metadata import version as version_of
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +17,7 @@ import typer
 from xaicmp.cli import explain, figure, metrics, train
 from xaicmp.cli.multivalue import Group, MultiValueCommand
 from xaicmp.errors import Interrupted, UsageError, XaicmpError
+from xaicmp.views.table import printable
 
 # Everything that is wrong with a command line derives from this class, be Click apart or inside Typer.
 CommandLineError: Any = typer.BadParameter.__mro__[2]
@@ -81,6 +84,12 @@ def run(arguments: Sequence[str]) -> int:
         # The reader has gone, as `head` does; Typer and rich make an exit of it.
         _drop_stdout()
         return ExitStatus.DONE
+    except (MemoryError, RuntimeError) as error:
+        from xaicmp.core.machine.memory import ran_out
+
+        if not ran_out(error):
+            raise
+        return _fail("memory ran out; ask for fewer images, methods or samples", ExitStatus.FAILED)
     except OSError as error:
         if error.filename is None:  # what is printed has no name
             _drop_stdout()
@@ -98,12 +107,37 @@ def _drop_stdout() -> None:
 
 
 def _fail(message: str, status: ExitStatus) -> int:
-    typer.echo(f"xaicmp: {' '.join(message.split())}", err=True)
+    with suppress(OSError):  # a full disk behind stderr: the status says it
+        sys.stderr.write(f"xaicmp: {printable(' '.join(message.split()))}\n")
     return status
+
+
+ALIKE = {"±": "+-", "✗": "x", "τ": "tau", "─": "-", "━": "-", "·": "."}
+"""What stands for a character that a terminal has not."""
+
+
+def _alike(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(ALIKE.get(each, "?") for each in error.object[error.start : error.end]), error.end
+
+
+def _take_streams() -> None:
+    """Write what the terminal can show; keep stdout for results: what others write to its descriptor goes to stderr."""
+    codecs.register_error("xaicmp", _alike)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr.reconfigure(errors="xaicmp")  # type: ignore[union-attr]
+    encoding, mine = sys.stdout.encoding, os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.stdout = os.fdopen(mine, "w", encoding=encoding, errors="xaicmp")
+    sys.__stdout__ = sys.stdout  # type: ignore[misc]  # whose width is asked for
 
 
 def main() -> None:
     """The console script."""
+    if sys.stdout is None:
+        sys.exit(_fail("standard output is closed; open it, or redirect it to a file", ExitStatus.FAILED))
+    _take_streams()
     status = run(sys.argv[1:])
     if "TORCHELASTIC_RUN_ID" in os.environ or status == ExitStatus.INTERRUPTED:
         # Now and then torch's threads of several processes abort the interpreter on its way out. And where Ctrl-C came

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
-
-import typer
 
 from xaicmp.cli.options import METHODS, OUTPUT, Comparing, FormatOption, Resume, option, with_options
 from xaicmp.cli.session import Session, check_output, remark, show_comparison, together
@@ -50,7 +49,7 @@ def show_methods(format: str) -> None:
     """Print the registry."""
     from xaicmp.views.tables.methods import methods_text
 
-    typer.echo(methods_text(format), nl=False, color=True)
+    sys.stdout.write(methods_text(format))
 
 
 command.__name__ = "explain"

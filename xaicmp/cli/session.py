@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from xaicmp.cli.multivalue import parse_ids
 from xaicmp.cli.options import NOISY, Comparing
 from xaicmp.errors import Interrupted, UsageError, XaicmpError
+from xaicmp.views.table import printable
 
 if TYPE_CHECKING:
     from xaicmp.core.images.selection import Selection
@@ -102,7 +103,7 @@ def _words(values: list[str] | None) -> list[str]:
 def remark(options: Any, message: str) -> None:
     """One line on stderr, unless --quiet."""
     if not options.quiet:
-        typer.echo(f"xaicmp: {message}", err=True)
+        sys.stderr.write(f"xaicmp: {printable(message)}\n")
 
 
 @contextmanager
@@ -272,8 +273,7 @@ def show_comparison(
     from xaicmp.views.formats import comparison_text
 
     text = comparison_text(comparison, format, by_image=by_image, details=details, studies=studies)
-    # Colours are there only if the terminal has them.
-    typer.echo(text, nl=False, color=True)
+    sys.stdout.write(text)
 
 
 def check_output(options: Any, **written: Path | None) -> None:

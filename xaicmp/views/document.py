@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
     places = scores.shifted_p
 
     def by_pair(values: dict[Pair, np.ndarray], row: int) -> dict[str, float | None]:
-        return {"|".join(pair): number(values[pair][row]) for pair in comparison.pairs}
+        return {pair_key(pair): number(values[pair][row]) for pair in comparison.pairs}
 
     return {
         "schema": SCHEMA,
@@ -85,6 +86,11 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
             values |= {"above_shifted": number(share.mean), "above_shifted_ci": ends(share)}
         entry[statistic.name] = values
     return entry
+
+
+def pair_key(pair: Pair) -> str:
+    """``a|b``; a bar or backslash in a name has a backslash before it, so that no two pairs have one key."""
+    return "|".join(re.sub(r"([\\|])", r"\\\1", name) for name in pair)
 
 
 def above(test: PairedTest) -> dict[str, Any]:

@@ -255,8 +255,12 @@ def _shrink(widths: list[int], columns: Sequence[int], words: Sequence[int], tot
 
 
 def _markdown_cell(cell: Cell) -> str:
-    return re.sub(r"\s*\n\s*", " ", _shown(cell)).replace("\\", "\\\\").replace("|", "\\|")
+    """On one line, without markup; a space at its beginning stays, as beneath a section."""
+    text = re.sub(r"\s*\n\s*", " ", printable(_shown(cell)))
+    return re.sub(r"([\\|<`]|\[(?=.*\]\())", r"\\\1", text)
 
 
 def _csv_cell(cell: Cell) -> Cell:
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+    if not isinstance(cell, str):
+        return cell
+    return f"'{printable(cell)}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else printable(cell)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -206,6 +208,17 @@ def nan_at_one(images: Tensor) -> Tensor:
     return maps
 
 
+class Odd(Exception):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+class Failing(Tensor):
+    @classmethod
+    def __torch_function__(cls, *args: object, **kwargs: object) -> object:
+        raise RuntimeError("no")
+
+
 WRONG: dict[str, tuple[Callable[..., object], str]] = {
     "nothing": (returning(lambda images: None), "returned NoneType, not a torch tensor"),
     "an array": (returning(lambda images: images.detach().numpy()), "returned ndarray, not a torch tensor"),
@@ -223,6 +236,25 @@ WRONG: dict[str, tuple[Callable[..., object], str]] = {
     "an error": (raising(ValueError("no\n good")), "failed: ValueError: no good$"),
     "an error without words": (raising(KeyError()), "failed: KeyError$"),
     "an exit": (raising(SystemExit(3)), "failed: SystemExit: 3$"),
+    "an exit of the process": (lambda model, images, targets: os._exit(0), "failed: SystemExit: 0$"),
+    "an error of its own kind": (raising(Odd()), "failed: Odd: an error that cannot be printed$"),
+    "a base error": (raising(asyncio.CancelledError()), "failed: CancelledError$"),
+    "complex": (returning(lambda images: images * 1j), "returned a complex tensor; return plain numbers"),
+    "sparse": (returning(lambda images: images.detach()[:, 0].to_sparse()), "returned a sparse tensor"),
+    "compressed": (returning(lambda images: images.detach()[:, 0].to_sparse_csr()), "a sparse tensor"),
+    "nested": (
+        returning(lambda images: torch.nested.nested_tensor(list(images))),
+        "returned a nested tensor",
+    ),
+    "meta": (returning(lambda images: images.to("meta")), "returned a meta tensor"),
+    "quantised": (
+        returning(lambda images: torch.quantize_per_tensor(images.detach(), 0.1, 0, torch.qint8)),
+        "returned a quantised tensor",
+    ),
+    "a tensor that fails": (
+        returning(lambda images: images.as_subclass(Failing)),
+        "failed: RuntimeError: no",
+    ),
     "other parameters": (lambda model: None, "failed: TypeError: .*positional argument"),
 }
 
@@ -250,12 +282,25 @@ def test_what_a_plugin_returns_is_checked(case: str, here: Path, plugged: Callab
     assert state(model) == before
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), torch.OutOfMemoryError("out of memory")])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), torch.OutOfMemoryError("out of memory"), MemoryError()]
+)
 def test_what_is_no_fault_of_the_plugin_passes(
     error: BaseException, here: Path, plugged: Callable[..., Tensor]
 ) -> None:
     with pytest.raises(type(error)):
         plugged(raising(error), SmallNet())
+
+
+def test_what_a_plugin_prints_goes_to_stderr_and_the_way_out_is_put_back(
+    here: Path, plugged: Callable[..., Tensor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave = os._exit
+    plugged(lambda model, images, targets: (sys.stdout.write("hi\n"), images)[1], SmallNet())
+    assert capsys.readouterr() == ("", "hi\n")
+    with pytest.raises(XaicmpError):
+        plugged(raising(ValueError()), SmallNet())
+    assert os._exit is leave
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.float64, torch.int64, torch.bool])

@@ -39,6 +39,21 @@ class Small(SmallNet):
         return super().forward(images)
 
 
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError(), None])
+def test_memory_of_a_cpu_runs_out_too(error: BaseException | None) -> None:
+    def work(rows: slice) -> int:
+        if rows.stop - rows.start > 2:
+            if error is None:
+                torch.empty(1 << 60)  # what torch says of a CPU
+            else:
+                raise error
+        return rows.stop - rows.start
+
+    assert Room(8, lambda message: None).run(work, 5) == [2, 2, 1]
+    with pytest.raises(RuntimeError, match="other"):
+        Room(8, lambda message: None).run(lambda rows: (_ for _ in ()).throw(RuntimeError("other")), 5)
+
+
 def test_work_is_halved_until_there_is_room_and_goes_on_from_where_it_was() -> None:
     said: list[str] = []
     tried: list[int] = []

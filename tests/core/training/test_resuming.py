@@ -111,7 +111,7 @@ def test_damaged_metadata_is_one_line(tmp_path, damage):
 def test_metadata_without_a_part_of_the_plan_is_one_line(tmp_path):
     behind = begun(tmp_path / "a.pt")
     del behind.metadata["recipe"]
-    with pytest.raises(UsageError, match="is of another training: .*lr is 0.05 and was unknown"):
+    with pytest.raises(UsageError, match=r"is of another training: .*lr is 0.05 and was unknown"):
         trained(tmp_path / "a.pt", SGD, 3, resume=behind)
 
 

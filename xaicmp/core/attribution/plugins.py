@@ -23,10 +23,20 @@ import torch
 from torch import Tensor, nn
 
 from xaicmp.core.attribution.method import REDUCTIONS, Method
+from xaicmp.core.machine.foreign import foreign
 from xaicmp.errors import UsageError, XaicmpError
 
 GROUP = "xaicmp.methods"
 """The entry point group in which an installed package names its methods."""
+
+UNFIT: dict[str, Callable[[Tensor], bool]] = {
+    "a nested": lambda maps: maps.is_nested,
+    "a quantised": lambda maps: maps.is_quantized,
+    "a meta": lambda maps: maps.is_meta,
+    "a complex": torch.is_complex,
+    "a sparse": lambda maps: maps.layout != torch.strided,
+}
+"""Tensors that are no maps."""
 
 Function = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -73,23 +83,29 @@ def _method_or_error(entry: metadata.EntryPoint) -> Method:
 def _method(entry: metadata.EntryPoint, missing: type[XaicmpError]) -> Method:
     """What ``entry`` names, as a method; ``missing`` is raised if there is no such thing."""
     name = entry.name if entry.name == entry.value else f"{entry.name} ({entry.value})"
-    try:
-        module = import_module(entry.module)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, ModuleNotFoundError) and f"{entry.module}.".startswith(f"{error.name}."):
+    with foreign(f"plug-in {name} cannot be imported"):
+        try:
+            module = import_module(entry.module)
+        except ModuleNotFoundError as error:
+            if f"{entry.module}.".startswith(f"{error.name}."):
+                raise missing(f"plug-in {name}: {error}; check the spelling") from error
+            raise
+        try:
+            function = attrgetter(entry.attr or "")(module)
+        except AttributeError as error:
             raise missing(f"plug-in {name}: {error}; check the spelling") from error
-        raise XaicmpError(f"plug-in {name} cannot be imported: {_line(error)}") from error
-    try:
-        function = attrgetter(entry.attr or "")(module)
-    except AttributeError as error:
-        raise missing(f"plug-in {name}: {error}; check the spelling") from error
-    if not callable(function):
-        raise missing(f"plug-in {name} is not a function but {type(function).__name__}")
-    reduction = getattr(function, "reduction", "sum")
-    if reduction not in tuple(REDUCTIONS):
-        raise XaicmpError(f"plug-in {name}: no reduction {reduction!r}; choose from {', '.join(REDUCTIONS)}")
+        if not callable(function):
+            raise missing(f"plug-in {name} is not a function but {type(function).__name__}")
+        reduction = getattr(function, "reduction", "sum")
+        if not isinstance(reduction, str) or reduction not in REDUCTIONS:
+            raise XaicmpError(
+                f"plug-in {name}: no reduction {reduction!r}; choose from {', '.join(REDUCTIONS)}"
+            )
+        paper = str(function.__doc__ or "").strip().partition("\n")[0]
+        needs_layer, model_free = (
+            bool(getattr(function, key, False)) for key in ("needs_layer", "model_free")
+        )
     title = entry.attr.rpartition(".")[2].replace("_", " ")
-    paper = (function.__doc__ or "").strip().partition("\n")[0]
     return Method(
         entry.name,
         title,
@@ -100,8 +116,8 @@ def _method(entry: metadata.EntryPoint, missing: type[XaicmpError]) -> Method:
         paper=paper,
         function=_checked(name, function),
         options={},
-        needs_layer=bool(getattr(function, "needs_layer", False)),
-        model_free=bool(getattr(function, "model_free", False)),
+        needs_layer=needs_layer,
+        model_free=model_free,
         sees_modules=True,
     )
 
@@ -111,20 +127,20 @@ def _checked(name: str, function: Function) -> Function:
 
     def explain(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         shape = (len(images), *images.shape[2:])
-        with _watched(model, name):
-            try:
+        with foreign(f"plug-in {name} failed"):
+            with _watched(model, name):
                 maps = function(model, images, targets)
-            except torch.OutOfMemoryError:  # nobody's fault, and others know what to do
-                raise
-            except (Exception, SystemExit) as error:
-                raise XaicmpError(f"plug-in {name} failed: {_line(error)}") from error
-        if not isinstance(maps, Tensor):
-            raise XaicmpError(f"plug-in {name} returned {type(maps).__name__}, not a torch tensor")
-        if maps.ndim not in (3, 4) or maps.shape[:1] + maps.shape[-2:] != shape or maps.numel() == 0:
-            raise XaicmpError(f"plug-in {name} returned maps of shape {tuple(maps.shape)}, expected {shape}")
-        maps = maps.float()
-        if not maps.isfinite().all():
-            raise XaicmpError(f"plug-in {name} returned maps with NaN or infinity")
+            if not isinstance(maps, Tensor):
+                raise XaicmpError(f"plug-in {name} returned {type(maps).__name__}, not a torch tensor")
+            if kinds := [kind for kind, is_so in UNFIT.items() if is_so(maps)]:
+                raise XaicmpError(f"plug-in {name} returned {kinds[0]} tensor; return plain numbers")
+            if maps.ndim not in (3, 4) or maps.shape[:1] + maps.shape[-2:] != shape or maps.numel() == 0:
+                raise XaicmpError(
+                    f"plug-in {name} returned maps of shape {tuple(maps.shape)}, expected {shape}"
+                )
+            maps = maps.detach().as_subclass(Tensor).float()
+            if not maps.isfinite().all():
+                raise XaicmpError(f"plug-in {name} returned maps with NaN or infinity")
         return maps
 
     return explain
@@ -169,8 +185,3 @@ def _state(model: nn.Module) -> dict[str, list[Any]]:
         "its parameters' requires_grad": [parameter.requires_grad for _, parameter in parameters],
         "its gradients": [parameter.grad is None for _, parameter in parameters],
     }
-
-
-def _line(error: BaseException) -> str:
-    """The error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")

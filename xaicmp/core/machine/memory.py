@@ -46,7 +46,9 @@ class Room:
             end = min(start + self.most, count)
             try:
                 parts.append(work(slice(start, end)))
-            except torch.OutOfMemoryError:
+            except (MemoryError, RuntimeError) as error:
+                if not ran_out(error):
+                    raise
                 end = start  # try again out of here, where nothing of the attempt is held
             if end == start:
                 self._halve()
@@ -58,11 +60,19 @@ class Room:
         torch.cuda.empty_cache()
         if self.most == 1:
             raise XaicmpError(
-                f"the device's memory does not hold a single image's explanation; try {arg('device')} cpu"
+                "memory does not hold a single image's explanation; "
+                f"ask methods for fewer {arg('samples')}, or try another {arg('device')}"
             )
         if not self.told:
             self.remark(f"out of memory with {self.most} images at once; with fewer from here on")
         self.told, self.most = True, self.most // 2
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether it says that memory has run out, of a device or of the machine, for which torch has no class."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
 
 
 def trim() -> None:

@@ -17,7 +17,7 @@ from xaicmp.core.studies.groups import Group
 from xaicmp.core.studies.pair_tests import PairTests
 from xaicmp.core.studies.randomisation import Randomisation
 from xaicmp.core.studies.stability import Repetition
-from xaicmp.views.document import above, ends, number
+from xaicmp.views.document import above, ends, number, pair_key
 from xaicmp.views.table import Table
 from xaicmp.views.text import decimals, estimate, interval, level_title, name_pair
 
@@ -35,8 +35,8 @@ def differences(found: PairTests, comparison: Comparison) -> Table:
             row.append(f"{decimals(comparison.summary(name, pair).mean)} {found.letters[name][pair]}")
         data[name] = [
             {
-                "a": "|".join(test.a),
-                "b": "|".join(test.b),
+                "a": pair_key(test.a),
+                "b": pair_key(test.b),
                 "difference": number(test.difference),
                 "ci": ends(test),
                 "p": number(test.p),
