@@ -227,6 +227,7 @@ FOREIGN: dict[str, Callable[[dict[str, Any]], Any]] = {
         weights | {"fc.bias": torch.zeros(10, dtype=torch.complex64)}
     ),
     "written by a newer xaicmp": lambda weights: {"format": "xaicmp checkpoint 9", "state_dict": weights},
+    "weights that are all 0": lambda weights: {k: v * 0 for k, v in weights.items()},
     "lacks its weights or metadata": lambda weights: {"format": FORMAT, "state_dict": weights},
     "lacks its weights": lambda weights: {"format": FORMAT, "state_dict": [1], "metadata": {}},
 }

@@ -104,6 +104,8 @@ def load_checkpoint(path: Path | None = None) -> Checkpoint:
     with torch.random.fork_rng(devices=[]):
         model = ARCHITECTURES[architecture](len(classes))
     _fill(model, weights, path, architecture)
+    if not any(bool(each.any()) for each in model.parameters()):
+        raise XaicmpError(f"checkpoint {path} has weights that are all 0; use a trained one")
     sha256 = hashlib.sha256(content).hexdigest()
     _check_sums(path, sha256, document, weights)
     classifier = Classifier(

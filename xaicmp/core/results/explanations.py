@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ class Explanations:
         maps: float32 ``(M, N, H, W)``, on the CPU.
         completeness: by method that promises it, the gap ``(N,)``, see ``attribution.Explanation``.
         grids: by method whose maps are coarser than the image, their true height and width.
+        excluded: ids of images that were left out because the model's logits on them are not finite.
     """
 
     predictions: Predictions
@@ -31,6 +33,7 @@ class Explanations:
     maps: Tensor
     completeness: dict[str, np.ndarray] = field(default_factory=dict)
     grids: dict[str, tuple[int, int]] = field(default_factory=dict)
+    excluded: tuple[int, ...] = ()
 
     def rows(self, rows: slice) -> Explanations:
         """Those of a part of the images."""
@@ -41,6 +44,7 @@ class Explanations:
     @staticmethod
     def join(parts: Sequence[Explanations]) -> Explanations:
         """All of several, which are of the same methods; of those without an image, nothing but that."""
+        excluded = tuple(chain.from_iterable(part.excluded for part in parts))
         parts = [part for part in parts if len(part.predictions)] or parts[:1]
         gaps = parts[0].completeness
         return replace(
@@ -49,4 +53,5 @@ class Explanations:
             pixels=torch.cat([part.pixels for part in parts]),
             maps=torch.cat([part.maps for part in parts], dim=1),
             completeness={name: np.concatenate([part.completeness[name] for part in parts]) for name in gaps},
+            excluded=excluded,
         )

@@ -23,6 +23,8 @@ from xaicmp.core.models.layers import find_layer, last_maps
 FAST = {"steps": 8, "rule": "middle", "end": 1 / 32}
 """Options with which Integrated Gradients comes near its 32 right steps with a quarter of them."""
 
+NOT_FINITE = "images left out, because the model's logits on them are not finite: {}"
+
 
 class Engine:
     """A classifier on a device, and how it is run.
@@ -37,6 +39,9 @@ class Engine:
         fast: whether the methods were asked to be quick rather than exact, with ``FAST``; the pass that they share
             is then in float32 all the same, and the caption says that the numbers are approximate.
         remark: told what the user should know.
+
+    Attributes:
+        excluded: ids of the images that the last selection left out because the logits on them are not finite.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Engine:
         self.classifier = classifier
         self.precision, self.seed, self.layer, self.fast, self.remark = precision, seed, layer, fast, remark
         self.batch_size = batch_size
+        self.excluded: list[int] = []
         self._room: Room | None = None
         self._merged: nn.Module | None = None
 

@@ -6,7 +6,7 @@ The pass that says which images are meant is the one that explains them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
@@ -23,7 +23,7 @@ from xaicmp.core.machine.processes import ALONE, Processes
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import Predictions
-from xaicmp.core.run.engine import Engine
+from xaicmp.core.run.engine import NOT_FINITE, Engine
 from xaicmp.core.run.journal import Journal
 from xaicmp.errors import UsageError, XaicmpError, arg
 
@@ -95,11 +95,13 @@ class Explainer:
                 forward = Forward(self.engine.model(inputs), inputs, layer, precise=self.engine.fast)
             every = self._judged(part, forward.logits)
             rows = _admitted(every, selection)[:most]
+            seen = len(every) if len(rows) < most else rows[-1] + 1  # so that no batch size counts
+            left = tuple(every.ids[:seen][np.isnan(every.confidence[:seen])].tolist())
             pixels, at = part.pixels[torch.from_numpy(rows)], torch.from_numpy(rows).to(inputs.device)
             if len(rows) == 0:
-                return self._none(every.rows(rows), pixels)
+                return replace(self._none(every.rows(rows), pixels), excluded=left)
             context = self._context(inputs[at], every.rows(rows), forward=forward, rows=at)
-            return self._explained(context, every.rows(rows), pixels, tell(len(rows)))
+            return replace(self._explained(context, every.rows(rows), pixels, tell(len(rows))), excluded=left)
 
         return Explanations.join(self.engine.room.run(work, len(batch.ids)))
 
@@ -176,7 +178,7 @@ class Explainer:
         return Explanations(part, pixels, names, torch.empty(len(names), 0, *pixels.shape[2:]))
 
     def _judged(self, batch: Batch, logits: Tensor) -> Predictions:
-        """What the logits ``(N, C)`` say of the images."""
+        """What the logits ``(N, C)`` say of the images; the confidence is NaN where they are not finite."""
         if logits.ndim != 2:
             raise XaicmpError(
                 f"the model puts out {tuple(logits.shape)}; it needs logits (N, C), one row per image"
@@ -184,7 +186,8 @@ class Explainer:
         highest = logits.cpu().double().softmax(dim=1).max(dim=1)
         predicted, labels = highest.indices.numpy(), labels_of(self.engine, batch.images, batch.ids)
         targets = self._targets(batch.ids, labels, predicted, logits.shape[1])
-        return Predictions(batch.ids, labels, predicted, highest.values.numpy(), targets)
+        confidence = highest.values.masked_fill(~logits.isfinite().all(dim=1).cpu(), torch.nan)
+        return Predictions(batch.ids, labels, predicted, confidence.numpy(), targets)
 
     def _targets(self, ids: np.ndarray, labels: np.ndarray, predicted: np.ndarray, count: int) -> np.ndarray:
         target, classes = self.target, self.engine.classifier.classes
@@ -222,6 +225,8 @@ def explain_selection(
         XaicmpError: no such image at all, or more are needed than are at hand.
     """
     wanted, count, number = selection.count, 0, 0
+    excluded = explainer.engine.excluded
+    excluded.clear()
     candidates = _candidates(explainer, images, selection, lambda: count)
 
     def explained(images: ImageSource, ids: np.ndarray) -> Explanations:
@@ -241,6 +246,8 @@ def explain_selection(
             found = processes.gather(partial(lambda own: [explained(*each) for each in own], own))
             parts = [part for each in found for part in each]
         for (source, ids), part in zip(turn, parts, strict=True):
+            if count < wanted:
+                excluded += part.excluded
             part = part.rows(slice(0, wanted - count))
             if journal is not None and number >= behind:
                 journal.write(number, source.pixels(ids), part)
@@ -248,6 +255,14 @@ def explain_selection(
             if len(part.predictions):
                 yield source, part
         progress(EXPLAINING, count, wanted)
+    if excluded and count == 0:
+        raise XaicmpError(
+            f"the model's logits are not finite on any of {len(excluded)} images; check its weights and normalisation"
+        )
+    if excluded:
+        explainer.engine.remark(
+            f"{NOT_FINITE.format(len(excluded))} (ids {', '.join(map(str, excluded[:20]))})"
+        )
     if count == 0:
         raise XaicmpError(f"{images.name} has no image for {arg('only')} {selection.only}; choose others")
 
@@ -340,12 +355,10 @@ def _check(explainer: Explainer, images: ImageSource, selection: Selection) -> N
 
 
 def _admitted(batch: Predictions, selection: Selection) -> np.ndarray:
-    """The rows of a batch that ``selection`` admits, in order: all, where it names them."""
-    if selection.ids is not None:
-        return np.arange(len(batch))
-    known, wrong = batch.labels >= 0, batch.wrong
-    right = known & ~wrong
-    return np.flatnonzero({"correct": right, "wrong": wrong, "all": known | ~known}[selection.only])
+    """The rows of a batch that ``selection`` admits, in order: all with finite logits, where it names them."""
+    finite, known, wrong = ~np.isnan(batch.confidence), batch.labels >= 0, batch.wrong
+    only = "all" if selection.ids is not None else selection.only
+    return np.flatnonzero(finite & {"correct": known & ~wrong, "wrong": wrong, "all": finite}[only])
 
 
 def _report(

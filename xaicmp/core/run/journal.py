@@ -93,6 +93,7 @@ class Journal:
         arrays |= {f"map {name}": each.numpy() for name, each in zip(batch.methods, batch.maps, strict=True)}
         arrays |= {f"gap {name}": gap for name, gap in batch.completeness.items()}
         arrays |= {f"grid {name}": np.array(grid) for name, grid in batch.grids.items()}
+        arrays["excluded"] = np.array(batch.excluded, dtype=np.int64)
         with replacing(self._path(number)) as temporary:
             np.savez(temporary, candidates=_crc(candidates), **arrays)
 
@@ -118,6 +119,7 @@ class Journal:
                     for name in methods
                     if f"grid {name}" in arrays
                 },
+                tuple(arrays["excluded"].tolist()),
             )
 
     def column(self, name: str) -> Iterator[np.ndarray]:

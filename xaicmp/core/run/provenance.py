@@ -16,7 +16,7 @@ from xaicmp.core.models.checkpoint import sha256_of
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.results.comparison import Source
 from xaicmp.core.results.predictions import UNKNOWN, Predictions
-from xaicmp.core.run.engine import Engine
+from xaicmp.core.run.engine import NOT_FINITE, Engine
 
 CHECKPOINT = ("path", "sha256", "architecture", "test_accuracy")
 
@@ -28,12 +28,14 @@ def source_of(
     wrong = int(predictions.wrong.sum())
     marked = f", {wrong} of them classified wrongly" if wrong else ""
     fast = " Approximate: fast." if engine.fast else ""
+    left = f" {NOT_FINITE.format(len(engine.excluded)).capitalize()}." if engine.excluded else ""
     provenance = engine.classifier.provenance
     return Source(
-        f"{_about(engine.classifier)}; {images.about}{marked}.{fast}",
+        f"{_about(engine.classifier)}; {images.about}{marked}.{left}{fast}",
         {
             "checkpoint": {key: provenance.get(key) for key in CHECKPOINT},
             "data": images.provenance,
+            "excluded": list(engine.excluded),
             "options": {method.name: {"reduce": method.reduction} | method.options for method in methods},
             "layer": engine.layer,
             "seed": engine.seed,
