@@ -149,3 +149,13 @@ def test_the_examples_in_docstrings_are_true(module: str) -> None:
     found = doctest.testmod(importlib.import_module(f"xaicmp.{module}"))
     assert found.attempted > 0
     assert found.failed == 0
+
+
+def test_pixels_that_were_not_normalised_are_refused() -> None:
+    classifier = small_classifier()
+    pixels = torch.rand(4, 3, 32, 32)
+    with pytest.raises(UsageError, match="lie between 0 and 1, and this model wants them normalised"):
+        xaicmp.compare(classifier, pixels, methods=["saliency", "edge"])
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (classifier.mean, classifier.std))
+    assert len(xaicmp.compare(classifier, (pixels - mean) / std, methods=["saliency", "edge"])) == 4
+    assert len(xaicmp.compare(classifier.module, pixels, methods=["saliency", "edge"])) == 4  # who knows

@@ -209,3 +209,66 @@ def test_a_source_of_images_is_one_class_or_function() -> None:
         assert "toys" in result.table()
     finally:
         del IMAGES["toy"]
+
+
+# What stays out
+
+FORBIDDEN = {
+    "eval",
+    "exec",
+    "pickle.load",
+    "pickle.loads",
+    "yaml.load",
+    "os.system",
+    "os.popen",
+    "marshal.loads",
+}
+
+
+def forbidden(code: str) -> list[str]:
+    """What in a file would run what it reads: unpickling, evaluating, shells."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            found += [
+                name
+                for name in names
+                if name.split(".")[0] in ("pickle", "dill", "shelve", "marshal", "yaml")
+            ]
+        if isinstance(node, ast.Call):
+            name, options = (
+                ast.unparse(node.func),
+                {each.arg: ast.unparse(each.value) for each in node.keywords},
+            )
+            found += [name] if name in FORBIDDEN else []
+            found += ["shell=True"] if options.get("shell", "False") != "False" else []
+            found += (
+                ["weights_only"] if name == "torch.load" and options.get("weights_only") != "True" else []
+            )
+            found += ["allow_pickle"] if options.get("allow_pickle", "False") != "False" else []
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_nothing_that_is_read_is_run(path: Path) -> None:
+    assert forbidden(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from pickle import load",
+        "import yaml",
+        "eval('1')",
+        "exec(text)",
+        "subprocess.run('ls', shell=True)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "np.load(path, allow_pickle=True)",
+        "os.system('ls')",
+    ],
+)
+def test_the_rule_sees_what_it_forbids(code: str) -> None:
+    assert forbidden(code)

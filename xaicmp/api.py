@@ -198,6 +198,12 @@ class _Job:
         drawn = {} if classifier.mean == (0.0,) else {"mean": classifier.mean, "std": classifier.std}
         options = drawn if not isinstance(images, ImageSource | str | Path) and images is not None else {}
         source = load_images(images, progress=running.progress, **options)
+        if drawn and options and isinstance(source, TensorImages):
+            low, high = source.tensor.aminmax()
+            if low >= 0 and high <= 1:
+                raise UsageError(
+                    "images lie between 0 and 1, and this model wants them normalised: minus its mean, over its std"
+                )
         if select is None:
             cifar = images is None or isinstance(images, str | Path)
             select = Selection(n=100) if cifar else Selection(n=len(source), only="all")

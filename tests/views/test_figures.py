@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
+from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -14,6 +17,7 @@ from PIL import Image
 from small import SmallNet, compared, registered, small_engine
 
 from xaicmp.core.agreement.registry import DEFAULT_STATISTICS, get_statistics
+from xaicmp.core.agreement.statistic import STATISTICS
 from xaicmp.core.attribution import PUBLISHED
 from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.results.comparison import Comparison
@@ -297,3 +301,61 @@ def test_the_legend_of_a_study_names_every_method_once_and_stays_on_the_page(
     assert page.x0 <= box.x0 < box.x1 <= page.x1
     looks = {(line.get_color(), line.get_marker()) for line in legend.get_lines()}
     assert len(looks) == count
+
+
+@pytest.fixture(scope="module")
+def curved(sample: ImageSet) -> Compared:
+    return compared(sample, PUBLISHED, (3, 6), small_engine(), Settings(curve=True))
+
+
+RC = [
+    "image.origin: lower",
+    "text.usetex: True",
+    "axes.titlesize: 40\nfont.size: 40",
+    "savefig.bbox: tight",
+    "text.color: red",
+]
+
+
+@pytest.mark.parametrize("line", RC)
+def test_a_matplotlibrc_changes_nothing(line: str, curved: Compared, tmp_path: Path) -> None:
+    pictures = []
+    for number, settings in enumerate([{}, dict(each.split(": ") for each in line.splitlines())]):
+        with matplotlib.rc_context(settings):
+            before = dict(matplotlib.rcParams)
+            save(images_figure(*curved, "overlay"), tmp_path / f"{number}.png", 60)
+            save(curves_figure(curved[0]), tmp_path / f"{number}-curves.png", 60)
+            assert dict(matplotlib.rcParams) == before
+        pictures.append([np.asarray(Image.open(tmp_path / f"{number}{end}.png")) for end in ("", "-curves")])
+    for ours, theirs in zip(*pictures, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["$\\frac{", "$$", "a$b$c", "\x1b[31m\x00", "<&>", "--", "\ud800", "\\bar|"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_name_is_drawn_as_text(name: str, suffix: str, curved: Compared, tmp_path: Path) -> None:
+    comparison, batches = curved
+    titles = dict(zip(comparison.titles, [name, "b", "c"], strict=True))
+    renamed = dataclasses.replace(comparison, titles=titles)
+    for number, figure in enumerate([images_figure(renamed, batches, "map"), curves_figure(renamed)]):
+        path = tmp_path / f"{number}{suffix}"
+        save(figure, path, 50, name)
+        if suffix == ".svg":
+            ElementTree.parse(path)
+        if suffix == ".png":
+            Image.open(path).load()
+
+
+def test_the_agreement_can_be_read_however_much_there_is(sample: ImageSet) -> None:
+    every = Settings(get_statistics(list(STATISTICS)))
+    for names in (PUBLISHED, (*PUBLISHED, "edge", "centre", "random", "input-x-gradient")):
+        comparison, batches = compared(sample, names, (3,), small_engine(), every)
+        figure = images_figure(comparison, batches, "map")
+        width = figure.get_size_inches()[0] * 72
+        figure.draw_without_rendering()
+        notes = [text for text in figure.axes[0].texts if "Pearson" in text.get_text()]
+        assert len(notes) == 1
+        assert notes[0].get_fontsize() >= 4
+        assert notes[0].get_window_extent().x1 <= width / 72 * figure.dpi
+        pairs = len(comparison.pairs)
+        assert (f"mean of {pairs} pairs" in notes[0].get_text()) == (pairs > 8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from xaicmp.cli.multivalue import MOST
 from xaicmp.cli.options import OUTPUT, Comparing, FormatOption, option, with_options
 from xaicmp.cli.session import Session, check_output, remark, show_comparison
 
@@ -34,7 +35,8 @@ def command(
     check_output(options, output=output)
     session = Session(options, default=6)
     batches: list[Explanations] = []
-    check_size(output, images_size(np.zeros(session.selection.count, dtype=bool), len(session.methods)), dpi)
+    rows = np.zeros(min(session.selection.count, MOST), dtype=bool)
+    check_size(output, images_size(rows, len(session.methods)), dpi)
     comparison = session.compare(batches.append).comparison
     save(images_figure(comparison, batches, style), output, dpi, comparison.source.about)
     show_comparison(comparison, format, by_image=True)

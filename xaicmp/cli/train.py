@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -45,6 +44,8 @@ if TYPE_CHECKING:
     from xaicmp.core.training.loop import Epoch, Step
     from xaicmp.core.training.recipe import Recipe, Run
 
+MOST = 1e30
+"""What float32 holds, and what is made of it too."""
 RECIPE, TRAINING = "Recipe (each replaces a value of --recipe)", "Training"
 
 
@@ -126,8 +127,8 @@ class Training:
         recipe = asdict(RECIPES[self.recipe])
         for name in recipe:
             value = getattr(self, name, None)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UsageError(f"--{name.replace('_', '-')} {value}: give a finite number")
+            if isinstance(value, float) and not value < MOST:
+                raise UsageError(f"--{name.replace('_', '-')} {value}: give a number below {MOST:g}")
             if value is not None:
                 recipe[name] = value
         return Recipe(**recipe)

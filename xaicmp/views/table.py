@@ -206,8 +206,8 @@ def to_markdown(table: Table) -> str:
             lines.append([heading, *[""] * (len(table.columns) - 1)])
         lines.append(row)
     body = "".join(f"| {' | '.join(map(_markdown_cell, cells))} |\n" for cells in lines)
-    title = f"### {table.title}\n\n" if table.title else ""
-    return title + body + (f"\n{table.note}\n" if table.note else "")
+    title = f"### {printable(table.title)}\n\n" if table.title else ""
+    return title + body + (f"\n{printable(table.note)}\n" if table.note else "")
 
 
 def of_records(records: Sequence[Mapping[str, Any]]) -> Table:

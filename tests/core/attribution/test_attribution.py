@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -496,3 +497,17 @@ def test_methods_on_one_batch_share_one_pass() -> None:
     for each in get_methods(shared):
         each.explain_in(context)
     assert len(passes) == 1
+
+
+def test_the_order_of_groups_and_names_does_not_decide() -> None:
+    once = [each.name for each in get_methods(["published", "saliency"])]
+    assert once == [each.name for each in get_methods(["published"])]
+    assert sorted(each.name for each in get_methods(["saliency", "published"])) == sorted(once)
+    assert get_methods(["saliency", "published"])[0].name == "saliency"
+    for names in itertools.permutations(["saliency", "gradient", "published", "edge"]):
+        assert {each.name for each in get_methods(names)} == {
+            each.name for each in get_methods(sorted(names))
+        }
+    for names in itertools.permutations(["saliency", "published", "saliency"]):
+        with pytest.raises(UsageError, match="named twice"):
+            get_methods(names)

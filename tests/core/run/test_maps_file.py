@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from xaicmp.core.results.settings import Settings
 from xaicmp.core.run import comparing
 from xaicmp.core.run import maps_file as module
 from xaicmp.core.run.maps_file import compare_maps
-from xaicmp.core.studies.groups import parts
+from xaicmp.core.studies.groups import by_images, parts
 from xaicmp.errors import UsageError, XaicmpError
 from xaicmp.views.document import document
 
@@ -321,3 +323,57 @@ def test_two_images_under_one_id_are_refused(name: str, tmp_path: Path) -> None:
 def test_a_share_that_leaves_no_pixel_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"top 0\.01 leaves no pixel of 42"):
         compare_maps(stranger(tmp_path / "m.npz"), Settings(top=0.01))
+
+
+def bomb(path: Path, shape: tuple[int, ...], content: bytes = b"", method: int = zipfile.ZIP_STORED) -> None:
+    """A file whose maps say that they are of ``shape``."""
+    head, names = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    np.save(names, np.array(["a", "b"]))
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("maps.npy", head.getvalue() + content)
+        archive.writestr("methods.npy", names.getvalue())
+
+
+@pytest.mark.parametrize("shape", [(2, 10**6, 1000, 500), (2, 10**30, 2, 2), (2, 3, 4, 5), (-2, -3, 4, 5)])
+def test_arrays_that_are_not_as_large_as_they_say_are_refused_unread(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    bomb(tmp_path / "a.npz", shape, bytes(100))
+    with pytest.raises(XaicmpError, match=r"is no .npz file of plain arrays"):
+        compare_maps(tmp_path / "a.npz", Settings())
+
+
+def test_arrays_that_memory_does_not_hold_are_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bomb(tmp_path / "a.npz", (2, 40, 100, 100), bytes(3_200_000), zipfile.ZIP_DEFLATED)
+    monkeypatch.setattr("xaicmp.core.run.maps_file.free_memory", lambda device: 10**6)
+    with pytest.raises(XaicmpError, match=r"holds 0.0 GiB, more than the memory that is free; split it"):
+        compare_maps(tmp_path / "a.npz", Settings())
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_in_any_kind_of_archive_is_one_line(method: int, tmp_path: Path) -> None:
+    maps = np.random.default_rng(0).random(2 * 3 * 64, dtype=np.float32)
+    bomb(tmp_path / "a.npz", (2, 3, 8, 8), maps.tobytes(), method)
+    content, rng = (tmp_path / "a.npz").read_bytes(), np.random.default_rng(1)
+    compare_maps(tmp_path / "a.npz", Settings())
+    for _ in range(100):
+        damaged = bytearray(content)
+        for place in rng.integers(len(content), size=3):
+            damaged[place] ^= 1 << rng.integers(8)
+        (tmp_path / "a.npz").write_bytes(damaged)
+        with suppress(XaicmpError):
+            compare_maps(tmp_path / "a.npz", Settings())
+
+
+def test_quartiles_have_names_of_their_own(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for scale in (1.0, 1e-3, 1e-5, 1e-8, 1e-12, 0.0):
+        confidence = 1 - scale * rng.random(40)
+        np.savez(tmp_path / "a", methods=["a", "b"], confidence=confidence, maps=rng.random((2, 40, 9, 9)))
+        names = [
+            group.name for group in by_images(compare_maps(tmp_path / "a.npz", Settings()), "confidence")
+        ]
+        assert len(set(names)) == len(names) == (4 if scale else 1)

@@ -55,13 +55,13 @@ def get_methods(
             raise UsageError(f"settings for an unknown method {name!r}; {LISTED}")
         base[name] = {key: _checked(METHODS[name], key, value) for key, value in values.items()}
     chosen: dict[str, Method] = {}
-    known = groups()
+    known, alone = groups(), set()
     for name in names:
-        members = known.get(name, (name,))
-        for member in members:
+        for member in known.get(name, (name,)):
             found = _configured(member, reduce, base)
-            if found.name in chosen and len(members) == 1:
+            if found.name in alone and name not in known:
                 raise UsageError(f"method {found.name!r} is named twice; name each once")
+            alone |= set() if name in known else {found.name}
             chosen.setdefault(found.name, found)
     if not chosen:
         raise UsageError(f"no method is named; {LISTED}")

@@ -90,7 +90,12 @@ def cache_folder() -> Path:
         return Path(folder)
     import pooch
 
-    return pooch.os_cache("xaicmp")
+    try:
+        return pooch.os_cache("xaicmp")
+    except RuntimeError as error:
+        raise XaicmpError(
+            f"there is no home folder for data; give {arg('data')}, or set XAICMP_DATA"
+        ) from error
 
 
 def load_cifar10(

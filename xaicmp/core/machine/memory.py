@@ -70,8 +70,9 @@ class Room:
 
 def ran_out(error: BaseException) -> bool:
     """Whether it says that memory has run out, of a device or of the machine, for which torch has no class."""
+    says = ("can't allocate memory", "Storage size calculation overflowed")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(each in str(error) for each in says)
     )
 
 

@@ -91,6 +91,8 @@ class Processes:
 
 
 ALONE = Processes()
+TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun tells each process."""
 LOST = "another process ended, and with it all; see what torchrun or that process says"
 
 
@@ -119,6 +121,10 @@ def processes(device: torch.device) -> Iterator[Processes]:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield ALONE
         return
+    if missing := [name for name in TORCHRUN if name not in os.environ]:
+        raise XaicmpError(
+            f"TORCHELASTIC_RUN_ID is set and {missing[0]} is not; start with torchrun, or unset it"
+        )
     if device.type == "cuda" and device.index is None:
         _take_gpu(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")

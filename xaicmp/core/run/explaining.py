@@ -255,16 +255,20 @@ def explain_selection(
             if len(part.predictions):
                 yield source, part
         progress(EXPLAINING, count, wanted)
-    if excluded and count == 0:
-        raise XaicmpError(
-            f"the model's logits are not finite on any of {len(excluded)} images; check its weights and normalisation"
-        )
     if excluded:
-        explainer.engine.remark(
-            f"{NOT_FINITE.format(len(excluded))} (ids {', '.join(map(str, excluded[:20]))})"
-        )
+        _say_excluded(explainer.engine, count)
     if count == 0:
         raise XaicmpError(f"{images.name} has no image for {arg('only')} {selection.only}; choose others")
+
+
+def _say_excluded(engine: Engine, admitted: int) -> None:
+    """Say that images were left out; raise XaicmpError if nothing is left."""
+    ids = engine.excluded
+    if admitted == 0:
+        raise XaicmpError(
+            f"the model's logits are not finite on any of {len(ids)} images; check its weights and normalisation"
+        )
+    engine.remark(f"{NOT_FINITE.format(len(ids))} (ids {', '.join(map(str, ids[:20]))})")
 
 
 def settled(engine: Engine, images: ImageSource, ids: np.ndarray) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
+import math
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -16,7 +18,8 @@ import torch
 
 from xaicmp.core.attribution.selection import find_known
 from xaicmp.core.images.source import ImageSource
-from xaicmp.core.machine.storage import replacing
+from xaicmp.core.machine.memory import free_memory
+from xaicmp.core.machine.storage import contents, replacing
 from xaicmp.core.results.comparison import Comparison, Source
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import UNKNOWN, Predictions
@@ -113,7 +116,8 @@ def _is_floor(name: str) -> bool:
 def _read(path: Path) -> tuple[dict[str, Any], str]:
     """The arrays in the file, of the right kinds and shapes, and its SHA-256."""
     try:
-        content = path.read_bytes()
+        content = contents(path)
+        _check_sizes(path, content)
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: np.asarray(archive[name]) for name in (*ARRAYS, "data") if name in archive}
         arrays |= {name: each.astype(str) for name, each in arrays.items() if each.dtype.kind == "S"}
@@ -129,10 +133,34 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         RuntimeError,
         zipfile.BadZipFile,
         zlib.error,
+        lzma.LZMAError,
     ) as error:
         raise XaicmpError(f"{path} is no .npz file of plain arrays; `xaicmp explain` writes one") from error
     _check(path, arrays)
     return arrays, hashlib.sha256(content).hexdigest()
+
+
+def _check_sizes(path: Path, content: bytes) -> None:
+    """Raise unless each array is as large as it says, and all fit into memory; nothing large is read for it."""
+    total = 0
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for info in archive.infolist():
+            if info.filename.removesuffix(".npy") not in (*ARRAYS, "data"):
+                continue
+            with archive.open(info) as entry:
+                head = io.BytesIO(entry.read(1 << 14))
+            if head.getvalue()[:1] == b"\x93":  # what is no array is said below
+                old = np.lib.format.read_magic(head) == (1, 0)
+                read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+                shape, _, kind = read(head)
+                if math.prod(shape) * kind.itemsize != info.file_size - head.tell():
+                    raise ValueError(f"{info.filename} is not as large as it says")
+            total += info.file_size
+    free = free_memory(torch.device("cpu"))
+    if free is not None and total > free:
+        raise XaicmpError(
+            f"{path} holds {total / 2**30:.1f} GiB, more than the memory that is free; split it"
+        )
 
 
 def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:

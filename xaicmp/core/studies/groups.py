@@ -78,11 +78,14 @@ def parts(comparison: Comparison, by: str) -> Iterator[tuple[str, Comparison]]:
         values, known = chosen.confidence, ~np.isnan(chosen.confidence)
         edges = np.quantile(values[known], [0.25, 0.5, 0.75]) if known.any() else []
         quartile = np.where(known, np.searchsorted(edges, values, side="left"), -1)
-        held = [
-            (f"{values[of].min():.3f} to {values[of].max():.3f}", of)
-            for of in (quartile == index for index in range(4))
-            if of.any()
-        ]
+        parts = [of for of in (quartile == index for index in range(4)) if of.any()]
+        ends = [(values[of].min(), values[of].max()) for of in parts]
+        # As many decimals as it takes to tell them apart.
+        for places in range(3, 18):
+            titles = [f"{low:.{places}f} to {high:.{places}f}" for low, high in ends]
+            if len(set(titles)) == len(titles):
+                break
+        held = list(zip(titles, parts, strict=True)) if parts else []
         held.append((UNKNOWN, ~known))
     for name, of in held:
         if of.any():

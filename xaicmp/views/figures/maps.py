@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
+from xaicmp.core.results.intervals import defined_mean
 from xaicmp.views.figures.registry import figure_kind
 from xaicmp.views.figures.style import COLOURS
 from xaicmp.views.text import decimals, name_pair
@@ -20,14 +21,16 @@ CELL, GAP, TITLE, TITLE_WRONG, MARGIN, NOTES = 1.45, 0.06, 0.25, 0.36, 0.22, 1.3
 
 # Of text, as a share of its size: the height of a line, the width of a letter.
 LINE, LETTER = 1.35, 0.635
+SMALLEST, PAIRS = 5, 8
+"""Points of the smallest text, and how many pairs there is room for in it."""
 
 Extent = tuple[float, float, float, float]
 """Left, right, bottom and top, in inches."""
 
 
-def images_size(wrong: np.ndarray, methods: int) -> tuple[float, float]:
+def images_size(wrong: np.ndarray, methods: int, notes: float = NOTES) -> tuple[float, float]:
     """Width and height, in inches, of the figure that compares so many methods; ``wrong`` has a bool an image."""
-    width = MARGIN + (1 + methods) * (CELL + GAP) + NOTES
+    width = MARGIN + (1 + methods) * (CELL + GAP) + notes
     return width, float((_above(wrong) + CELL).sum()) + GAP
 
 
@@ -44,7 +47,10 @@ def images_figure(comparison: Comparison, batches: Sequence[Explanations], style
         batches: the explanations of the same images, in order.
         style: ``"overlay"`` (the map over the image in grey) or ``"map"``.
     """
-    width, height = images_size(comparison.predictions.wrong, len(comparison.titles))
+    notes = [_notes(comparison, row) for row in range(len(comparison.predictions))]
+    longest = max(len(line) for lines in notes for line in lines)
+    room = max(NOTES, SMALLEST * LETTER * longest / 72 + GAP)
+    width, height = images_size(comparison.predictions.wrong, len(comparison.titles), room)
     figure = Figure(figsize=(width, height))
     figure.suppressComposite = True  # or .pdf and .svg would hold one large picture
     # One canvas, measured in inches: axes of their own take 20 times as long.
@@ -62,7 +68,7 @@ def images_figure(comparison: Comparison, batches: Sequence[Explanations], style
         for values, extent in zip(maps[:, row], extents[1:], strict=True):
             _draw(canvas, pixels[row], values, style, extent)
         _label(canvas, comparison, row, extents[0])
-        _agreement(canvas, comparison, row, extents[-1])
+        _agreement(canvas, notes[row], room, extents[-1])
     for index, title in enumerate(comparison.titles.values(), start=1):
         middle = MARGIN + index * (CELL + GAP) + CELL / 2
         canvas.text(middle, bottoms[0] + CELL + GAP / 2, title, fontsize=9, ha="center", va="bottom")
@@ -105,12 +111,21 @@ def _label(canvas: Axes, comparison: Comparison, row: int, extent: Extent) -> No
     )
 
 
-def _agreement(canvas: Axes, comparison: Comparison, row: int, extent: Extent) -> None:
+def _notes(comparison: Comparison, row: int) -> list[str]:
+    """The agreement on one image: of each pair, or of many the mean."""
+    values = [comparison.scores.values[each.name] for each in comparison.statistics]
+    groups = {name_pair(comparison, pair): [pair] for pair in comparison.pairs}
+    if len(groups) > PAIRS:
+        groups = {f"mean of {len(groups)} pairs": list(comparison.pairs)}
     lines = [" / ".join(each.title(comparison.top) for each in comparison.statistics), ""]
-    for pair in comparison.pairs:
-        values = [decimals(comparison.scores.values[each.name][pair][row]) for each in comparison.statistics]
-        lines += [name_pair(comparison, pair), f"  {' / '.join(values)}"]
-    size = min(7, 72 * CELL / (LINE * len(lines)), 72 * (NOTES - GAP) / (LETTER * max(map(len, lines))))
+    for title, pairs in groups.items():
+        means = [decimals(defined_mean(np.array([each[pair][row] for pair in pairs]))) for each in values]
+        lines += [title, f"  {' / '.join(means)}"]
+    return lines
+
+
+def _agreement(canvas: Axes, lines: list[str], room: float, extent: Extent) -> None:
+    size = min(7, 72 * CELL / (LINE * len(lines)), 72 * (room - GAP) / (LETTER * max(map(len, lines))))
     _, right, bottom, top = extent
     canvas.text(
         right + 2 * GAP, (bottom + top) / 2, "\n".join(lines), fontsize=size, va="center", linespacing=LINE

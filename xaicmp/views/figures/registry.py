@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from xaicmp.errors import UsageError
+from xaicmp.views.figures.style import ours
 
 KINDS: dict[str, Callable[..., Figure]] = {}
 FILES = ("maps", "shares", "randomisation", "faithfulness", "training")
@@ -18,8 +19,8 @@ def figure_kind(name: str) -> Callable[[Callable[..., Figure]], Callable[..., Fi
     """Enter the decorated function into ``KINDS``."""
 
     def register(function: Callable[..., Figure]) -> Callable[..., Figure]:
-        KINDS[name] = function
-        return function
+        KINDS[name] = ours()(function)
+        return KINDS[name]
 
     return register
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from xaicmp.core.machine.storage import check_suffix, replacing
 from xaicmp.errors import XaicmpError, arg
+from xaicmp.views.table import printable
 
 # Perceptually uniform, and readable with any colour vision.
 COLOURS = "viridis"
@@ -20,6 +25,15 @@ PIXELS = 2**16 - 1
 # Formats, and what each calls a description in its metadata.
 ABOUT = {".png": "Description", ".pdf": "Subject", ".svg": "Description"}
 SUFFIXES = tuple(ABOUT)
+
+
+@contextmanager
+def ours() -> Iterator[None]:
+    """Draw alike whatever the user's matplotlibrc says, and take no name for a formula."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams["text.parse_math"] = False
+        yield
 
 
 def check_name(path: Path, argument: str = "output") -> None:
@@ -42,5 +56,7 @@ def save(figure: Figure, path: Path, dpi: int, about: str = "") -> None:
     """
     check_name(path)
     check_size(path, tuple(figure.get_size_inches()), dpi)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=dpi, metadata={ABOUT[path.suffix.lower()]: about or None})
+    for text in figure.findobj(Text):
+        text.set_text(printable(text.get_text()))  # XML has no control characters
+    with replacing(path) as temporary, ours():
+        figure.savefig(temporary, dpi=dpi, metadata={ABOUT[path.suffix.lower()]: printable(about) or None})

@@ -129,7 +129,8 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Table:
         for index, stage in enumerate(found.stages):
             accuracy = f" ({100 * found.accuracy[1 + index]:.0f}%)"
             rows.append([f"{name}: {stage}{accuracy}", *map(decimals, means[:, index])])
-        rows.append([f"{name}: area", *(decimals(area.mean) for area in areas)])
+        defined = np.isfinite(means).sum(axis=1)
+        rows.append([f"{name}: area", *map(_area, areas, defined, [len(found.stages)] * len(areas))])
         rows.append([f"{name}: {level}", *map(interval, areas)])
         rows.append([f"{name}: chance", *map(decimals, chance)])
         rows.append([f"{name}: last stage", *map(_place, means[:, -1], tests)])
@@ -187,6 +188,10 @@ def faithfulness(found: Sequence[Faithfulness], comparison: Comparison) -> Table
 
 def _titles(comparison: Comparison) -> list[str]:
     return [each.title(comparison.top) for each in comparison.statistics]
+
+
+def _area(area: Summary, defined: int, stages: int) -> str:
+    return decimals(area.mean) + (f" ({defined} of {stages} stages)" if 0 < defined < stages else "")
 
 
 def _place(mean: float, test: PairedTest) -> str:
