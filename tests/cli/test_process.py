@@ -146,6 +146,15 @@ def test_a_terminal_shows_what_it_can(encoding: str) -> None:
     assert "?" not in out
 
 
+@pytest.mark.parametrize("columns", ["0", "00", "20", "40", "abc", "-5"])
+def test_nothing_vanishes_at_any_width(columns: str) -> None:
+    result = shell(f"COLUMNS={columns} xaicmp metrics --ids 3 7 --methods saliency edge")
+    assert (result.returncode, result.stderr) == (0, "")
+    letters = "".join(result.stdout.split())
+    for word in ("Saliency", "vsEdges", "Pearson", "IoU@20%", "Verdict", "Undefined:"):
+        assert word in letters
+
+
 def test_closed_and_full_streams_are_no_tracebacks() -> None:
     for line, status, said in (
         ("xaicmp metrics --ids 3 >&-", 1, "xaicmp: standard output is closed; open it"),

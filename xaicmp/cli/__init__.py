@@ -138,6 +138,8 @@ def main() -> None:
     if sys.stdout is None:
         sys.exit(_fail("standard output is closed; open it, or redirect it to a file", ExitStatus.FAILED))
     _take_streams()
+    if not os.environ.get("COLUMNS", "1").strip("0"):
+        del os.environ["COLUMNS"]  # nobody knows; rich would show nothing
     status = run(sys.argv[1:])
     if "TORCHELASTIC_RUN_ID" in os.environ or status == ExitStatus.INTERRUPTED:
         # Now and then torch's threads of several processes abort the interpreter on its way out. And where Ctrl-C came
