@@ -178,7 +178,7 @@ def test_a_figure_kind_is_one_function() -> None:
 
 def test_a_source_of_models_is_one_function() -> None:
     @model_source("toy")
-    def toy(name: str) -> Classifier:
+    def toy(name: str, weights: str | None, classes: int | None) -> Classifier:
         return small_classifier(name=name)
 
     try:

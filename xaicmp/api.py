@@ -13,8 +13,8 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,67 +23,109 @@ import numpy as np
 from torch import Tensor, nn
 
 from xaicmp.core.attribution import PUBLISHED, Method, get_methods
-from xaicmp.core.images.cifar10 import load_cifar10, load_sample
+from xaicmp.core.images.cifar10 import holds_cifar10, load_cifar10, load_sample
+from xaicmp.core.images.files import find_files
+from xaicmp.core.images.framing import Framing
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.images.sources import find_images
-from xaicmp.core.images.tensors import TensorImages, from_batches
+from xaicmp.core.images.tensors import ImageSet, TensorImages, from_batches
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.checkpoint import load_checkpoint
 from xaicmp.core.models.classifier import Classifier
-from xaicmp.core.models.sources import find_model
+from xaicmp.core.models.loading import WEIGHTS, checked_classes, load_network, read_classes
+from xaicmp.core.models.outputs import scored_by
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.comparing import compare_explanations
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import Explainer, Target, explain_selection
 from xaicmp.core.run.running import Running
-from xaicmp.errors import UsageError
+from xaicmp.errors import UsageError, arg
 from xaicmp.result import Result
 
 ModelLike = nn.Module | Classifier | str | Path | None
 ImagesLike = Tensor | np.ndarray | ImageSource | Iterable[Any] | str | Path | None
 
 
-def load_model(spec: ModelLike = None) -> Classifier:
-    """A classifier from a checkpoint file, or around a module.
+def load_model(
+    spec: ModelLike = None,
+    *,
+    checkpoint: str | Path | None = None,
+    weights: str | Path | None = None,
+    classes: Sequence[str] | str | Path | None = None,
+    remark: Callable[[str], None] = lambda message: None,
+    **about: Any,
+) -> Classifier:
+    """A classifier: a network by name with its trained weights, from a file, or around a module.
 
     Args:
-        spec: the path of a checkpoint; ``source:rest`` for another of ``core.models.sources``; a module; a
-            classifier, which is returned; None for ``checkpoints/resnet18.pt`` in the working folder if there is one,
-            else the checkpoint that ships with xaicmp.
+        spec: ``"torchvision:resnet50"`` or ``"resnet50"``, ``"timm:NAME"``, ``"package.module:factory?width=2"``, or
+            another of ``core.models.sources``; the path of a checkpoint; a module; a classifier; None for
+            ``checkpoints/resnet18.pt`` in the working folder if there is one, else the checkpoint that ships.
+        checkpoint: a file of weights for the network, in any form that ``core.models.weights`` knows.
+        weights: which trained weights, by name; a file, like ``checkpoint``; ``"none"`` for none; by default the best.
+        classes: the names of the classes, or a file of them: one per line, or JSON.
+        remark: told what had to be assumed.
+        about: what else is known, see ``Classifier``: ``input_size`` (one or two numbers), ``mean``, ``std``,
+            ``crop_pct``, ``interpolation``, ``name``.
 
     Raises:
-        UsageError: ``spec`` is nothing of the kind.
-        XaicmpError: the file is missing, damaged, foreign, or holds more than tensors and plain values.
+        UsageError: there is no such network, or ``spec`` is nothing of the kind.
+        XaicmpError: a file is missing, damaged, holds more than tensors and plain values, or does not fit.
 
     >>> import xaicmp
     >>> xaicmp.load_model().classes[3]
     'cat'
     """
+    file = weights if checkpoint is None else checkpoint
+    is_file = isinstance(spec, Path) or (isinstance(spec, str) and Path(spec).suffix in WEIGHTS)
+    if (
+        file is not None
+        and (is_file or not isinstance(spec, str))
+        and (spec is not None or checkpoint is None)
+    ):
+        raise UsageError(f"{arg('weights')} go with the name of a {arg('model')}, as in torchvision:resnet50")
     if isinstance(spec, Classifier):
-        return spec
-    if isinstance(spec, nn.Module):
-        return Classifier(spec)
-    if spec is None:
-        return load_checkpoint().classifier
-    if isinstance(spec, str | Path):
-        return find_model(str(spec))
-    raise UsageError(
-        f"model: a {type(spec).__name__} is none; give a torch.nn.Module, a Classifier or a path"
-    )
+        found = spec
+    elif isinstance(spec, nn.Module):
+        found = Classifier(spec)
+    elif spec is None or is_file:
+        path = checkpoint if spec is None else spec
+        found = load_checkpoint(None if path is None else Path(str(path)), remark).classifier
+    elif isinstance(spec, str):
+        found = load_network(spec, file, remark)
+    else:
+        raise UsageError(
+            f"model: a {type(spec).__name__} is none; give a torch.nn.Module, a Classifier, a name or a path"
+        )
+    if isinstance(classes, str | Path):
+        about["classes"] = read_classes(Path(classes))
+    elif classes is not None:
+        about["classes"] = checked_classes(classes, "classes")
+    if isinstance(size := about.get("input_size"), int) or (size is not None and len(size) == 1):
+        about["input_size"] = (size if isinstance(size, int) else size[0],) * 2
+    return replace(found, **about) if about else found
 
 
-def load_images(spec: ImagesLike = None, *, progress: Progress = no_progress, **options: Any) -> ImageSource:
+def load_images(
+    spec: ImagesLike = None,
+    *,
+    model: Classifier | None = None,
+    progress: Progress = no_progress,
+    **options: Any,
+) -> ImageSource:
     """Images to explain.
 
     Args:
         spec: floats ``(N, 3, H, W)``, normalised as the model wants them; an iterable of batches of these, or of
-            tuples with labels; an ``ImageSource``, which is returned; the path of a folder that holds CIFAR-10;
-            ``source:rest`` for another of ``core.images.sources``; None for CIFAR-10's test set, of which the first
-            1,000 images ship with xaicmp.
+            tuples with labels; an ``ImageSource``, which is returned; paths of photographs, folders, patterns or
+            lists of paths, see ``find_files``; the path of a folder that holds CIFAR-10; ``source:rest`` for another
+            of ``core.images.sources``; None for CIFAR-10's test set, of which the first 1,000 images ship with xaicmp.
+        model: who looks at photographs: it says to what size they are brought. Without it: 224 x 224.
         progress: told how far a download is.
-        options: of ``TensorImages``: ``labels``, ``classes``, ``mean``, ``std``, ``name``.
+        options: of photographs: ``labels``, ``label_map``, ``strict``, see ``find_files``; of tensors: ``labels``,
+            ``classes``, ``mean``, ``std``, ``name``, see ``TensorImages``.
 
     Raises:
         UsageError: ``spec`` is nothing of the kind.
@@ -98,7 +140,13 @@ def load_images(spec: ImagesLike = None, *, progress: Progress = no_progress, **
     if spec is None:
         return load_sample(partial(load_cifar10, "test", download=False, progress=progress))
     if isinstance(spec, str | Path):
-        return find_images(str(spec)) or load_cifar10("test", Path(spec), progress=progress)
+        if (source := find_images(str(spec))) is not None:
+            return source
+        if holds_cifar10(Path(spec)):
+            return load_cifar10("test", Path(spec), progress=progress)
+        spec = [spec]
+    if isinstance(spec, Sequence) and spec and all(isinstance(each, str | Path) for each in spec):
+        return find_files(spec, framing_of(model), **options)
     if isinstance(spec, Tensor | np.ndarray):
         return TensorImages(spec, **options)
     if isinstance(spec, Iterable):
@@ -169,9 +217,17 @@ def explain(
     return Explanations.join([batch for _, batch in job.stream()])
 
 
+def framing_of(classifier: Classifier | None) -> Framing:
+    """How photographs are brought to the size that a classifier takes; where nobody says, 224 x 224."""
+    if classifier is None or classifier.input_size is None:
+        return Framing((224, 224), 0.875)
+    return Framing(classifier.input_size, classifier.crop_pct, classifier.interpolation)
+
+
 def source_size(images: ImageSource) -> int:
     """How many pixels the first image has."""
-    return images.pixels(np.arange(1))[0, 0].numel()
+    height, width = images.size()
+    return height * width
 
 
 @dataclass(frozen=True)
@@ -194,18 +250,24 @@ class _Job:
         running: Running | None,
     ) -> _Job:
         running = running or Running()
-        classifier = load_model(model)
+        classifier = load_model(model, remark=running.remark)
+        if isinstance(targets, str) and ":" in targets:
+            classifier, targets = scored_by(classifier, targets), "predicted"
         drawn = {} if classifier.mean == (0.0,) else {"mean": classifier.mean, "std": classifier.std}
-        options = drawn if not isinstance(images, ImageSource | str | Path) and images is not None else {}
-        source = load_images(images, progress=running.progress, **options)
-        if drawn and options and isinstance(source, TensorImages):
+        in_memory = isinstance(images, Tensor | np.ndarray) or (
+            isinstance(images, Iterable) and not isinstance(images, Sequence | ImageSource | Path)
+        )
+        source = load_images(
+            images, model=classifier, progress=running.progress, **(drawn if in_memory else {})
+        )
+        if drawn and in_memory and isinstance(source, TensorImages):
             low, high = source.tensor.aminmax()
             if low >= 0 and high <= 1:
                 raise UsageError(
                     "images lie between 0 and 1, and this model wants them normalised: minus its mean, over its std"
                 )
         if select is None:
-            cifar = images is None or isinstance(images, str | Path)
+            cifar = isinstance(source, ImageSet)
             select = Selection(n=100) if cifar else Selection(n=len(source), only="all")
         engine = running.engine(classifier)
         if isinstance(targets, Sequence | Tensor) and not isinstance(targets, str):

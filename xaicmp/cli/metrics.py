@@ -63,10 +63,15 @@ def command(
             write_files(options, output, comparison, found, details, journal.folder if journal else None)
         show(comparison, found, format, details)
         if verbose:
-            from xaicmp.views.tables.training import checkpoint_table
+            from xaicmp.views.tables.training import checkpoint_table, model_table
 
+            table = (
+                checkpoint_table(session.checkpoint)
+                if session.checkpoint
+                else model_table(session.classifier)
+            )
             # Where stdout is a document, it stays one.
-            Console(stderr=format != "table").print(checkpoint_table(session.checkpoint))
+            Console(stderr=format != "table").print(table)
 
 
 def of_file(options: Measuring, path: Path) -> tuple[Comparison, list[Asked]]:

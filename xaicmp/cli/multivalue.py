@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import typer.core
 
 from xaicmp.errors import UsageError
 
 NEGATIVE_NUMBER = re.compile(r"-\d")
+NUMBERS = re.compile(r"[\s\d,-]*")
 MOST = 1_000_000
 
 
@@ -69,17 +71,23 @@ def spread(arguments: list[str], several: set[str]) -> list[str]:
     return result
 
 
-def parse_ids(words: list[str]) -> tuple[int, ...]:
-    """``["3", "7,12", "0-2"]`` to ``(3, 7, 12, 0, 1, 2)``.
+def no_names(word: str) -> int:
+    """Raise UsageError, where images have no names."""
+    raise UsageError(f"--ids {word!r}: ids count from 0; write 3 7 12, or 3,7,12, or 0-99")
+
+
+def parse_ids(words: list[str], find: Callable[[str], int] = no_names) -> tuple[int, ...]:
+    """``["3", "7,12", "0-2"]`` to ``(3, 7, 12, 0, 1, 2)``; ``find`` knows the ids of names.
 
     Raises:
-        UsageError: a word that is neither an id nor a range of ids.
+        UsageError: a word that is neither an id nor a range of ids, and no name.
     """
     ids: list[int] = []
-    for word in ",".join(words).split(","):
+    for word in (part for each in words for part in (each.split(",") if NUMBERS.fullmatch(each) else [each])):
         match = re.fullmatch(r"\s*(\d{1,18})(?:-(\d{1,18}))?\s*", word)
         if not match:
-            raise UsageError(f"--ids {word!r}: ids count from 0; write 3 7 12, or 3,7,12, or 0-99")
+            ids.append(find(word))
+            continue
         first = int(match[1])
         last = int(match[2] or first)
         if last < first:

@@ -11,7 +11,18 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
-from xaicmp.core.choices import Baseline, By, Control, Only, Precision, Randomise, Reduction, Rule, Statistic
+from xaicmp.core.choices import (
+    Baseline,
+    By,
+    Control,
+    Interpolation,
+    Only,
+    Precision,
+    Randomise,
+    Reduction,
+    Rule,
+    Statistic,
+)
 from xaicmp.views.table import FORMATS
 
 MODEL, IMAGES, METHODS = "Model", "Images", "Methods"
@@ -43,7 +54,10 @@ Data = Annotated[
     ),
 ]
 Ids = Annotated[
-    list[str] | None, option(IMAGES, "These images, by index: --ids 3 7 12, or 3,7,12, or 0-99.", "ID...")
+    list[str] | None,
+    option(
+        IMAGES, "These images, by index or file name: --ids 3 7 12, or 3,7,12, or 0-99, or cat.jpg.", "ID..."
+    ),
 ]
 OnlyOption = Annotated[
     Only | None,
@@ -74,20 +88,86 @@ FormatOption = Annotated[
 class Comparing:
     """The options of every command that compares explanations."""
 
+    model: Annotated[
+        str | None,
+        option(
+            MODEL,
+            "Network to explain: torchvision:resnet50, timm:NAME, or your own package.module:factory?width=2, which "
+            "is run. Default: what --checkpoint says.",
+            "NAME",
+        ),
+    ] = None
     checkpoint: Annotated[
         Path | None,
         option(
             MODEL,
-            "Model to explain. Default: checkpoints/resnet18.pt if you trained one, else the one that ships.",
-            "PATH",
+            "Its weights: .pt, .pth or .safetensors. Default without --model: checkpoints/resnet18.pt if you trained "
+            "one, else the one that ships.",
+            "FILE",
         ),
     ] = None
+    weights: Annotated[
+        str | None,
+        option(MODEL, "Its trained weights by name, a file, or none. Default: the best there are.", "NAME"),
+    ] = None
+    classes: Annotated[
+        Path | None,
+        option(
+            MODEL, "Names of its classes: one per line, or JSON. Default: those that come with it.", "FILE"
+        ),
+    ] = None
+    input_size: Annotated[
+        list[int] | None,
+        option(
+            MODEL, "Height and width of its images, or one for both. Default: the model's.", "N...", min=1
+        ),
+    ] = None
+    mean: Annotated[
+        list[float] | None, option(MODEL, "Mean of its images, of pixels from 0 to 1.", "NUMBER...")
+    ] = None
+    std: Annotated[
+        list[float] | None, option(MODEL, "Standard deviation of its images, likewise.", "NUMBER...")
+    ] = None
+    crop_pct: Annotated[
+        float | None,
+        option(MODEL, "Share of a photograph's shorter side that it sees, the middle one.", "SHARE"),
+    ] = None
+    interpolation: Annotated[Interpolation | None, option(MODEL, "How photographs are resized for it.")] = (
+        None
+    )
+    images: Annotated[
+        list[str] | None,
+        option(
+            IMAGES,
+            "Photographs: files, folders, patterns, a .txt list of paths, or - for a list on stdin. Folders in a "
+            "folder are classes. Default: CIFAR-10.",
+            "PATH...",
+        ),
+    ] = None
+    labels: Annotated[
+        Path | None, option(IMAGES, "Labels of the photographs: a .csv file of path and label.", "FILE")
+    ] = None
+    label_map: Annotated[
+        Path | None, option(IMAGES, "The model's class for each label: .csv or .json.", "FILE")
+    ] = None
+    strict: Annotated[
+        bool,
+        option(
+            IMAGES, "Stop at a photograph that cannot be read, instead of leaving it out.", None, "--strict"
+        ),
+    ] = False
     data: Data = None
     n: Annotated[int | None, option(IMAGES, "The first N images that --only admits.", "N", min=1)] = None
     ids: Ids = None
     only: OnlyOption = None
     target: Annotated[
-        str, option(METHODS, "The class to explain: predicted, label, or the name of one.", "CLASS")
+        str,
+        option(
+            METHODS,
+            "The class to explain: predicted, label, the name of one, or package.module:function, a score of the "
+            "model's output.",
+            "CLASS",
+        ),
     ] = "predicted"
     methods: Annotated[
         list[str] | None,

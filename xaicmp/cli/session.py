@@ -21,7 +21,10 @@ from xaicmp.views.table import printable
 
 if TYPE_CHECKING:
     from xaicmp.core.images.selection import Selection
+    from xaicmp.core.images.source import ImageSource
     from xaicmp.core.machine.processes import Processes
+    from xaicmp.core.models.checkpoint import Checkpoint
+    from xaicmp.core.models.classifier import Classifier
     from xaicmp.core.results.comparison import Comparison
     from xaicmp.core.results.explanations import Explanations
     from xaicmp.core.results.settings import Settings
@@ -30,23 +33,35 @@ if TYPE_CHECKING:
     from xaicmp.views.table import Table
 
 
+DESCRIBED = ("classes", "input_size", "mean", "std", "crop_pct", "interpolation")
+"""Options that say what is known about the model."""
 FAST_REPLACES = (Comparing.ig_steps, Comparing.ig_rule, Comparing.precision)
 
 Keep = Callable[["Explanations"], None]
 
 
-def selection_of(options: Comparing, default: int) -> Selection:
-    """What --n, --ids and --only say; the first ``default`` images if they say nothing."""
+def selection_of(options: Comparing, default: int, images: ImageSource, classes: Sequence[str]) -> Selection:
+    """What --n, --ids and --only say; the first ``default`` images if they say nothing.
+
+    Without labels all images count, and that is said.
+    """
+    from xaicmp.core.images.classes import labels_known
     from xaicmp.core.images.selection import Selection
 
     if options.ids is None:
         only = options.only or "correct"
+        if options.only is None and not labels_known(images, classes):
+            only = "all"
+            remark(
+                options,
+                f"{images.name}: no labels that are classes of the model, so all images count, as with --only all",
+            )
         return Selection(n=default if options.n is None else options.n, only=only)
     if options.n is not None:
         raise UsageError("--n and --ids exclude each other; give one of them")
     if options.only is not None:
         raise UsageError("--only goes with --n; --ids takes every image it names")
-    return Selection(ids=parse_ids(options.ids), only="all")
+    return Selection(ids=parse_ids(options.ids, images.find), only="all")
 
 
 def method_settings(options: Comparing, fast: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -103,7 +118,7 @@ def _words(values: list[str] | None) -> list[str]:
 def remark(options: Any, message: str) -> None:
     """One line on stderr, unless --quiet."""
     if not options.quiet:
-        sys.stderr.write(f"xaicmp: {printable(message)}\n")
+        sys.stderr.write(f"xaicmp: {printable(UsageError(message).on_the_command_line())}\n")
 
 
 @contextmanager
@@ -156,7 +171,6 @@ class Session:
         from xaicmp.core.attribution.selection import split_names
         from xaicmp.core.machine.devices import find_device, has_bf16
         from xaicmp.core.machine.processes import ALONE
-        from xaicmp.core.models.checkpoint import load_checkpoint
         from xaicmp.core.run.engine import FAST
         from xaicmp.core.run.running import Running
 
@@ -164,7 +178,9 @@ class Session:
             raise UsageError("--fast sets --ig-steps, --ig-rule and --precision; leave it or them out")
         self.group = group or ALONE
         self.options = replace(options, quiet=options.quiet or self.group.rank > 0)
-        self.selection = selection_of(options, default)
+        self.checkpoint, self.classifier = self._model()
+        self.images = self._images()
+        self.selection = selection_of(self.options, default, self.images, self.classifier.classes)
         if repeated := self.selection.repeated:
             ids = "id" if repeated == 1 else "ids"
             remark(self.options, f"--ids: {repeated} repeated {ids} left out; each image counts once")
@@ -177,7 +193,6 @@ class Session:
         if options.fast and any("integrated-gradients:" in m.name and "=" in m.name for m in self.methods):
             raise UsageError("--fast sets the options of integrated-gradients; leave it or them out")
         device = find_device(options.device)
-        self.checkpoint = load_checkpoint(options.checkpoint)
         self.running = Running(
             device=device,
             precision="bf16" if options.fast and has_bf16(device) else options.precision,
@@ -189,6 +204,60 @@ class Session:
             processes=self.group,
         )
 
+    def _model(self) -> tuple[Checkpoint | None, Classifier]:
+        """The classifier, and the checkpoint that says how it was trained, if there is one of ours."""
+        from xaicmp.api import load_model
+        from xaicmp.core.models.checkpoint import load_checkpoint
+
+        options, say = self.options, partial(remark, self.options)
+        about = {name: value for name in DESCRIBED if (value := getattr(options, name)) is not None}
+        if options.model is not None:
+            found = load_model(
+                options.model, checkpoint=options.checkpoint, weights=options.weights, remark=say, **about
+            )
+            return None, found
+        if options.weights is not None:
+            raise UsageError("--weights goes with --model; name the network too, or give --checkpoint")
+        assumed: list[str] = []
+        checkpoint = load_checkpoint(options.checkpoint, assumed.append)
+        if not about:
+            for line in assumed:
+                say(line)
+        return checkpoint, load_model(checkpoint.classifier, **about)
+
+    def _images(self) -> ImageSource:
+        from xaicmp.api import load_images
+        from xaicmp.core.images.cifar10 import load_cifar10
+
+        options = self.options
+        given: dict[str, Any] = {
+            "labels": options.labels,
+            "label_map": options.label_map,
+            "strict": options.strict or None,
+        }
+        files = {name: value for name, value in given.items() if value is not None}
+        if options.images is not None:
+            if options.data is not None:
+                raise UsageError("--images and --data exclude each other; --data names CIFAR-10")
+            return load_images(options.images, model=self.classifier, **files)
+        if files:
+            raise UsageError(
+                f"--{next(iter(files)).replace('_', '-')} goes with --images; name photographs too"
+            )
+        with progress_bar(options.quiet) as show:
+            found = (
+                load_images(progress=show)
+                if options.data is None
+                else load_cifar10("test", options.data, progress=show)
+            )
+        size = self.classifier.input_size
+        if options.model is not None and size not in (None, found.size()):
+            raise UsageError(
+                f"--model {options.model} looks at images of {size[0]} x {size[1]}, and without --images there is CIFAR-10 alone; "
+                "name photographs, or a folder of them"
+            )
+        return found
+
     def compare(self, keep: Keep | None = None, journal: Journal | None = None) -> Result:
         """Choose, explain and compare, with progress on stderr.
 
@@ -199,8 +268,8 @@ class Session:
         options = self.options
         with progress_bar(options.quiet) as show:
             result = compare(
-                self.checkpoint.classifier,
-                options.data,
+                self.classifier,
+                self.images,
                 options.target,
                 self.methods,
                 self.selection,
@@ -209,10 +278,8 @@ class Session:
             )
         if result.images is not None and result.images.provenance["verified"] is False:
             remark(options, f"{result.images.name}: the files' checksums are not the official ones")
-        if self.selection.n is not None and len(result) < self.selection.n:
-            remark(
-                options, f"there are {len(result)} such images, not {self.selection.n}; these are compared"
-            )
+        if options.n is not None and len(result) < options.n:
+            remark(options, f"there are {len(result)} such images, not {options.n}; these are compared")
         return result
 
     @contextmanager
@@ -234,7 +301,7 @@ class Session:
         if resume and not folder_of(output).is_dir():
             remark(self.options, f"there is no {folder_of(output)}; starting at the first image")
         plan = plan_of(
-            self.running.engine(self.checkpoint.classifier), self.selection, self.methods, self.options.target
+            self.running.engine(self.classifier), self.selection, self.methods, self.options.target
         )
         journal: Journal | None = None
         try:
@@ -286,6 +353,8 @@ def check_output(options: Any, **written: Path | None) -> None:
     from xaicmp.core.machine.storage import check_writable, followed
 
     given = {name: value for name, value in vars(options).items() if isinstance(value, Path)}
+    photographs = [Path(each) for each in getattr(options, "images", None) or []]
+    given |= {f"images {path}": path for path in photographs if path.is_file()}
     places = {name: path for name, path in (given | written).items() if path is not None}
     for name in filter(written.get, written):
         check_writable(places[name])

@@ -19,7 +19,7 @@ from xaicmp.views.tables import studies
 
 if TYPE_CHECKING:
     from xaicmp.cli.options import Measuring
-    from xaicmp.core.models.checkpoint import Checkpoint
+    from xaicmp.core.models.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,28 @@ def of_maps(options: Measuring, comparison: Comparison) -> list[Asked]:
     return found
 
 
-def load_other(options: Measuring, session: Session) -> Checkpoint | None:
+def load_other(options: Measuring, session: Session) -> Classifier | None:
     """The checkpoint of ``--against``, before the work.
 
     Raises:
         UsageError: there is none, or it knows other classes.
         XaicmpError: it cannot be read.
     """
-    from xaicmp.core.models.checkpoint import load_checkpoint
+    from xaicmp.api import load_model
 
     if options.against is None:
         return None
     if not options.against.is_file():
         raise UsageError(f"--against {options.against}: no such file; `xaicmp train` writes one")
-    other = load_checkpoint(options.against)
-    if other.classifier.classes != session.checkpoint.classifier.classes:
+    about: dict[str, Any] = {
+        "classes": options.classes,
+        "input_size": options.input_size,
+        "mean": options.mean,
+        "std": options.std,
+    }
+    given = {name: value for name, value in about.items() if value is not None}
+    other = load_model(options.model, checkpoint=options.against, **given)
+    if other.classes != session.classifier.classes:
         raise UsageError(f"--against {options.against}: it tells other classes apart; use one trained alike")
     return other
 
@@ -68,7 +75,7 @@ def of_model(
     session: Session,
     result: Result,
     batches: list[Explanations],
-    other: Checkpoint | None,
+    other: Classifier | None,
 ) -> list[Asked]:
     """What takes the model; ``batches`` are the explanations, where they have been kept."""
     found: list[Asked] = []
@@ -80,7 +87,7 @@ def of_model(
             found.append(Asked(studies.repetition(values, "rerun", "Each method under another seed", note)))
         if other is not None:
             note = f"The same images and classes, explained on {options.against} too."
-            values = result.against(other.classifier, show)
+            values = result.against(other, show)
             found.append(
                 Asked(studies.repetition(values, "retrain", "Each method on another checkpoint", note))
             )

@@ -190,7 +190,10 @@ def _check_outputs(options: Training, output: Path | None, plot: Path | None, pa
     if options.n == 0 and (options.ids is not None or options.only is not None):
         raise UsageError("--n 0 compares no images; leave out --ids and --only")
     if options.n != 0:
-        selection_of(options.comparing(path), default=100)
+        from xaicmp.core.images.cifar10 import load_sample
+
+        images = load_sample()
+        selection_of(options.comparing(path), 100, images, images.classes)
     if output:
         check_suffix(output, (".json", ".csv"))
     if plot:

@@ -5,7 +5,7 @@ Where a registry says what a name means, a test holds that both have the same na
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 # Which images ``n`` counts.
 Only = Literal["correct", "wrong", "all"]
@@ -35,3 +35,6 @@ Schedule = Literal["one-cycle", "constant"]
 Flip = Literal["alternating", "random"]
 # Type of the stored weights.
 Store = Literal["float32", "float16"]
+# How photographs are resized.
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+INTERPOLATIONS = get_args(Interpolation)

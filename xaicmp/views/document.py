@@ -44,6 +44,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "images": [
             {
                 "id": int(chosen.ids[row]),
+                **({"file": name} if (name := origin.name(row)) else {}),
                 "label": origin.classes[chosen.labels[row]],
                 "predicted": origin.classes[chosen.predicted[row]],
                 "target": origin.classes[chosen.targets[row]],

@@ -40,6 +40,11 @@ def decimals(value: float | None, places: int = 3) -> str:
     return "-" if value is None or math.isnan(value) else f"{round(value, places) + 0.0:.{places}f}"
 
 
+def shortened(name: str, most: int = 24) -> str:
+    """A name in at most so many characters: of a path the end, which says most."""
+    return name if len(name) <= most else f"…{name[1 - most :]}"
+
+
 def caption(comparison: Comparison) -> str:
     """Where the numbers come from and what they would be by chance, in a few sentences."""
     counts, chances, ties = [], [], []

@@ -215,7 +215,6 @@ FOREIGN: dict[str, Callable[[dict[str, Any]], Any]] = {
     "holds a list": lambda weights: [1, 2],
     "holds a Tensor": lambda weights: torch.ones(3),
     "conv1.weight is missing": lambda weights: {},
-    "conv1.weight is missing, expected": lambda weights: {"state_dict": weights, "epoch": 3},
     "fc.bias is missing": lambda weights: {k: v for k, v in weights.items() if k != "fc.bias"},
     "fc.bias has shape": lambda weights: weights | {"fc.bias": torch.zeros(100)},
     "it also holds fc2.bias": lambda weights: weights | {"fc2.bias": torch.zeros(1)},

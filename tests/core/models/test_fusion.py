@@ -12,7 +12,7 @@ import torchvision
 from architectures import seeded
 from captum.attr import LayerGradCam
 from gradients import close, images_of
-from small import SmallNet, choose, explain, small_engine, state
+from small import SmallNet, choose, explain, small_classifier, small_engine, state
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -22,6 +22,7 @@ from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.models.architectures import resnet18_cifar
 from xaicmp.core.models.fusion import fuse
 from xaicmp.core.models.layers import find_layer
+from xaicmp.core.run.engine import Engine
 from xaicmp.core.studies.cost import measure
 from xaicmp.errors import UsageError
 
@@ -170,7 +171,7 @@ def test_a_model_whose_copy_would_compute_something_else_is_left_as_it_is() -> N
 
 def test_such_a_model_is_explained_unmerged_and_its_passes_count_once(sample: ImageSet) -> None:
     model = seeded(lambda: Looking("plain"))
-    engine = small_engine(model)
+    engine = Engine(small_classifier(model, classes=()))
     chosen = choose(engine, sample, Selection(ids=(3, 7), only="all"))
     methods = get_methods(["saliency"])
     (found,) = explain(engine, sample, chosen, methods)

@@ -137,6 +137,11 @@ def load_cifar10(
     return _load_pickled(root / PICKLED, split)
 
 
+def holds_cifar10(root: Path) -> bool:
+    """Whether a folder holds CIFAR-10 in either layout."""
+    return root.is_dir() and _find(root) is not None
+
+
 def _find(root: Path) -> Path | None:
     """The folder with the data files, ``root`` itself or in it."""
     for folder in (root, root / BINARY):

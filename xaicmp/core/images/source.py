@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from torch import Tensor
+
+from xaicmp.errors import UsageError, XaicmpError, arg
+
+
+class Unreadable(XaicmpError):
+    """Some of the images that were asked for cannot be read.
+
+    Args:
+        reasons: by id, which file it is and why.
+    """
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        super().__init__(f"cannot read {next(iter(reasons.values()))}; give other images")
+        self.reasons = dict(reasons)
 
 
 class ImageSource(ABC):
@@ -37,8 +52,35 @@ class ImageSource(ABC):
         return None
 
     def names(self, ids: np.ndarray) -> list[str]:
-        """What tables and figures call the images ``ids``."""
-        return [str(each) for each in ids]
+        """The names of the images ``ids``, for tables and figures; empty where they have none but their ids."""
+        return [""] * len(ids)
+
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images as the model sees them."""
+        height, width = self.pixels(np.arange(1)).shape[2:]
+        return height, width
+
+    def find(self, name: str) -> int:
+        """The id of the image that is called so.
+
+        Raises:
+            UsageError: there is none, or the images have no names.
+        """
+        raise UsageError(
+            f"{arg('ids')} {name!r}: ids of {self.name} count from 0; write 3 7 12, or 3,7,12, or 0-99"
+        )
+
+    def ahead(self, ids: np.ndarray) -> None:
+        """A hint that these will be asked for next."""
+        return
+
+    def readable(self, ids: np.ndarray) -> tuple[np.ndarray, Tensor, dict[int, str]]:
+        """Those of the images ``ids`` that can be read, their pixels, and by id why others cannot."""
+        try:
+            return ids, self.pixels(ids), {}
+        except Unreadable as error:
+            rest = ids[~np.isin(ids, list(error.reasons))]
+            return rest, self.pixels(rest), error.reasons
 
     def whole(self) -> ImageSource | None:
         """The source that these images are the beginning of, and that is worth loading only if they do not suffice.

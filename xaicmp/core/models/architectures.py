@@ -21,4 +21,7 @@ def resnet18_cifar(classes: int = 10) -> nn.Module:
     return model
 
 
+BARE = "resnet18-cifar"
+"""The network whose weights a file holds that does not say."""
+
 ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {"resnet18-cifar": resnet18_cifar}

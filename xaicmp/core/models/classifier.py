@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from xaicmp.core.choices import INTERPOLATIONS, Interpolation
 from xaicmp.core.images.tensors import normalise
-from xaicmp.errors import UsageError
+from xaicmp.errors import UsageError, arg
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -23,7 +24,10 @@ class Classifier:
             are taken as they are.
         input_size: height and width of its images; None for any.
         name: as captions have it; by default the module's class.
-        provenance: where it comes from, as plain values: ``path``, ``sha256``, ``architecture``, ``test_accuracy``.
+        provenance: where it comes from, as plain values: ``path``, ``sha256``, ``architecture``, ``weights``,
+            ``test_accuracy``.
+        crop_pct: the share of a photograph's shorter side that it sees, the middle one.
+        interpolation: how photographs are resized for it, ``"nearest"``, ``"bilinear"``, ``"bicubic"`` or ``"lanczos"``.
 
     Raises:
         UsageError: ``module`` is no ``nn.Module``, or ``mean`` and ``std`` do not go together.
@@ -36,20 +40,43 @@ class Classifier:
     input_size: tuple[int, int] | None = None
     name: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    crop_pct: float = 1.0
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         if not isinstance(self.module, nn.Module):
             raise UsageError(f"the model is a {type(self.module).__name__}; give a torch.nn.Module")
-        for name in ("classes", "mean", "std"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if len(self.mean) != len(self.std) or min(self.std) <= 0:
-            raise UsageError("mean and std: give as many of each, and each std above 0")
+        for name in ("classes", "mean", "std", "input_size"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        if len(self.mean) != len(self.std) or not {len(self.mean)} <= {1, 3} or not min(self.std) > 0:
+            raise UsageError(
+                f"{arg('mean')} and {arg('std')}: give 1 or 3 values of each, and each std above 0"
+            )
+        if self.input_size is not None and not (len(self.input_size) == 2 and min(self.input_size) > 0):
+            raise UsageError(f"{arg('input_size')}: give height and width, each above 0")
+        if not 0 < self.crop_pct <= 1:
+            raise UsageError(f"{arg('crop_pct')} {self.crop_pct:g}: give a share above 0 and up to 1")
+        if self.interpolation not in INTERPOLATIONS:
+            raise UsageError(
+                f"{arg('interpolation')} {self.interpolation}: choose {', '.join(INTERPOLATIONS)}"
+            )
         if not self.name:
             object.__setattr__(self, "name", type(self.module).__name__)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 ``(N, 3, H, W)`` to float32 of the same shape: scaled to [0, 1], minus the mean, over the deviation."""
         return normalise(pixels, self.mean, self.std)
+
+    @property
+    def preprocessing(self) -> str:
+        """What becomes of a photograph before the network sees it, in a sentence."""
+        size = "any size" if self.input_size is None else f"{self.input_size[0]} x {self.input_size[1]}"
+        values = " and ".join(" ".join(f"{each:g}" for each in part) for part in (self.mean, self.std))
+        return (
+            f"{size}, the middle {100 * self.crop_pct:.3g}% of the shorter side, {self.interpolation}; "
+            f"mean and std {values}"
+        )
 
     def __repr__(self) -> str:
         size = "any size" if self.input_size is None else f"{self.input_size[0]} x {self.input_size[1]}"

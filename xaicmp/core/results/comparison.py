@@ -27,11 +27,17 @@ class Source:
         about: in a sentence.
         details: the same and more as plain values, for documents.
         classes: the names of the classes.
+        names: of the images, where they have any but their ids.
     """
 
     about: str
     details: dict[str, Any]
     classes: tuple[str, ...]
+    names: tuple[str, ...] = ()
+
+    def name(self, row: int) -> str:
+        """The name of an image, empty where it has none but its id."""
+        return self.names[row] if self.names else ""
 
 
 @dataclass(frozen=True)

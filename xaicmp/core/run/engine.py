@@ -19,6 +19,7 @@ from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.fusion import fuse
 from xaicmp.core.models.guard import unchanged
 from xaicmp.core.models.layers import find_layer, last_maps
+from xaicmp.core.models.outputs import with_logits
 
 FAST = {"steps": 8, "rule": "middle", "end": 1 / 32}
 """Options with which Integrated Gradients comes near its 32 right steps with a quarter of them."""
@@ -116,6 +117,7 @@ class Engine:
         runs out, ``room`` takes them in parts, which changes no number.
         """
         if self._room is None:
+            self.module = with_logits(self.module, example[:1])
             asked = self.batch_size
             self.batch_size = most = asked or fast_batch(self.device, min(example.shape[2:]))
             if not asked:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from xaicmp.core.attribution import Method
 from xaicmp.core.attribution.context import Context, Forward
+from xaicmp.core.images.classes import labels_known, match_classes
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.devices import autocast
@@ -56,6 +57,13 @@ class Batch:
         """The images ``ids``."""
         return Batch(images, ids, images.pixels(ids), images.normalised(ids))
 
+    @staticmethod
+    def readable(images: ImageSource, ids: np.ndarray, skipped: dict[int, str]) -> Batch:
+        """Those of the images ``ids`` that can be read; why others cannot is noted in ``skipped``."""
+        ids, pixels, reasons = images.readable(ids)
+        skipped |= reasons
+        return Batch(images, ids, pixels, images.normalised(ids))
+
     def rows(self, rows: slice) -> Batch:
         """A part of them."""
         normalised = None if self.normalised is None else self.normalised[rows]
@@ -69,10 +77,14 @@ class Explainer:
         engine: the classifier and how it is run.
         methods: one or more.
         target: which class is explained.
+
+    Attributes:
+        skipped: by id, why an image cannot be read.
     """
 
     def __init__(self, engine: Engine, methods: Sequence[Method], target: Target = "predicted") -> None:
         self.engine, self.methods, self.target = engine, tuple(methods), target
+        self.skipped: dict[int, str] = {}
         self._layer: str | None = None
 
     def admitted(
@@ -103,6 +115,9 @@ class Explainer:
             context = self._context(inputs[at], every.rows(rows), forward=forward, rows=at)
             return replace(self._explained(context, every.rows(rows), pixels, tell(len(rows))), excluded=left)
 
+        if len(batch.ids) == 0:
+            nothing = np.empty(0, dtype=np.int64)
+            return self._none(Predictions(nothing, nothing, nothing, np.empty(0), nothing), batch.pixels)
         return Explanations.join(self.engine.room.run(work, len(batch.ids)))
 
     def again(
@@ -183,6 +198,12 @@ class Explainer:
             raise XaicmpError(
                 f"the model puts out {tuple(logits.shape)}; it needs logits (N, C), one row per image"
             )
+        names = self.engine.classifier.classes
+        if names and len(names) != logits.shape[1]:
+            raise UsageError(
+                f"the model has {logits.shape[1]:,} classes, and {len(names):,} names were given; "
+                f"give one name for each with {arg('classes')}"
+            )
         highest = logits.cpu().double().softmax(dim=1).max(dim=1)
         predicted, labels = highest.indices.numpy(), labels_of(self.engine, batch.images, batch.ids)
         targets = self._targets(batch.ids, labels, predicted, logits.shape[1])
@@ -234,7 +255,8 @@ def explain_selection(
             share = part * processes.world / len(explainer.methods)
             return partial(_report, progress, count, share, wanted)
 
-        return explainer.admitted(Batch.read(images, ids), selection, wanted - count, tell)
+        batch = Batch.readable(images, ids, explainer.skipped)
+        return explainer.admitted(batch, selection, wanted - count, tell)
 
     behind = processes.share(lambda: 0 if journal is None else journal.found)
     while count < wanted and (turn := list(islice(candidates, 1 if number < behind else processes.world))):
@@ -250,13 +272,15 @@ def explain_selection(
                 excluded += part.excluded
             part = part.rows(slice(0, wanted - count))
             if journal is not None and number >= behind:
-                journal.write(number, source.pixels(ids), part)
+                journal.write(number, source.readable(ids)[1], part)
             count, number = count + len(part.predictions), number + 1
             if len(part.predictions):
                 yield source, part
         progress(EXPLAINING, count, wanted)
     if excluded:
         _say_excluded(explainer.engine, count)
+    if explainer.skipped:
+        _say_skipped(explainer.engine, list(explainer.skipped.values()), count)
     if count == 0:
         raise XaicmpError(f"{images.name} has no image for {arg('only')} {selection.only}; choose others")
 
@@ -271,10 +295,21 @@ def _say_excluded(engine: Engine, admitted: int) -> None:
     engine.remark(f"{NOT_FINITE.format(len(ids))} (ids {', '.join(map(str, ids[:20]))})")
 
 
+def _say_skipped(engine: Engine, reasons: Sequence[str], admitted: int) -> None:
+    """Say which images cannot be read; raise XaicmpError if nothing is left."""
+    if admitted == 0:
+        raise XaicmpError(f"cannot read {reasons[0]}, nor any other of the images; give others")
+    for reason in reasons:
+        engine.remark(f"cannot read {reason}")
+    files = "file is" if len(reasons) == 1 else "files are"
+    engine.remark(f"{len(reasons)} {files} left out; {arg('strict')} stops at the first instead")
+
+
 def settled(engine: Engine, images: ImageSource, ids: np.ndarray) -> int:
     """The batch size for such images as the first of ``ids``."""
-    first = Batch.read(images, ids[:1])
-    return engine.settle(engine.inputs(first.pixels, first.normalised))
+    given = images.normalised(ids[:1])
+    pixels = torch.zeros(1, 3, *images.size(), dtype=torch.uint8) if given is None else torch.empty(0)
+    return engine.settle(engine.inputs(pixels, given))
 
 
 def labels_of(engine: Engine, images: ImageSource, ids: np.ndarray) -> np.ndarray:
@@ -284,11 +319,8 @@ def labels_of(engine: Engine, images: ImageSource, ids: np.ndarray) -> np.ndarra
     """
     if images.labels is None:
         return np.full(len(ids), -1)
-    labels, classes = np.asarray(images.labels)[ids].astype(np.int64), engine.classifier.classes
-    if classes == images.classes or not images.classes or not classes:
-        return labels
-    index = {name: place for place, name in enumerate(classes)}
-    return np.array([index.get(name, -1) for name in images.classes])[labels]
+    labels = np.asarray(images.labels)[ids].astype(np.int64)
+    return match_classes(images.classes, engine.classifier.classes)[labels] if images.classes else labels
 
 
 def _kept(
@@ -333,8 +365,11 @@ def _batches(engine: Engine, images: ImageSource, selection: Selection, start: i
     size = settled(engine, images, ids)
     if selection.n is not None and selection.only != "wrong":
         size = min(size, selection.n + selection.n // 8 + 1)
-    for begin in range(0, len(ids), size):
-        yield images, ids[begin : begin + size]
+    parts = [ids[begin : begin + size] for begin in range(0, len(ids), size)]
+    for part, following in zip(parts, [*parts[1:], ids[:0]], strict=True):
+        images.ahead(part)
+        images.ahead(following)
+        yield images, part
 
 
 def _check(explainer: Explainer, images: ImageSource, selection: Selection) -> None:
@@ -350,8 +385,7 @@ def _check(explainer: Explainer, images: ImageSource, selection: Selection) -> N
             f"{arg('ids')} {max(selection.ids)}: {images.name} has {len(images):,} images, counted from 0"
         )
     asked = "label" in (target if isinstance(target, str) else "",) or selection.only != "all"
-    unknown = images.labels is None or (classes and images.classes and not set(classes) & set(images.classes))
-    if asked and unknown and selection.ids is None:
+    if asked and selection.ids is None and not labels_known(images, classes):
         raise UsageError(
             f"{images.name}: which images are right is unknown, because the labels are unknown or of other classes "
             f"than the model's; take {arg('only')} all, and another {arg('target')} than label"

@@ -105,7 +105,7 @@ class Journal:
             XaicmpError: it is damaged.
         """
         with self._opened(number) as arrays:
-            if int(arrays["candidates"]) != _crc(images.pixels(ids)):
+            if int(arrays["candidates"]) != _crc(images.readable(ids)[1]):
                 raise UsageError(f"{self.folder} is of other images; give the same {arg('data')}, or {ANEW}")
             chosen = Predictions(*(arrays[field.name] for field in fields(Predictions)))
             return Explanations(

@@ -12,13 +12,14 @@ import numpy as np
 from xaicmp.core.attribution import Method
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSource
+from xaicmp.core.models.architectures import BARE
 from xaicmp.core.models.checkpoint import sha256_of
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.results.comparison import Source
 from xaicmp.core.results.predictions import UNKNOWN, Predictions
 from xaicmp.core.run.engine import NOT_FINITE, Engine
 
-CHECKPOINT = ("path", "sha256", "architecture", "test_accuracy")
+CHECKPOINT = ("path", "sha256", "architecture", "weights", "test_accuracy")
 
 
 def source_of(
@@ -45,6 +46,7 @@ def source_of(
             "batch_size": engine.batch_size,
         },
         classes_of(engine.classifier, images, predictions),
+        tuple(images.names(predictions.ids)),
     )
 
 
@@ -58,9 +60,9 @@ def classes_of(classifier: Classifier, images: ImageSource, predictions: Predict
 
 def _about(classifier: Classifier) -> str:
     provenance = classifier.provenance
-    if "path" not in provenance:
-        return f"Model {classifier.name}"
     accuracy = provenance.get("test_accuracy")
+    if "path" not in provenance or (accuracy is None and provenance.get("architecture") != BARE):
+        return f"Model {classifier.name}"
     known = "unknown test accuracy" if accuracy is None else f"test accuracy {100 * accuracy:.2f}%"
     return f"Checkpoint {classifier.name} ({known})"
 
@@ -73,6 +75,7 @@ def plan_of(
         "xaicmp": version("xaicmp"),
         "checkpoint": engine.classifier.provenance.get("sha256")
         or sha256_of(engine.classifier.module.state_dict()),
+        "preprocessing": engine.classifier.preprocessing,
         **asdict(selection),
         "methods": {each.name: f"{each.reduction} {each.options}" for each in methods},
         "target": target.tolist() if isinstance(target, np.ndarray) else target,

@@ -13,7 +13,7 @@ from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.intervals import defined_mean
 from xaicmp.views.figures.registry import figure_kind
 from xaicmp.views.figures.style import COLOURS
-from xaicmp.views.text import decimals, name_pair
+from xaicmp.views.text import decimals, name_pair, shortened
 
 # In inches: a picture, the space beside it and above it (more where a label takes two lines), the image's
 # number on the left, the agreement on the right.
@@ -105,7 +105,7 @@ def _label(canvas: Axes, comparison: Comparison, row: int, extent: Extent) -> No
         va="bottom",
         color="firebrick" if wrong else "black",
     )
-    number = f"image {chosen.ids[row]}"
+    number = shortened(comparison.source.name(row)) or f"image {chosen.ids[row]}"
     canvas.text(
         left - GAP / 2, (bottom + top) / 2, number, fontsize=7, ha="right", va="center", rotation="vertical"
     )

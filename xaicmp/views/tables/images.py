@@ -6,7 +6,7 @@ from xaicmp.core.results.comparison import Comparison
 from xaicmp.views.document import document, source
 from xaicmp.views.table import Table, of_records
 from xaicmp.views.tables.comparison import BESIDE
-from xaicmp.views.text import decimals, name_pair
+from xaicmp.views.text import decimals, name_pair, shortened
 
 WIDEST = 3
 """Pairs that fit beside an image's columns at 80 characters; more are listed below one another."""
@@ -48,8 +48,9 @@ def images_table(comparison: Comparison) -> Table:
 
 def _image(comparison: Comparison, row: int) -> list[str]:
     chosen, classes = comparison.predictions, comparison.source.classes
+    number = str(chosen.ids[row]).rjust(len(str(chosen.ids.max())))
     return [
-        str(chosen.ids[row]).rjust(len(str(chosen.ids.max()))),
+        f"{number}  {shortened(comparison.source.name(row))}".rstrip(),
         classes[chosen.labels[row]],
         classes[chosen.predicted[row]] + (" ✗" if chosen.wrong[row] else ""),
         decimals(chosen.confidence[row]),
@@ -64,7 +65,7 @@ def images_records(comparison: Comparison) -> Table:
     """One row per image with every value; empty where undefined."""
     records = []
     for image in document(comparison)["images"]:
-        row = {key: image[key] for key in ("id", "label", "predicted", "confidence")}
+        row = {key: image[key] for key in ("id", "file", "label", "predicted", "confidence") if key in image}
         for statistic in comparison.statistics:
             row |= {f"{statistic.name} {pair}": value for pair, value in image[statistic.name].items()}
         records.append(row | {"top": comparison.top} | source(comparison))

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from xaicmp.core.models.checkpoint import Checkpoint
+from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.training.loop import Epoch
 from xaicmp.views.table import Table, of_records, to_csv
 
@@ -29,7 +30,17 @@ def checkpoint_table(checkpoint: Checkpoint) -> Table:
             rows.append(["test accuracy by epoch", accuracies])
         else:
             rows.append([name.replace("_", " "), _plain(value)])
+    rows.append(["preprocessing", checkpoint.classifier.preprocessing])
     return Table(["Checkpoint", ""], rows, left=2)
+
+
+def model_table(classifier: Classifier) -> Table:
+    """What is known of a model that no checkpoint of ours describes, one row per value."""
+    rows = [[name, str(value)] for name, value in classifier.provenance.items() if value is not None]
+    classes = ", ".join(classifier.classes[:10]) + ", ..." * (len(classifier.classes) > 10)
+    rows += [["classes", f"{len(classifier.classes)}: {classes}" if classes else "unnamed"]]
+    rows += [["preprocessing", classifier.preprocessing]]
+    return Table([classifier.name, ""], rows, left=2)
 
 
 def _plain(value: Any) -> str:

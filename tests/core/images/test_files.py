@@ -1,0 +1,254 @@
+"""Photographs in files: every form people have them in, and what cannot be read."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from small import small_classifier
+from torchvision.transforms import InterpolationMode, functional
+
+import xaicmp
+from xaicmp.core.images.classes import match_classes
+from xaicmp.core.images.files import FileImages, find_files, to_rgb
+from xaicmp.core.images.framing import Framing
+from xaicmp.core.images.source import Unreadable
+from xaicmp.errors import UsageError, XaicmpError
+
+FRAMING = Framing((8, 8))
+colours = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("b/2.png", "a/1.png", "a/10.PNG", "b/deep/3.png"):
+        Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(colours).save(Path("photos", name))
+    Path("photos/a/notes.txt").write_text("no image")
+    Path("photos/a/.hidden.png").write_bytes(b"")
+    return tmp_path
+
+
+def names(source: FileImages) -> list[str]:
+    return source.names(np.arange(len(source)))
+
+
+def test_a_folder_of_folders_has_classes(folder: Path) -> None:
+    found = find_files(["photos"], FRAMING)
+    assert names(found) == ["a/1.png", "a/10.PNG", "b/2.png", "b/deep/3.png"]
+    assert (found.classes, found.labels.tolist()) == (("a", "b"), [0, 0, 1, 1])
+    assert found.name == "photos"
+    assert torch.equal(found.pixels(np.array([2]))[0], torch.from_numpy(colours).permute(2, 0, 1))
+
+
+def test_images_beside_folders_have_no_classes(folder: Path) -> None:
+    Image.fromarray(colours).save("photos/0.jpg")
+    assert find_files(["photos"], FRAMING).labels is None
+
+
+def test_patterns_lists_and_files_name_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = [str(path) for path in find_files(["photos"], FRAMING).paths]
+    Path("photos/list.txt").write_text("a/1.png\na/10.PNG\n\nb/2.png\nb/deep/3.png\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(every)))
+    for words in (
+        every,
+        ["photos/**/*.png", "photos/a/10.PNG"],
+        ["photos/list.txt"],
+        ["-"],
+        ["photos/a", "photos/b"],
+    ):
+        assert sorted(map(str, find_files(words, FRAMING).paths)) == sorted(every), words
+    assert len(find_files([every[0], every[0]], FRAMING)) == 1  # one image, one vote
+
+
+def test_labels_from_a_file(folder: Path) -> None:
+    Path("labels.csv").write_text("path,index,label\nphotos/b/2.png,7,dog\nphotos/a/1.png,3,cat\n")
+    found = find_files(["photos"], FRAMING, labels=Path("labels.csv"))
+    assert (names(found), found.classes, found.labels.tolist()) == (
+        ["b/2.png", "a/1.png"],
+        ("cat", "dog"),
+        [1, 0],
+    )
+    Path("bare.csv").write_text("2.png,7\n1.png,3\n")
+    assert find_files(["photos"], FRAMING, labels=Path("bare.csv")).labels.tolist() == [7, 3]
+    Path("map.json").write_text('{"cat": "tabby"}')
+    mapped = find_files(["photos"], FRAMING, labels=Path("labels.csv"), label_map=Path("map.json"))
+    assert mapped.classes == ("dog", "tabby")
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "message"),
+    [
+        (["none"], {}, "images none: no such file or folder"),
+        (["empty"], {}, "empty: no image there"),
+        (["photos"], {"labels": "none.csv"}, "cannot read none.csv"),
+        (["photos"], {"labels": "one.csv"}, "fewer than two columns"),
+        (["photos"], {"labels": "other.csv"}, "none of its 1 paths"),
+    ],
+)
+def test_what_is_not_there_is_one_line(
+    folder: Path, words: list[str], options: dict[str, str], message: str
+) -> None:
+    Path("empty").mkdir()
+    Path("one.csv").write_text("a\n")
+    Path("other.csv").write_text("x.png,cat\n")
+    with pytest.raises(XaicmpError, match=message):
+        find_files(words, FRAMING, **{name: Path(value) for name, value in options.items()})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tiff", "gif"])
+def test_every_format_is_read(tmp_path: Path, suffix: str) -> None:
+    flat = Image.new("RGB", (20, 10), (200, 40, 90))
+    flat.save(tmp_path / f"a.{suffix}")
+    seen = FileImages([tmp_path / f"a.{suffix}"], FRAMING).pixels(np.array([0]))[0].float()
+    assert (seen - torch.tensor([200.0, 40, 90]).view(3, 1, 1)).abs().max() < 8
+
+
+def modes() -> dict[str, tuple[Image.Image, tuple[int, int, int]]]:
+    red, grey = Image.new("RGB", (4, 4), (255, 0, 0)), Image.new("L", (4, 4), 100)
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    half = Image.new("RGBA", (4, 4), (255, 0, 0, 128))
+    deep = Image.fromarray(np.full((4, 4), 100 * 257, dtype=np.uint16))
+    palette = red.quantize(4)
+    see_through = Image.new("P", (4, 4), 0)
+    see_through.putpalette([255, 0, 0] + [0] * 765)
+    see_through.info["transparency"] = 0
+    return {
+        "grey": (grey, (100, 100, 100)),
+        "one bit": (Image.new("1", (4, 4), 1), (255, 255, 255)),
+        "palette": (palette, (255, 0, 0)),
+        "transparent palette": (see_through, (255, 255, 255)),
+        "clear": (clear, (255, 255, 255)),
+        "half clear": (half, (255, 127, 127)),
+        "grey and alpha": (Image.new("LA", (4, 4), (0, 0)), (255, 255, 255)),
+        "CMYK": (Image.new("CMYK", (4, 4), (0, 255, 255, 0)), (255, 0, 0)),
+        "16 bits": (deep, (100, 100, 100)),
+        "32 bits of 8": (Image.new("I", (4, 4), 100), (100, 100, 100)),
+    }
+
+
+@pytest.mark.parametrize("mode", modes())
+def test_every_mode_becomes_what_it_looks_like(mode: str) -> None:
+    image, colour = modes()[mode]
+    found = to_rgb(image)
+    assert found.mode == "RGB"
+    assert max(abs(a - b) for a, b in zip(found.getpixel((1, 1)), colour, strict=True)) <= 1  # type: ignore[arg-type]
+
+
+def test_rotation_in_exif_is_applied(tmp_path: Path) -> None:
+    image = Image.fromarray(
+        np.concatenate([np.zeros((8, 4, 3), np.uint8), np.full((8, 4, 3), 255, np.uint8)], axis=1)
+    )
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    image.save(tmp_path / "a.png", exif=exif)
+    seen = FileImages([tmp_path / "a.png"], FRAMING).pixels(np.array([0]))[0]
+    assert seen[:, 0].max() == 0 and seen[:, -1].min() == 255  # black above
+
+
+@given(
+    st.integers(8, 90),
+    st.integers(8, 90),
+    st.sampled_from([1.0, 0.875, 0.9, 32 / 37]),
+    st.sampled_from(["bilinear", "bicubic"]),
+)
+def test_framing_is_what_torchvision_does(width: int, height: int, share: float, how: Any) -> None:
+    image = Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    resized = functional.resize(image, int(32 / share + 1e-6), InterpolationMode(how))
+    expected = functional.pil_to_tensor(functional.center_crop(resized, 32))
+    assert torch.equal(Framing((32, 32), share, how)(image), expected)
+
+
+def test_sides_that_differ_cover_the_image() -> None:
+    assert Framing((20, 30), 0.5)(Image.fromarray(colours)).shape == (3, 20, 30)
+
+
+def test_what_cannot_be_read_is_named_and_left_out(folder: Path) -> None:
+    Path("photos/a/0.jpg").write_bytes(b"no image")
+    whole = Path("photos/b/2.png").read_bytes()
+    Path("photos/b/9.png").write_bytes(whole[: len(whole) // 2])
+    source = find_files(["photos"], FRAMING)
+    with pytest.raises(Unreadable) as caught:
+        source.pixels(np.arange(len(source)))
+    assert sorted(caught.value.reasons) == [0, 4]
+    said: list[str] = []
+    result = xaicmp.compare(
+        small_classifier(input_size=(8, 8)),
+        source,
+        methods=["saliency", "input-x-gradient"],
+        running=xaicmp.Running(remark=said.append, batch_size=2),
+    )
+    assert len(result) == 4
+    assert [line for line in said if "0.jpg" in line] and "2 files are left out" in said[-1]
+    strict = find_files(["photos"], FRAMING, strict=True)
+    with pytest.raises(XaicmpError, match=r"0\.jpg"):
+        strict.pixels(np.arange(len(source)))
+
+
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    with pytest.raises(Unreadable, match="bomb"):
+        FileImages([tmp_path / "bomb.png"], FRAMING).pixels(np.array([0]))
+
+
+def test_images_are_found_by_name(folder: Path) -> None:
+    source = find_files(["photos"], FRAMING)
+    assert [source.find(name) for name in ("a/1.png", "10.PNG", "2", "photos/b/deep/3.png")] == [0, 1, 2, 3]
+    with pytest.raises(UsageError, match="no such file among the 4"):
+        source.find("cat.jpg")
+    Path("photos/b/1.png").write_bytes(Path("photos/a/1.png").read_bytes())
+    with pytest.raises(UsageError, match="2 files have this name"):
+        find_files(["photos"], FRAMING).find("1.png")
+
+
+def test_nothing_is_decoded_before_it_is_asked_for(tmp_path: Path) -> None:
+    paths = []
+    for index in range(3000):
+        paths.append(tmp_path / f"{index}.png")
+        paths[-1].write_bytes(b"")
+    source = find_files([tmp_path], FRAMING)
+    assert len(source) == 3000 and source.size() == (8, 8)
+    paths[7].unlink()
+    assert len(source) == 3000
+
+
+def test_classes_are_matched_by_name() -> None:
+    model = ("tench, Tinca tinca", "great white shark", "crane")
+    assert match_classes(["Great_White-shark", "Tinca tinca", "tench", "dog"], model).tolist() == [
+        1,
+        0,
+        0,
+        -1,
+    ]
+    assert match_classes(["b", "a"], ()).tolist() == [0, 1]
+
+
+def test_the_sample_as_png_folders_gives_the_same_numbers(tmp_path: Path) -> None:
+    sample = xaicmp.load_images()
+    ids = np.arange(40)
+    for index, pixels in zip(ids, sample.pixels(ids), strict=True):
+        place = tmp_path / sample.classes[sample.labels[index]] / f"{index:04}.png"
+        place.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(place)
+    model = xaicmp.load_model()
+    photos = xaicmp.load_images(tmp_path, model=model)
+    order = [int(Path(name).stem) for name in photos.names(np.arange(40))]
+    methods = ["grad-cam", "saliency"]
+    one = xaicmp.compare(model, photos, methods=methods, select=xaicmp.Selection(n=20))
+    kept = [order[each] for each in one.comparison.predictions.ids]
+    other = xaicmp.compare(
+        model, sample, methods=methods, select=xaicmp.Selection(ids=tuple(kept), only="all")
+    )
+    for statistic in ("pearson", "iou"):
+        pair = ("grad-cam", "saliency")
+        assert np.array_equal(
+            one.comparison.scores.values[statistic][pair], other.comparison.scores.values[statistic][pair]
+        )

@@ -1,0 +1,125 @@
+"""Outputs that are not one row of logits, and what is made of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, namedtuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from small import SmallNet
+from torch import Tensor, nn
+
+import xaicmp
+from xaicmp.core.models.outputs import Adapted, with_logits
+from xaicmp.errors import XaicmpError
+
+Pair = namedtuple("Pair", ["logits", "aux"])
+
+
+@dataclass
+class Output:
+    logits: Tensor
+    hidden: Tensor
+
+
+class Wrapped(SmallNet):
+    def __init__(self, wrap: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.wrap = wrap
+
+    def forward(self, images: Tensor) -> Any:
+        return self.wrap(super().forward(images))
+
+
+CLEAR: dict[str, Callable[[Tensor], Any]] = {
+    "dict": lambda logits: {"logits": logits, "features": logits[:, :3]},
+    "ordered dict": lambda logits: OrderedDict(out=logits, aux=logits[:, :2]),
+    "one of two": lambda logits: (logits, torch.zeros(len(logits), 3, 4, 4)),
+    "list": lambda logits: [logits],
+    "named tuple": lambda logits: Pair(logits, logits[:, :2]),
+    "dataclass": lambda logits: Output(logits, logits[:, :2]),
+}
+images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("kind", CLEAR)
+def test_what_is_meant_is_found(kind: str) -> None:
+    torch.manual_seed(0)
+    plain = SmallNet()
+    wrapped = Wrapped(CLEAR[kind])
+    wrapped.load_state_dict(plain.state_dict())
+    methods = ["grad-cam", "saliency", "integrated-gradients"]
+    before = {name: value.clone() for name, value in wrapped.state_dict().items()}
+    found = xaicmp.explain(wrapped, images, methods=methods)
+    assert torch.equal(found.maps, xaicmp.explain(plain, images, methods=methods).maps)
+    assert wrapped.training and all(
+        torch.equal(before[name], value) for name, value in wrapped.state_dict().items()
+    )
+
+
+def test_one_logit_is_a_decision_between_two() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 30 * 30, 1))
+    found = xaicmp.explain(net, images, methods=["saliency", "input-x-gradient"])
+    z = net(images)[:, 0]
+    assert found.predictions.predicted.tolist() == (z > 0).long().tolist()
+    probability = torch.maximum(z.sigmoid(), 1 - z.sigmoid())
+    assert torch.allclose(torch.from_numpy(found.predictions.confidence).float(), probability, atol=1e-6)
+    inputs = images.clone().requires_grad_()
+    gradient = torch.autograd.grad(net(inputs).sum(), inputs)[0]
+    assert torch.allclose(found.maps[0], gradient.abs().amax(dim=1) / 2, rtol=1e-4)
+
+
+UNCLEAR: dict[str, Callable[[Tensor], Any]] = {
+    "segmentation": lambda logits: {"out": torch.zeros(len(logits), 3, 8, 8)},
+    "detection": lambda logits: [{"boxes": torch.zeros(2, 4)} for _ in logits],
+    "two rows": lambda logits: (logits, logits),
+    "maps": lambda logits: torch.zeros(len(logits), 3, 8, 8),
+    "a number": lambda logits: 3.0,
+}
+
+
+@pytest.mark.parametrize("kind", UNCLEAR)
+def test_what_is_not_clear_is_refused(kind: str) -> None:
+    with pytest.raises(XaicmpError, match=r"not one row of logits.*package.module:function"):
+        xaicmp.explain(Wrapped(UNCLEAR[kind]), images, methods=["saliency"])
+
+
+def test_a_score_of_ones_own(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_scores.py").write_text(
+        "def third(output):\n    return output['out'][:, 3].mean(dim=(1, 2))\n"
+    )
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 5, 3))
+
+    class Segments(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, images: Tensor) -> dict[str, Tensor]:
+            return {"out": self.net(images)}
+
+    found = xaicmp.explain(Segments(), images, "my_scores:third", ["saliency"])
+    inputs = images.clone().requires_grad_()
+    gradient = torch.autograd.grad(net(inputs)[:, 3].mean(dim=(1, 2)).sum(), inputs)[0]
+    assert torch.allclose(found.maps[0], gradient.abs().amax(dim=1))
+
+
+def test_a_model_that_fails_says_so() -> None:
+    with pytest.raises(XaicmpError, match="the model fails on images of 32 x 32"):
+        xaicmp.explain(nn.Sequential(nn.Flatten(), nn.Linear(5, 2)), images, methods=["saliency"])
+
+
+def test_names_stay_and_modes_come_back() -> None:
+    inner = Wrapped(CLEAR["dict"]).train()
+    adapted = with_logits(inner, images[:1])
+    assert isinstance(adapted, Adapted)
+    assert [name for name, _ in adapted.named_parameters()] == [name for name, _ in inner.named_parameters()]
+    assert inner.training
+    adapted.eval()(images[:1])
+    assert inner.training is True and not next(inner.children()).training  # as eval() of the outside asks

@@ -1,0 +1,227 @@
+"""Weights in every form that people keep them in fit the network, or the message says how far."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import xaicmp
+from xaicmp.core.models.architectures import resnet18_cifar
+from xaicmp.core.models.weights import best_fit
+from xaicmp.errors import UsageError, XaicmpError
+
+
+@pytest.fixture(scope="module")
+def trained() -> dict[str, Tensor]:
+    torch.manual_seed(3)
+    return {name: value.clone() for name, value in resnet18_cifar().state_dict().items()}
+
+
+def prefixed(prefix: str) -> Callable[[dict[str, Tensor]], Any]:
+    return lambda weights: {prefix + name: value for name, value in weights.items()}
+
+
+def nested(*keys: str) -> Callable[[dict[str, Tensor]], Any]:
+    def nest(weights: dict[str, Tensor]) -> Any:
+        for key in reversed(keys):
+            weights = {key: weights, "epoch": 3}  # type: ignore[dict-item]
+        return weights
+
+    return nest
+
+
+def of_cifar_code_base(weights: dict[str, Tensor]) -> Any:
+    names = {
+        name: "module." + name.replace("downsample", "shortcut").replace("fc.", "linear.") for name in weights
+    }
+    return {"net": {names[name]: value for name, value in weights.items()}, "acc": 95.4, "epoch": 199}
+
+
+def of_lightning(weights: dict[str, Tensor]) -> Any:
+    return {
+        "state_dict": prefixed("model.")(weights) | {"criterion.weight": torch.ones(10)},
+        "pytorch-lightning_version": "2.4.0",
+        "hyper_parameters": {"lr": 0.1},
+        "optimizer_states": [{"state": {}}],
+    }
+
+
+FORMS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
+    "bare": dict,
+    **{key: nested(key) for key in ("state_dict", "model", "net", "model_state_dict", "ema", "model_ema")},
+    "two deep": nested("model", "state_dict"),
+    **{key: prefixed(key) for key in ("module.", "_orig_mod.", "model.", "backbone.", "network.")},
+    "two prefixes": prefixed("module._orig_mod."),
+    "nested and prefixed": lambda weights: nested("model")(prefixed("module.")(weights)),
+    "half": lambda weights: {
+        name: each.half() if each.is_floating_point() else each for name, each in weights.items()
+    },
+    "no counters": lambda weights: {
+        name: each for name, each in weights.items() if "num_batches" not in name
+    },
+    "CIFAR code base": of_cifar_code_base,
+    "Lightning": of_lightning,
+    "with arguments": lambda weights: {"model": weights, "args": argparse.Namespace(lr=0.1)},
+    "renamed throughout": lambda weights: {
+        f"layer_{index}.{name.rpartition('.')[2]}": each for index, (name, each) in enumerate(weights.items())
+    },
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("model", [None, "resnet18-cifar"])
+def test_every_form_gives_the_same_network(
+    trained: dict[str, Tensor], tmp_path: Path, form: str, model: str | None
+) -> None:
+    torch.save(FORMS[form](trained), tmp_path / "a.pth")
+    said: list[str] = []
+    found = xaicmp.load_model(model, checkpoint=tmp_path / "a.pth", remark=said.append)
+    for name, value in found.module.state_dict().items():
+        if "num_batches" not in name:
+            expected = trained[name].half().float() if form == "half" else trained[name]
+            assert torch.equal(value, expected), name
+    assert not found.module.training
+    assert any("does not say how images are normalised" in line for line in said)
+    assert found.std[0] == (0.2023 if form == "CIFAR code base" else 0.2470)
+
+
+def test_safetensors_give_the_same_network(trained: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file({name: value.contiguous() for name, value in trained.items()}, tmp_path / "a.safetensors")
+    found = xaicmp.load_model("resnet18-cifar", weights=tmp_path / "a.safetensors")
+    assert torch.equal(found.module.state_dict()["fc.weight"], trained["fc.weight"])
+    (tmp_path / "b.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:1000])
+    with pytest.raises(XaicmpError, match="no safetensors file"):
+        xaicmp.load_model("resnet18-cifar", checkpoint=tmp_path / "b.safetensors")
+
+
+def test_another_number_of_classes_is_read_from_the_weights(tmp_path: Path) -> None:
+    torch.save(torchvision.models.resnet18(num_classes=7).state_dict(), tmp_path / "a.pth")
+    found = xaicmp.load_model(
+        "torchvision:resnet18",
+        checkpoint=tmp_path / "a.pth",
+        classes=list("abcdefg"),
+        mean=(0.5,),
+        std=(0.5,),
+    )
+    assert found.module(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
+    assert (found.classes, found.mean, found.input_size) == (tuple("abcdefg"), (0.5,), (224, 224))
+    named = xaicmp.load_model("resnet18", checkpoint=tmp_path / "a.pth")
+    assert named.classes == ()  # ImageNet's would be wrong
+
+
+def test_a_misfit_says_how_far_it_fits_and_what_would(tmp_path: Path) -> None:
+    torch.save(torchvision.models.resnet34().state_dict(), tmp_path / "a.pth")
+    with pytest.raises(XaicmpError) as caught:
+        xaicmp.load_model("torchvision:resnet18", checkpoint=tmp_path / "a.pth")
+    text = str(caught.value)
+    assert "102 of 102 tensors fit" in text or "tensors fit" in text
+    assert "try model resnet34" in text
+    assert "\n" not in text
+
+
+def test_no_file_runs_code(tmp_path: Path) -> None:
+    torch.save(torchvision.models.resnet18(), tmp_path / "whole.pt")
+    with pytest.raises(XaicmpError, match=r"more than tensors .*ResNet.*state_dict"):
+        xaicmp.load_model("torchvision:resnet18", checkpoint=tmp_path / "whole.pt")
+    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "script.pt")  # type: ignore[no-untyped-call]
+    with pytest.raises(XaicmpError, match="compiled program"):
+        xaicmp.load_model("torchvision:resnet18", checkpoint=tmp_path / "script.pt")
+
+
+def test_a_checkpoint_cannot_name_a_module_to_run(trained: dict[str, Tensor], tmp_path: Path) -> None:
+    document = {
+        "format": "xaicmp checkpoint 1",
+        "state_dict": trained,
+        "metadata": {"architecture": "os:getcwd"},
+    }
+    torch.save(document, tmp_path / "a.pt")
+    with pytest.raises(XaicmpError, match="unknown architecture"):
+        xaicmp.load_model(checkpoint=tmp_path / "a.pt")
+
+
+def test_order_alone_is_not_enough() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    swapped = {
+        "a.bias": torch.ones(3),
+        "a.weight": torch.ones(3, 2),
+        "b.weight": torch.ones(2, 3),
+        "b.bias": torch.ones(2),
+    }
+    assert not best_fit(model, swapped).complete
+    straight = {name: swapped[name] for name in ("a.weight", "a.bias", "b.weight", "b.bias")}
+    assert best_fit(model, straight).complete
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("resnet5O",), "no such model; choose .*resnet50"),
+        (("torchvision:resnet5O",), "torchvision has no such model"),
+        (("timm:resnet5O",), "timm has no such model"),
+        (("torchvision:resnet18", None, "IMAGENET"), "resnet18 has IMAGENET1K_V1, DEFAULT"),
+        (("timm:resnet18", None, "V2"), "part of the model's name"),
+        (("no_such_module:build",), "cannot be imported"),
+        (("json:nothing",), "cannot be imported"),
+        (("json:dumps?obj=1",), "returned a str"),
+        (("torch:pi",), "cannot be called"),
+        (("torchvision.models:resnet18?width",), "is no argument"),
+        (("torchvision.models:resnet18?nonsense=1",), "cannot be built: TypeError"),
+        ((None, None, "DEFAULT"), "weights go with the name"),
+        ((nn.Linear(2, 2), "a.pt"), "weights go with the name"),
+        (("none.pt",), "cannot read checkpoint none.pt"),
+    ],
+)
+def test_what_cannot_be_had_is_one_line(arguments: tuple[Any, ...], message: str) -> None:
+    model, checkpoint, weights = (*arguments, None, None)[:3]
+    with pytest.raises((UsageError, XaicmpError), match=message) as caught:
+        xaicmp.load_model(model, checkpoint=checkpoint, weights=weights)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_factory_takes_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my_factory.py").write_text(
+        "import torch\n"
+        "def net(width=1, deep=False, num_classes=4):\n"
+        "    print('building')\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(num_classes * width if deep else 1))\n"
+    )
+    found = xaicmp.load_model("my_factory:net?width=2&deep=True")
+    assert found.module(torch.zeros(1, 3, 8, 8)).shape == (1, 8)
+
+
+def test_untrained_weights_leave_the_generator_alone() -> None:
+    before = torch.get_rng_state()
+    found = xaicmp.load_model("torchvision:resnet18", weights="none")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(found.classes) == 1000
+    assert found.crop_pct == pytest.approx(224 / 256)
+
+
+def test_names_of_classes(tmp_path: Path) -> None:
+    files = {
+        "a.txt": "cat\ndog\n",
+        "a.json": '["cat", "dog"]',
+        "b.json": '{"0": ["n01", "cat"], "1": ["n02", "dog"]}',
+        "config.json": '{"id2label": {"0": "cat", "1": "dog"}}',
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        found = xaicmp.load_model(nn.Linear(2, 2), classes=tmp_path / name)
+        assert found.classes == ("cat", "dog"), name
+    for text in ("cat\ncat\n", "\n", "[1, 2]"):
+        (tmp_path / "a.txt").write_text(text)
+        if text != "[1, 2]":
+            with pytest.raises(XaicmpError):
+                xaicmp.load_model(nn.Linear(2, 2), classes=tmp_path / "a.txt")
+    (tmp_path / "a.json").write_text("[1, 2]")
+    with pytest.raises(XaicmpError, match="class name"):
+        xaicmp.load_model(nn.Linear(2, 2), classes=tmp_path / "a.json")

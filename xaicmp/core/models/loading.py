@@ -1,0 +1,177 @@
+"""A classifier from what people have: a network by name, weights in a file, and what is known about them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xaicmp.core.models.architectures import ARCHITECTURES
+from xaicmp.core.models.classifier import Classifier
+from xaicmp.core.models.metadata import check_metadata, described
+from xaicmp.core.models.sources import DEFAULT_WEIGHTS, Source, described_by, find_source
+from xaicmp.core.models.weights import Fit, WeightsFile, best_fit, fill, read_weights
+from xaicmp.errors import UsageError, XaicmpError, arg
+
+WEIGHTS = (".pt", ".pth", ".safetensors", ".ckpt", ".tar", ".bin")
+"""Suffixes of files of weights."""
+UNTRAINED = "none"
+CIFAR_CODE_BASE = {"net", "acc", "epoch"}
+"""The keys of a checkpoint of a widely used CIFAR code base, and the standard deviation that it normalises by."""
+CIFAR_CODE_BASE_STD = (0.2023, 0.1994, 0.2010)
+
+Remark = Callable[[str], None]
+
+
+def load_network(spec: str, weights: str | Path | None, remark: Remark) -> Classifier:
+    """The network that ``spec`` names, with its trained weights.
+
+    Args:
+        spec: see ``find_source``.
+        weights: the name of trained weights; a file; ``"none"`` for none; None for the source's default.
+        remark: told what was assumed.
+
+    Raises:
+        UsageError: there is no such network or weights.
+        XaicmpError: the weights cannot be had, or do not fit.
+    """
+    source, rest = find_source(spec)
+    if weights is not None and (Path(weights).suffix in WEIGHTS or Path(weights).is_file()):
+        return with_file(source, rest, read_weights(Path(weights)), remark)
+    named = str(weights or DEFAULT_WEIGHTS)
+    found = source(rest, None if named == UNTRAINED else named, None)
+    found.module.eval()
+    return found
+
+
+def with_file(source: Source, rest: str, file: WeightsFile, remark: Remark) -> Classifier:
+    """The network ``rest`` of ``source`` with the weights in a file, whatever form they have there.
+
+    Raises:
+        XaicmpError: they do not fit; the message says how far they do, and what would.
+    """
+    classifier = source(rest, None, None)
+    fit = best_fit(classifier.module, file.document)
+    if fit.classes is not None:
+        other = source(rest, None, fit.classes)
+        if (refit := best_fit(other.module, file.document)).complete:
+            classifier, fit = other, refit
+    name = classifier.provenance.get("architecture", rest)
+    if not fit.complete:
+        raise XaicmpError(misfit(file.path, name, fit, source, rest, file))
+    fill(classifier.module, fit.weights, file.path)
+    described, assumed = _described(classifier, file)
+    kept = {"path": str(file.path), "sha256": file.sha256, "weights": file.path.name}
+    title = str(file.path) if rest in ARCHITECTURES else f"{name} with {file.path.name}"
+    found = replace(described, name=title, provenance={**classifier.provenance, **kept})
+    where = f" under {fit.nest!r}" if fit.nest else ""
+    if fit.renamed:
+        remark(f"{file.path}: weights{where} matched to {name}'s names ({fit.renamed})")
+    if assumed:
+        remark(
+            f"{file.path} does not say how images are normalised and what its classes are called; taken as for {name}: "
+            f"{found.preprocessing}; {len(found.classes) or 'unnamed'} classes. "
+            f"Give others with {arg('mean')}, {arg('std')}, {arg('input_size')}, {arg('classes')}"
+        )
+    found.module.eval()
+    return found
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Class names from a file: one per line, or JSON: a list, or an object of names by index.
+
+    Raises:
+        XaicmpError: it cannot be read, or holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        found: Any = json.loads(text) if path.suffix == ".json" else text.splitlines()
+        found = found.get("id2label", found) if isinstance(found, dict) else found
+        if isinstance(found, dict):
+            found = [found[str(index)] for index in range(len(found))]
+        names = [each[-1] if isinstance(each, list) else each for each in found]
+    except OSError as error:
+        raise XaicmpError(
+            f"cannot read {path}: {error.strerror}; give another file of class names"
+        ) from error
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise XaicmpError(f"{path} holds no class names; write one per line, or a JSON list") from error
+    return checked_classes([name.strip() if isinstance(name, str) else name for name in names], str(path))
+
+
+def checked_classes(names: Iterable[Any], where: str) -> tuple[str, ...]:
+    """The names, if they are: texts, none empty, none twice."""
+    names = tuple(names)
+    if not names or not all(isinstance(name, str) and name and name.isprintable() for name in names):
+        raise UsageError(f"{where}: a class name is empty or no text; give one name for each class")
+    if twice := next((name for index, name in enumerate(names) if name in names[:index]), None):
+        raise UsageError(f"{where}: {twice!r} names two classes; give each class its own name")
+    return names
+
+
+def misfit(
+    path: Path,
+    name: str,
+    fit: Fit,
+    source: Source | None = None,
+    rest: str = "",
+    file: WeightsFile | None = None,
+) -> str:
+    """How far the weights in a file fit a network, in one line, and which network would take them."""
+    total = len(fit.weights) + len(fit.missing)
+    parts = [f"checkpoint {path} does not fit {name}: {len(fit.weights)} of {total} tensors fit"]
+    if fit.missing:
+        parts.append(
+            "not "
+            + "; ".join(fit.missing[:5])
+            + (f" and {len(fit.missing) - 5} more" * (len(fit.missing) > 5))
+        )
+    if fit.surplus:
+        parts.append(f"it also holds {', '.join(sorted(fit.surplus)[:3])}")
+    better = [] if source is None or file is None else relatives(source, rest, file)
+    way = f"try {arg('model')} {better[0]}" if better else "use a checkpoint of this architecture"
+    return ", ".join(parts) + f"; {way}"
+
+
+def relatives(source: Source, rest: str, file: WeightsFile) -> list[str]:
+    """Networks of a like name, of torchvision or our own, that take the weights in a file."""
+    from torchvision.models import list_models
+
+    stem = rest.rstrip("0123456789_-bl").partition("-")[0][:6]
+    found = []
+    for name in ("resnet18-cifar", *(each for each in list_models(module=None) if each.startswith(stem))):
+        other, inner = find_source(name)
+        with torch.device("meta"):
+            try:
+                fit = best_fit(other(inner, None, None).module, file.document)
+            except (XaicmpError, UsageError):
+                continue
+        if fit.complete or fit.classes:
+            found.append(name + (f" with {fit.classes} classes" if fit.classes else ""))
+    return found
+
+
+def _described(classifier: Classifier, file: WeightsFile) -> tuple[Classifier, bool]:
+    """What the file says of preprocessing and classes, and whether that had to be assumed."""
+    from torchvision.models import get_model_weights
+
+    metadata = file.document.get("metadata")
+    if isinstance(metadata, dict):
+        check_metadata(metadata, file.path)
+        return described(classifier, metadata), not {"classes", "mean", "std"} <= metadata.keys()
+    if set(file.document) == CIFAR_CODE_BASE and classifier.input_size == (32, 32):
+        return replace(classifier, std=CIFAR_CODE_BASE_STD), True
+    kind, _, name = str(classifier.provenance.get("architecture", "")).partition(":")
+    if kind == "torchvision":
+        for each in get_model_weights(name):
+            if each.url.endswith(f"/{file.path.name}") and classifier.classes:
+                if hasattr(
+                    classifier.module, "transform_input"
+                ):  # what trained Inceptions and GoogLeNets expect
+                    vars(classifier.module)["transform_input"] = True
+                return described_by(classifier, each), False
+    return classifier, True

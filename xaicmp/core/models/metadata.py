@@ -1,0 +1,75 @@
+"""What a checkpoint of ours says of its network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from xaicmp.core.choices import INTERPOLATIONS
+from xaicmp.core.models.architectures import ARCHITECTURES, BARE
+from xaicmp.core.models.classifier import Classifier
+from xaicmp.errors import XaicmpError, arg
+
+NAMED = ("torchvision", "timm")
+"""The sources of networks that a file may name, because none runs code of its own."""
+DESCRIBED = ("classes", "mean", "std", "input_size", "crop_pct", "interpolation")
+
+
+def described(classifier: Classifier, metadata: Mapping[str, Any]) -> Classifier:
+    """The classifier with the classes and the preprocessing that sound metadata give."""
+    return replace(classifier, **{name: metadata[name] for name in DESCRIBED if name in metadata})
+
+
+def check_metadata(metadata: Mapping[str, Any], path: Path) -> None:
+    """Raise XaicmpError unless what a reader relies on is of the right kind, where it is given."""
+    architecture = metadata.get("architecture", BARE)
+    known = isinstance(architecture, str) and (
+        architecture in ARCHITECTURES or architecture.partition(":")[0] in NAMED
+    )
+    if not known:  # a module of somebody's own is only run where the user names it
+        raise XaicmpError(
+            f"checkpoint {path} is of the unknown architecture {architecture!r}; "
+            f"this version knows {', '.join(ARCHITECTURES)}; for another, name the network as {arg('model')}"
+        )
+
+    def numbers(values: Any) -> bool:
+        return is_list(values) and len(values) == 3 and all(math.isfinite(value) for value in values)
+
+    def is_list(values: Any) -> bool:
+        return isinstance(values, list | tuple)
+
+    sound: dict[str, Callable[[Any], bool]] = {
+        "classes": lambda names: (
+            is_list(names) and len(names) > 1 and all(isinstance(name, str) for name in names)
+        ),
+        "mean": numbers,
+        "std": lambda values: numbers(values) and min(values) > 0,
+        "input_size": lambda size: (
+            len(size) == 2 and all(isinstance(side, int) and 0 < side < 10_000 for side in size)
+        ),
+        "crop_pct": lambda share: 0 < share <= 1,
+        "interpolation": lambda name: name in INTERPOLATIONS,
+        "test_accuracy": lambda share: share is None or 0 <= share <= 1,
+        "history": lambda epochs: is_list(epochs) and all(0 <= each["test_accuracy"] <= 1 for each in epochs),
+    }
+    for name, value in metadata.items():
+        try:
+            right = is_plain(value) and sound.get(name, is_plain)(value)
+        except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError):
+            right = False
+        if not right:
+            what = f"{value!r:.40}" if is_plain(value, 0) else f"a {type(value).__name__}"
+            raise XaicmpError(
+                f"checkpoint {path} has no sound {name!s:.40} in its metadata: {what}; use another"
+            )
+
+
+def is_plain(value: Any, deep: int = 8) -> bool:
+    """Whether it is text, a number that is not huge, None, or lists and mappings of these."""
+    if isinstance(value, list | tuple | dict):
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        return deep > 0 and all(is_plain(each, deep - 1) for each in inner)
+    return value is None or isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**64)

@@ -1,0 +1,152 @@
+"""What a network puts out, as one row of logits per image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xaicmp.core.models.classifier import Classifier
+from xaicmp.core.models.guard import unchanged
+from xaicmp.core.models.sources import find_object
+from xaicmp.errors import XaicmpError, arg
+
+LOGITS = ("logits", "logit", "output", "out")
+"""How outputs with names call the one that is meant."""
+
+Score = Callable[[Any], Tensor]
+
+
+def with_logits(module: nn.Module, example: Tensor) -> nn.Module:
+    """``module``, or around it what turns its output into logits ``(N, C)``.
+
+    Of several outputs, that called ``logits`` counts, else the only one that is ``(N, C)``. One logit z per image
+    becomes two, -z/2 and z/2, whose softmax is the sigmoid of z.
+
+    Args:
+        module: in any mode; it is left as it was found.
+        example: some images for it, ``(N, 3, H, W)``.
+
+    Raises:
+        XaicmpError: the module fails on the images, or which output is meant is not clear.
+    """
+    with unchanged(module) as lent, torch.no_grad():
+        try:
+            output = lent(example)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of foreign code
+            size = " x ".join(map(str, example.shape[2:]))
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise XaicmpError(
+                f"the model fails on images of {size}: {reason}; give its {arg('input_size')}"
+            ) from error
+    if isinstance(module, Adapted) or (
+        isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1
+    ):
+        found = output
+    else:
+        module = Adapted(module)
+        found = module.of(output)
+    if len(found) != len(example):
+        raise XaicmpError(
+            f"the model puts out {tuple(found.shape)} for {len(example)} images; it needs a row for each"
+        )
+    return module
+
+
+class Adapted(nn.Module):
+    """A module whose output is logits. Its submodules and parameters are the module's own, under their names.
+
+    Args:
+        module: what puts out something else.
+        score: makes of that a score ``(N,)``, which is then the only class; without it see ``with_logits``.
+    """
+
+    inner: Any
+    score: Score | None
+
+    def __init__(self, module: nn.Module, score: Score | None = None) -> None:
+        super().__init__()
+        self.__dict__["inner"], self.__dict__["score"] = (
+            module,
+            score,
+        )  # no submodule, which would rename all others
+        self._modules, self._parameters, self._buffers = module._modules, module._parameters, module._buffers
+        self.training = module.training
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``(N, 3, H, W)`` to logits ``(N, C)``."""
+        before, self.inner.training = self.inner.training, self.training
+        try:
+            return self.of(self.inner(images))
+        finally:
+            self.inner.training = before
+
+    def of(self, output: Any) -> Tensor:
+        """The logits in what the module puts out."""
+        if self.score is None:
+            found = logits_in(output)
+            one = found[:, None] if found.ndim == 1 else found
+            return torch.cat([-one / 2, one / 2], dim=1) if one.shape[1] == 1 else one
+        found = self.score(output)
+        if not isinstance(found, Tensor) or found.ndim != 1:
+            kind = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise XaicmpError(
+                f"the score of the model's output is {kind}; it must be a tensor (N,), one per image"
+            )
+        return found[:, None]
+
+
+def scored_by(classifier: Classifier, spec: str) -> Classifier:
+    """The classifier whose only class is the score that the function ``package.module:function`` makes of what the
+    module puts out. It is looked for in the working directory too, and run: name only code that you trust.
+
+    Raises:
+        XaicmpError: there is no such function.
+    """
+    score = find_object(spec, arg("target"))
+    return replace(classifier, module=Adapted(classifier.module, score), classes=("score",))
+
+
+def logits_in(output: Any) -> Tensor:
+    """The logits ``(N, C)`` or ``(N,)`` among what a module puts out.
+
+    Raises:
+        XaicmpError: it is not clear which they are, or there are none.
+    """
+    if isinstance(output, Tensor):
+        if output.ndim in (1, 2):
+            return output
+        raise XaicmpError(f"the model puts out {tuple(output.shape)}, {ONLY_CLASSIFIERS}")
+    named = _named(output)
+    for name in LOGITS:
+        if isinstance(found := named.get(name), Tensor) and found.ndim == 2:
+            return found
+    rows = [each for each in named.values() if isinstance(each, Tensor) and each.ndim == 2]
+    if len(rows) == 1:
+        return rows[0]
+    shapes = [f"{name}: {tuple(value.shape)}" for name, value in named.items() if isinstance(value, Tensor)]
+    raise XaicmpError(
+        f"the model puts out a {type(output).__name__} ({', '.join(shapes[:5])}), {ONLY_CLASSIFIERS}"
+    )
+
+
+ONLY_CLASSIFIERS = (
+    f"not one row of logits per image; detection and segmentation models need a {arg('target')} "
+    "package.module:function that gives a score for each image"
+)
+
+
+def _named(output: Any) -> dict[str, Any]:
+    """The parts of an output by name, or by number."""
+    if isinstance(output, Mapping):
+        return {str(name): value for name, value in output.items()}
+    if is_dataclass(output):
+        return {each.name: getattr(output, each.name) for each in fields(output)}
+    if hasattr(output, "_asdict"):
+        return dict(output._asdict())
+    return {str(index): each for index, each in enumerate(output)} if isinstance(output, tuple | list) else {}
