@@ -107,8 +107,11 @@ def test_studies_are_asked_of_a_result(result: xaicmp.Result) -> None:
     assert rerun.same == dict.fromkeys(METHODS, True)
     other = result.against(SmallNet(1).eval())
     assert not any(other.same.values())
-    random = result.randomisation()
+    random = result.randomisation(draws=2)
     assert len(random.areas("spearman")) == 3
+    assert random.draws == 2
+    with pytest.raises(UsageError, match="draws 0: give 1 or more"):
+        result.randomisation(draws=0)
     zero, *_ = result.faithfulness()
     assert np.isfinite(zero.summaries(0)["probability_gain"].mean)
     assert [cost.title for cost in result.cost()][-1] == "all together"

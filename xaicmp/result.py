@@ -22,7 +22,7 @@ from xaicmp.core.results.comparison import Result as Outcome
 from xaicmp.core.results.intervals import Summary
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import Explainer
-from xaicmp.errors import UsageError
+from xaicmp.errors import UsageError, arg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -161,18 +161,23 @@ class Result:
         both = Explainer(engine, self.methods), Explainer(second, self.methods)
         return repeat(*both, images, self.comparison.predictions, self.comparison.settings, progress)
 
-    def randomisation(self, kind: Randomise = "cascading", progress: Progress = no_progress) -> Randomisation:
+    def randomisation(
+        self, kind: Randomise = "cascading", draws: int = 5, progress: Progress = no_progress
+    ) -> Randomisation:
         """Agreement with the maps of ever less trained copies of the model (Adebayo et al., 2018).
 
         Args:
             kind: ``"cascading"`` re-initialises stage after stage from the output down, ``"independent"`` one at a time.
+            draws: how many re-initialised copies at each stage.
             progress: told how far it is.
         """
         from xaicmp.core.studies.randomisation import randomise
 
+        if draws < 1:
+            raise UsageError(f"{arg('draws')} {draws}: give 1 or more")
         engine, images = self._model()
-        chosen, settings = self.comparison.predictions, self.comparison.settings
-        return randomise(engine, images, chosen, self.methods, settings, kind, progress)
+        explainer, chosen = Explainer(engine, self.methods), self.comparison.predictions
+        return randomise(explainer, images, chosen, self.comparison.settings, kind, draws, progress)
 
     def faithfulness(
         self, maps: Tensor | None = None, progress: Progress = no_progress

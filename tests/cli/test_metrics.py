@@ -245,15 +245,16 @@ def test_floors_do_not_notice_that_the_weights_are_drawn_anew(metrics: Xaicmp) -
     for kind in ("cascading", "independent"):
         found = document(metrics("--randomise", kind, "--format", "json", methods=methods))["randomisation"]
         assert found["kind"] == kind
-        assert len(found["accuracy"]) == 1 + len(found["stages"])
+        assert len(found["accuracy"]) == len(found["image_share"]) == 1 + len(found["stages"])
+        assert found["draws"] == 5
         assert found["stages"][0] == "fc"
         for statistic in ("spearman", "ssim", "pearson"):
             saliency, edge, centre = found[statistic]
             assert edge["stages"] == pytest.approx([1] * len(found["stages"]))
             assert centre["stages"] == pytest.approx([1] * len(found["stages"]))
             assert saliency["stages"][-1] < 0.9
-            assert edge["defined"] == [8] * len(found["stages"])
-            assert edge["last_above_chance"]["p"] < 0.05
+            assert edge["defined"] == [8 * 5] * len(found["stages"])
+            assert edge["last_above_other_image"]["p"] < 0.05
             assert edge["area"]["mean"] == pytest.approx(1)
 
 
@@ -261,7 +262,7 @@ def test_a_floor_fails_the_randomisation_test_visibly_and_too_few_images_do_not_
     metrics: Xaicmp,
 ) -> None:
     methods = ("--methods", "saliency", "edge")
-    row = re.compile(r"^pearson: last stage +(\S+ \S+) +(\S+(?: \S+)?)$", re.MULTILINE)
+    row = re.compile(r"^pearson: last stage +(\S+(?: \S+)*) {2,}(\S+(?: \S+)*)$", re.MULTILINE)
     enough = row.search(printed(metrics("--randomise", "cascading", methods=methods)))
     assert enough and enough[2] == "unchanged"
     few = row.search(printed(metrics("--randomise", "cascading", methods=methods, ids="0-3")))
@@ -296,7 +297,7 @@ def test_the_level_of_intervals_is_that_of_every_study(metrics: Xaicmp) -> None:
         lambda found: found["pairs"][0]["pearson"],
         lambda found: found["faithfulness"][0]["probability_gain"],
         lambda found: found["randomisation"]["pearson"][0]["area"],
-        lambda found: found["randomisation"]["pearson"][0]["last_above_chance"],
+        lambda found: found["randomisation"]["pearson"][0]["last_above_other_image"],
         lambda found: found["by_method"][0]["pearson"],
         lambda found: found["retrain"][0]["pearson"],
     ):
@@ -340,7 +341,7 @@ def test_a_picture_in_svg_names_every_method_and_stage(
 ) -> None:
     printed(metrics("--randomise", "cascading", "--plot", "drawn.svg", ids="0-2"))
     text = Path("drawn.svg").read_text()
-    for word in ("Grad-CAM", "Saliency", "fc", "layer4.0", "chance", "cascading"):
+    for word in ("Grad-CAM", "Saliency", "fc", "layer4.0", "(dashed: of another image)", "cascading"):
         assert f"<!-- {word}" in text or f"({word})" in text  # above the outlines of its letters
 
 

@@ -284,16 +284,22 @@ def test_the_legend_of_a_study_names_every_method_once_and_stays_on_the_page(
         for name in names:
             stack.enter_context(registered(name, another))
         comparison, _ = compared(sample, tuple(names), (0, 1))
-    values = np.random.default_rng(0).random((count, 3, 2))
+    values = np.random.default_rng(0).random((count, 2, 3, 2))
     found = Randomisation(
         "cascading",
         ("fc", "layer4.0+layer4.1", "conv1"),
         np.array([1.0, 0.5, 0.0, 0.0]),
+        np.array([0.5, 0.4, 0.3, 0.001]),
         dict.fromkeys(("spearman", "ssim", "pearson"), values),
-        dict.fromkeys(("spearman", "ssim", "pearson"), values[:, 0]),
+        dict.fromkeys(("spearman", "ssim", "pearson"), values - 0.1),
     )
     figure = randomisation_figure(found, comparison)
     figure.canvas.draw()
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["fc", "layer4.0+layer4.1", "conv1 (dead)"]
+    solid, dashed = axes.get_lines()[:2]
+    np.testing.assert_allclose(solid.get_ydata(), values[0].mean(axis=(0, 2)))
+    np.testing.assert_allclose(dashed.get_ydata(), values[0].mean(axis=(0, 2)) - 0.1)
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == list(comparison.titles.values())
     box, page = legend.get_window_extent(), figure.bbox

@@ -62,57 +62,73 @@ def test_a_column_wider_than_the_terminal_is_still_printed_alone() -> None:
     assert text.split().count("b1") == 1
 
 
-def drawn(agreement: np.ndarray, chance: np.ndarray, sample: ImageSet) -> Table:
-    """The study of one statistic, two methods and two stages."""
+def drawn(
+    agreement: np.ndarray, other: np.ndarray, sample: ImageSet, shares: tuple[float, ...] = (0.5, 0.4, 0.3)
+) -> Table:
+    """The study of one statistic, two methods, two stages and one draw, from ``(M, S, N)`` and ``(M, N)``."""
     comparison, _ = compared(sample, NAMES, (0, 1, 2))
     found = Randomisation(
         "cascading",
         ("fc", "conv1"),
         np.array([0.9, 0.3, 0.1]),
-        {"pearson": agreement},
-        {"pearson": chance},
+        np.array(shares),
+        {"pearson": agreement[:, None]},
+        {"pearson": np.broadcast_to(other[:, None, None], agreement[:, None].shape)},
     )
     return randomisation(found, comparison)
 
 
 def last(made: Table) -> list[str]:
-    return list(next(row for row in made.rows if row[0] == "pearson: last stage")[1:])
+    return list(next(row for row in made.rows if row[0] == "pearson: last stage")[3:])
 
 
 @pytest.mark.parametrize(
     ("shift", "images", "said"),
     [
-        (0.5, 12, "above chance"),
-        (-0.5, 12, "below chance"),
-        (0.0, 12, "as chance"),
-        (0.5, 6, "above chance"),
+        (0.5, 12, "above other image"),
+        (-0.5, 12, "below other image"),
+        (0.0, 12, "as other image"),
+        (0.5, 6, "above other image"),
         (0.5, 5, "too few"),  # 2 of 32 flips are as far off
         (0.5, 1, "too few"),
     ],
 )
 def test_the_last_stage_is_placed_in_words(shift: float, images: int, said: str, sample: ImageSet) -> None:
-    chance = np.tile(np.linspace(-0.1, 0.1, images), (2, 1))
+    other = np.tile(np.linspace(-0.1, 0.1, images), (2, 1))
     noise = 0.01 * np.where(np.arange(images) % 2, 1, -1)
-    agreement = np.stack([[each, each + shift + noise] for each in chance])
-    made = drawn(agreement, chance, sample)
+    agreement = np.stack([[each, each + shift + noise] for each in other])
+    made = drawn(agreement, other, sample)
     assert last(made) == [said, said]
     for entry in made.data["pearson"]:
-        assert entry["last_above_chance"]["difference"] == pytest.approx(shift + noise.mean())
+        assert entry["last_above_other_image"]["difference"] == pytest.approx(shift + noise.mean())
         assert entry["defined"] == [images, images]
-    assert made.data["accuracy"] == [0.9, 0.3, 0.1]
+    assert (made.data["accuracy"], made.data["image_share"]) == ([0.9, 0.3, 0.1], [0.5, 0.4, 0.3])
+    assert (made.data["draws"], made.data["kind"]) == (1, "cascading")
+    assert [row[1:3] for row in made.rows[:2]] == [["30%", "0.400"], ["10%", "0.300"]]
+    assert "Accuracy 90%, varies 0.500 before" in str(made.note)
+
+
+def test_a_dead_model_is_said_to_be_and_gives_no_verdict(sample: ImageSet) -> None:
+    made = drawn(np.full((2, 2, 12), 0.5), np.zeros((2, 12)), sample, (0.5, 0.4, 0.0001))
+    assert made.rows[1][2] == "0.000 (dead)"
+    assert last(made) == ["dead model", "dead model"]
+    assert "(dead)" not in made.rows[0][2]
 
 
 def test_undefined_maps_at_a_stage_are_counted_and_not_numbers(sample: ImageSet) -> None:
-    chance = np.zeros((2, 8))
+    other = np.zeros((2, 8))
     agreement = np.full((2, 2, 8), 0.5)
     agreement[0, 1] = np.nan
     agreement[0, 0, :3] = np.nan
-    made = drawn(agreement, chance, sample)
+    made = drawn(agreement, other, sample)
     saliency, edge = made.data["pearson"]
     assert saliency["stages"] == [0.5, None]
     assert saliency["defined"] == [5, 0]
     assert edge["defined"] == [8, 8]
-    assert last(made) == ["too few", "above chance"]
+    assert (saliency["area_stages"], edge["area_stages"]) == (1, 2)
+    assert [row[3:] for row in made.rows if row[0] == "pearson: area"] == [["0.500 (1 of 2 stages)", "0.500"]]
+    assert (saliency["area"]["mean"], saliency["area"]["undefined"]) == (0.5, 3)
+    assert last(made) == ["too few", "above other image"]
     assert "nan" not in rendered(made, 80).lower()
 
 

@@ -286,6 +286,9 @@ class Measuring(Comparing):
             STUDIES, "Also compare each method's maps with those of a model whose weights are re-initialised."
         ),
     ] = None
+    draws: Annotated[
+        int, option(STUDIES, "Re-initialised models of --randomise at each stage.", "N", min=1)
+    ] = 5
     faithfulness: Annotated[
         bool,
         option(

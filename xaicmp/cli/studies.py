@@ -92,7 +92,7 @@ def of_model(
                 Asked(studies.repetition(values, "retrain", "Each method on another checkpoint", note))
             )
         if options.randomise is not None:
-            random = result.randomisation(options.randomise, show)
+            random = result.randomisation(options.randomise, options.draws, show)
             found.append(Asked(studies.randomisation(random, comparison), random, "randomisation"))
         if options.faithfulness:
             removed = result.faithfulness(torch.cat([each.maps for each in batches], dim=1), show)

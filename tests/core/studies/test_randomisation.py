@@ -1,206 +1,42 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
-from small import SmallNet, state
+from small import SmallNet, small_engine, state
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer
-from torchvision.models.resnet import BasicBlock, ResNet
 
-from xaicmp.core.agreement.controls import other_images
-from xaicmp.core.agreement.registry import STATISTICS
+from xaicmp.core.agreement.controls import any_other
 from xaicmp.core.attribution import METHODS
 from xaicmp.core.choices import Randomise
-from xaicmp.core.models.architectures import resnet18_cifar
-from xaicmp.core.studies.randomisation import (
-    Randomisation,
-    find_stages,
-    randomisation_test,
-    randomised,
-    redraw,
-)
-from xaicmp.errors import XaicmpError
+from xaicmp.core.images.tensors import ImageSet
+from xaicmp.core.results.predictions import Predictions
+from xaicmp.core.results.settings import Settings
+from xaicmp.core.run.explaining import Explainer
+from xaicmp.core.studies.randomisation import Inputs, Randomisation, randomisation_test, randomise
+from xaicmp.core.studies.reinitialise import reinitialised
 
 KINDS: tuple[Randomise, ...] = ("cascading", "independent")
-
-
-def scrambled(model: nn.Module, seed: int = 0) -> nn.Module:
-    """The model with values that no fresh one has: BatchNorm too."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for tensor in [*model.parameters(), *model.buffers()]:
-            if tensor.is_floating_point():
-                tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
-    return model.eval()
-
-
-def small_net() -> nn.Module:
-    return scrambled(SmallNet())
-
-
-def tiny_resnet() -> nn.Module:
-    net = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=3)
-    net.layer2, net.layer3, net.layer4 = nn.Identity(), nn.Identity(), nn.Identity()
-    net.fc = nn.Linear(64, 3)
-    return scrambled(net)
-
-
-def tiny_transformer() -> nn.Module:
-    return scrambled(VisionTransformer(8, 4, 2, 2, 8, 16, num_classes=3))
-
-
-MODELS = [small_net, tiny_resnet, tiny_transformer]
-
-
-def tensors(model: nn.Module) -> dict[str, Tensor]:
-    named = [*model.named_parameters(), *model.named_buffers()]
-    return {name: tensor.detach().clone() for name, tensor in named if tensor.is_floating_point()}
-
-
-def stage_of(model: nn.Module) -> dict[str, str]:
-    """By the name of a tensor, the stage that it belongs to."""
-    modules = {name: stage for stage, names in find_stages(model).items() for name in names}
-    return {name: modules[name.rpartition(".")[0]] for name in tensors(model)}
 
 
 def images_of(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_the_stages_of_the_resnet_are_its_blocks_from_the_output_down() -> None:
-    stages = find_stages(resnet18_cifar())
-    blocks = [f"layer{layer}.{block}" for layer in (4, 3, 2, 1) for block in (1, 0)]
-    assert list(stages) == ["fc", *blocks, "conv1+bn1"]
-    assert stages["conv1+bn1"] == ("conv1", "bn1")
-    assert "layer4.0.downsample.1" in stages["layer4.0"]
-
-
-@pytest.mark.parametrize(
-    ("make", "names"),
-    [
-        (small_net, ["fc", "layer4.0", "layer1.0+layer1.1"]),
-        (tiny_resnet, ["fc", "layer1.0", "conv1+bn1"]),
-        (tiny_transformer, ["heads.head", "encoder.layers+encoder.ln", "encoder", "conv_proj", "input"]),
-    ],
-)
-def test_stages_hold_every_parameter_once(make: Callable[[], nn.Module], names: list[str]) -> None:
-    model = make()
-    stages = find_stages(model)
-    assert list(stages) == names
-    every = [module for members in stages.values() for module in members]
-    assert len(set(every)) == len(every)
-    held = {id(p) for name in every for p in model.get_submodule(name).parameters(recurse=False)}
-    assert held == {id(p) for p in model.parameters()}
-
-
-def test_a_model_without_parameters_is_refused() -> None:
-    with pytest.raises(XaicmpError, match="no parameters"):
-        find_stages(nn.Sequential(nn.Flatten(), nn.ReLU()))
-
-
-@pytest.mark.parametrize("make", MODELS)
-def test_cascading_draws_ever_more_and_independent_one_stage_at_a_time(
-    make: Callable[[], nn.Module],
-) -> None:
-    model = make()
-    original, stages = tensors(model), stage_of(model)
-    order = list(find_stages(model))
-    drawn: dict[Randomise, list[tuple[str, nn.Module]]] = {
-        kind: list(randomised(model, kind, 3)) for kind in KINDS
-    }
-    for kind in KINDS:
-        assert [stage for stage, _ in drawn[kind]] == order
-        assert len({id(copy) for _, copy in drawn[kind]}) == len(order)
-        for position, (stage, copied) in enumerate(drawn[kind]):
-            touched = order[: position + 1] if kind == "cascading" else [stage]
-            for name, tensor in tensors(copied).items():
-                if stages[name] in touched:
-                    assert (tensor != original[name]).all(), f"{name} is not drawn at {stage}"
-                else:
-                    assert (tensor == original[name]).all(), f"{name} is drawn at {stage}"
-    # What a stage is given is the same in both kinds.
-    for (stage, alone), (_, above) in zip(drawn["independent"], drawn["cascading"], strict=True):
-        for name, tensor in tensors(alone).items():
-            if stages[name] == stage:
-                assert (tensor == tensors(above)[name]).all()
-
-
-@pytest.mark.parametrize("make", MODELS)
-def test_the_seed_decides_the_weights_and_nothing_else_does(make: Callable[[], nn.Module]) -> None:
-    model = make()
-    *_, (_, first) = randomised(model, seed=1)
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    *_, (_, again) = randomised(model, seed=1)
-    assert (torch.get_rng_state() == before).all()
-    *_, (_, other) = randomised(model, seed=2)
-    for name, tensor in tensors(first).items():
-        assert (tensor == tensors(again)[name]).all()
-        assert (tensor != tensors(other)[name]).any()
-
-
-@pytest.mark.parametrize("make", MODELS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_callers_model_is_left_as_it_was(make: Callable[[], nn.Module], kind: Randomise) -> None:
-    model = make().train()
-    before = state(model)
-    for _ in randomised(model, kind):
-        pass
-    assert state(model) == before
-
-
-def test_layers_with_a_distribution_of_their_own_are_drawn_from_it() -> None:
-    layer = nn.Conv2d(8, 64, 3)
-    nn.init.normal_(layer.weight, mean=5)
-    redraw(layer, 0, "conv")
-    bound = 1 / (8 * 9) ** 0.5
-    uniform = scipy.stats.uniform(-bound, 2 * bound)
-    assert scipy.stats.kstest(layer.weight.detach().flatten().numpy(), uniform.cdf).pvalue > 1e-3
-
-
-def test_two_layers_of_the_same_shape_are_drawn_differently() -> None:
-    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    *_, (_, drawn) = randomised(net)
-    assert (drawn[0].weight != drawn[1].weight).all()
-
-
-def test_batch_norm_is_drawn_from_what_it_was_and_not_made_the_identity() -> None:
-    norm = nn.BatchNorm2d(4000)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for tensor, mean, spread in (
-            (norm.weight, 0.4, 0.1),
-            (norm.bias, -0.2, 0.05),
-            (norm.running_mean, 3.0, 2.0),
-        ):
-            tensor.copy_(mean + spread * torch.randn(4000, generator=generator))
-        norm.running_var.copy_((0.5 * torch.randn(4000, generator=generator) - 3).exp())
-    original = tensors(norm)
-    redraw(norm, 1, "norm")
-    for name, tensor in tensors(norm).items():
-        was = original[name]
-        tensor, was = (tensor.log(), was.log()) if name == "running_var" else (tensor, was)
-        assert tensor.mean().item() == pytest.approx(was.mean().item(), abs=0.1 * was.std().item())
-        assert tensor.std().item() == pytest.approx(was.std().item(), rel=0.05)
-        assert abs(np.corrcoef(tensor.numpy(), was.numpy())[0, 1]) < 0.06
-    drawn = torch.stack(list(tensors(norm).values())).numpy()
-    assert abs(np.corrcoef(drawn) - np.eye(4)).max() < 0.06
-
-
-@pytest.mark.parametrize("dead", [False, True])
-def test_a_fresh_batch_norm_and_one_with_dead_channels_are_drawn_too(dead: bool) -> None:
-    norm = nn.BatchNorm2d(50)
-    if dead:
-        norm.running_var[:5] = 0
-    redraw(norm, 0, "norm")
-    assert (norm.running_var > 0).all()
-    for tensor in tensors(norm).values():
-        assert tensor.isfinite().all()
-        assert len(tensor.unique()) == 50
+def study(
+    explain: Callable[[nn.Module], Tensor],
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    statistics: Sequence[str] = ("pearson",),
+    seed: int = 0,
+    **options: object,
+) -> Randomisation:
+    inputs = Inputs(images, labels, images[:64])
+    return randomisation_test(explain, model, inputs, Settings(list(statistics), seed=seed), **options)  # type: ignore[arg-type]
 
 
 def templates(seed: int = 0) -> tuple[nn.Module, Tensor, Tensor]:
@@ -222,95 +58,129 @@ def gradients(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_agreement_is_that_of_each_map_with_the_originals(kind: Randomise) -> None:
     model, images, labels = templates()
-    images, labels = images[:7], labels[:7]
+    images, labels = images[:24], labels[:24]
 
     def explain(of: nn.Module) -> Tensor:
         saliency = gradients(of, images, labels)
         return torch.stack([saliency, saliency * images[:, 0].abs()])
 
-    result = randomisation_test(
-        explain, model, images, labels, statistics=[STATISTICS["spearman"]], kind=kind, seed=4
-    )
-    original = explain(model).flatten(2).numpy()
-    for row, (stage, copied) in enumerate(randomised(model, kind, 4)):
-        assert result.stages[row] == stage
-        drawn = explain(copied).flatten(2).numpy()
-        for method in range(2):
-            for image in range(7):
-                expected = scipy.stats.spearmanr(original[method, image], drawn[method, image]).statistic
-                assert result.agreement["spearman"][method, row, image] == pytest.approx(expected, abs=1e-9)
-    partners = other_images(np.zeros(7), seed=4).numpy()
-    for method in range(2):
-        for image in range(7):
-            expected = np.mean(
-                [
-                    scipy.stats.spearmanr(original[method, image], original[method, j]).statistic
-                    for j in partners[:, image]
-                ]
-            )
-            assert result.chance["spearman"][method, image] == pytest.approx(expected, abs=1e-9)
+    result = study(explain, model, images, labels, ["spearman"], seed=4, kind=kind, draws=2)
+    original = scipy.stats.rankdata(explain(model).flatten(2), axis=2)
+    partners = any_other(24, 4).numpy()
+    for draw in range(2):
+        for row, copied in enumerate(reinitialised(model, images, kind, 4, draw)):
+            assert result.stages[row] == copied.stage
+            drawn = scipy.stats.rankdata(explain(copied.model).flatten(2), axis=2)
+            for method in range(2):
+                at = (method, draw, row)
+                every = np.corrcoef(drawn[method], original[method])[:24, 24:]
+                np.testing.assert_allclose(result.agreement["spearman"][at], every.diagonal(), atol=1e-9)
+                # Of the re-initialised map of i with the original's of j: the level of the row and of the column.
+                others = every[np.arange(24), partners]
+                columns = np.zeros(24)
+                np.add.at(columns, partners, others)
+                expected = others.mean(0) + columns / len(partners) - others.mean()
+                np.testing.assert_allclose(result.other_image["spearman"][at], expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_model_is_destroyed_and_said_to_be(kind: Randomise) -> None:
     model, images, labels = templates()
     reports: list[tuple[str, int, int]] = []
-    result = randomisation_test(
+    result = study(
         lambda of: gradients(of, images, labels)[None],
         model,
         images,
         labels,
-        statistics=[STATISTICS["pearson"]],
         kind=kind,
-        batch_size=64,
+        draws=3,
         progress=lambda *report: reports.append(report),
     )
+    assert result.draws == 3
+    assert result.accuracy.shape == result.image_share.shape == (3,)
     assert result.accuracy[0] == 1
-    assert result.accuracy.shape == (3,)
     assert result.accuracy[1:].max() < 0.4
-    assert np.abs(result.agreement["pearson"].mean(axis=2)).max() < 0.7
-    assert [report[1:] for report in reports] == [(1, 2), (2, 2)]
-    for row, (_, copied) in enumerate(randomised(model, kind)):
-        share = (copied(images).argmax(dim=1) == labels).double().mean().item()
-        assert result.accuracy[1 + row] == share
+    assert np.abs(result.agreement["pearson"].mean(axis=(1, 3))).max() < 0.7
+    assert [report[1:] for report in reports] == [(done, 6) for done in range(1, 7)]
+    every = [list(reinitialised(model, images[:64], kind, 0, draw)) for draw in range(3)]
+    for row in range(2):
+        right = [
+            (copies[row].model(images).argmax(dim=1) == labels).double().mean().item() for copies in every
+        ]
+        assert result.accuracy[1 + row] == pytest.approx(np.mean(right))
+        assert result.image_share[1 + row] == min(copies[row].image_share for copies in every)
+    unknown = study(lambda of: gradients(of, images, labels)[None], model, images, labels * 0 - 1, draws=1)
+    assert np.isnan(unknown.accuracy).all()
+    half = torch.where(torch.arange(200) < 100, labels, -1)
+    assert (
+        study(lambda of: gradients(of, images, labels)[None], model, images, half, draws=1).accuracy[0] == 1
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_knows_nothing_of_the_model_stays_the_same_throughout(kind: Randomise) -> None:
-    model, images = small_net(), images_of(6, 3, 16, 16)
-    targets = torch.arange(6)
-    floors = [METHODS["edge"], METHODS["centre"]]
-    result = randomisation_test(
-        lambda of: torch.stack(
-            [each.explain(of, images, targets) for each in [*floors, METHODS["saliency"]]]
-        ),
+    model, images = small_net(), images_of(8, 3, 16, 16)
+    targets = torch.arange(8)
+    methods = [METHODS["edge"], METHODS["centre"], METHODS["saliency"]]
+    result = study(
+        lambda of: torch.stack([each.explain(of, images, targets) for each in methods]),
         model,
         images,
         targets,
-        statistics=[STATISTICS[name] for name in ("spearman", "ssim", "pearson")],
+        ["spearman", "ssim", "pearson"],
         kind=kind,
+        draws=2,
     )
     for name in ("spearman", "ssim", "pearson"):
-        assert result.agreement[name].shape == (3, 3, 6)
+        assert result.agreement[name].shape == result.other_image[name].shape == (3, 2, 3, 8)
         np.testing.assert_allclose(result.agreement[name][:2], 1, atol=1e-12)
         np.testing.assert_allclose(result.area(name)[:2], 1, atol=1e-12)
         assert (result.area(name)[2] < 0.95).all()
-    # That of the edges is above chance, which shows that they fail; the centre is the same in every image.
-    assert (result.band("spearman")[0] < 0.9).all()
-    np.testing.assert_allclose(result.band("spearman")[1], 1, atol=1e-12)
+    # That of the edges is above another image's, which shows that they fail; the centre is the same in every image.
+    edge, centre, _ = result.last_stage("spearman")
+    assert edge.difference > 0.5
+    assert edge.p < 0.01
+    assert (centre.difference, centre.p) == (0, 1)
+
+
+def test_the_control_is_of_the_re_initialised_map_and_not_of_the_originals_among_themselves() -> None:
+    """Trained maps share a centre that the others lose: against their own likeness every method would fall below."""
+    count, size = 12, 8
+    own = images_of(count, size, size)
+    centre = 3 * METHODS["centre"].explain(
+        nn.Identity(), torch.zeros(1, 3, size, size), torch.zeros(1).long()
+    )
+    model = nn.Sequential(nn.Linear(2, 2)).eval()
+    before = model[0].weight.detach().clone()
+
+    def explain(of: nn.Module) -> Tensor:
+        trained = bool((of[0].weight == before).all())
+        return (
+            own + centre if trained else images_of(count, size, size, seed=int(of[0].weight[0, 0] * 1e6))
+        )[None]
+
+    inputs = images_of(count, 2)
+    result = study(explain, model, inputs, torch.zeros(count).long(), draws=5, kind="cascading")
+    (test,) = result.last_stage("pearson")
+    trained = np.corrcoef((own + centre).flatten(1).numpy())
+    old_floor = trained[~np.eye(count, dtype=bool)].mean()
+    assert old_floor > 0.2
+    assert abs(result.controls("pearson")[0, 0]) < 0.05
+    assert test.low < 0 < test.high
 
 
 def test_the_test_leaves_the_model_as_it_was_and_gives_the_same_again() -> None:
     model, images, targets = small_net().train(), images_of(4, 3, 16, 16), torch.arange(4)
     before = state(model)
     results = [
-        randomisation_test(
+        study(
             lambda of: gradients(of, images, targets)[None],
             model,
             images,
             targets,
-            statistics=[STATISTICS["spearman"]],
-            seed=seed,
+            ["spearman"],
+            seed,
+            draws=2,
         )
         for seed in (1, 1, 2)
     ]
@@ -320,10 +190,76 @@ def test_the_test_leaves_the_model_as_it_was_and_gives_the_same_again() -> None:
     assert (first != other).any()
 
 
-def test_the_area_excludes_the_original_and_what_is_undefined() -> None:
+def small_net() -> nn.Module:
+    return SmallNet().eval()
+
+
+def found(
+    agreement: np.ndarray, other: np.ndarray | None = None, share: Sequence[float] = ()
+) -> Randomisation:
+    """A study of one method, from ``(D, S, N)``."""
+    stages = tuple("cba"[-agreement.shape[1] :])
+    shares = np.array(share or [0.5] * (1 + len(stages)))
+    other = np.zeros_like(agreement) if other is None else other
+    return Randomisation(
+        "cascading", stages, np.ones(1 + len(stages)), shares, {"x": agreement[None]}, {"x": other[None]}
+    )
+
+
+def test_the_area_excludes_the_original_stages_with_few_maps_and_what_is_undefined() -> None:
     nan = float("nan")
-    agreement = np.array([[[0.6, nan, nan], [0.2, 0.5, nan], [0.1, 0.1, nan]]])
-    chance = np.array([[0.0, 0.5, nan], [nan, nan, nan]])
-    result = Randomisation("cascading", ("c", "b", "a"), np.ones(4), {"x": agreement}, {"x": chance})
-    np.testing.assert_allclose(result.area("x"), [[0.3, 0.3, nan]])
-    np.testing.assert_allclose(result.band("x", 0.5), [[0.125, 0.375], [nan, nan]])
+    agreement = np.array([[[0.6, nan, nan, nan], [0.2, 0.5, nan, 0.3], [0.1, 0.1, nan, nan]]])
+    result = found(agreement)
+    assert result.defined("x").tolist() == [[1, 3, 2]]
+    assert result.counted("x").tolist() == [[False, True, True]]
+    np.testing.assert_allclose(result.area("x"), [[[0.15, 0.3, nan, 0.3]]])
+    (area,) = result.areas("x")
+    assert (area.mean, area.n, area.undefined) == (pytest.approx(0.25), 3, 1)
+    low, high = scipy.stats.t(2, 0.25, 0.05).interval(0.95)  # of 0.15, 0.3, 0.3: std 0.0866 / sqrt(3)
+    assert (area.low, area.high) == (pytest.approx(low), pytest.approx(high))
+    (none,) = found(np.full((2, 1, 4), nan)).areas("x")
+    assert (np.isnan(none.mean), none.n) == (True, 0)
+
+
+def test_the_last_stage_is_tested_over_draws_and_images_worked_out_on_paper() -> None:
+    """Draws whose means differ more than the images do: with Student's t of 2 degrees, 0.4 is no finding."""
+    draws = np.array([0.1, 0.4, 0.7])
+    agreement = np.repeat(draws[:, None, None], 8, axis=2) + 0.2
+    (test,) = found(agreement, np.full_like(agreement, 0.2)).last_stage("x")
+    expected = scipy.stats.ttest_1samp(draws, 0)
+    assert (test.difference, test.p) == (pytest.approx(0.4), pytest.approx(expected.pvalue))
+    low, high = expected.confidence_interval(0.95)
+    assert (test.low, test.high) == (pytest.approx(low), pytest.approx(high))
+    assert test.lowest == 2 * 0.5**8
+
+
+def test_a_dead_network_is_noticed_though_one_draw_alone_has_it() -> None:
+    assert found(np.zeros((2, 3, 4)), share=[0.5, 0.4, 0.006, 0.004]).dead == [False, False, True]
+    # Zero weights in the last layer leave nothing of the image.
+    model, images, labels = templates()
+
+    class Dead(nn.Linear):
+        def reset_parameters(self) -> None:
+            nn.init.zeros_(self.weight)
+
+    model[1] = Dead(192, 10, bias=False)
+    nn.init.normal_(model[1].weight)
+    result = study(lambda of: gradients(of, images, labels)[None], model, images, labels, draws=2)
+    assert result.dead == [False, True]
+    assert result.image_share[-1] == 0
+
+
+def test_an_image_has_the_same_networks_alone_and_among_others(sample: ImageSet) -> None:
+    """Statistics are measured on the first images of the source, whichever are explained."""
+
+    def of(*ids: int) -> Randomisation:
+        at = np.array(ids)
+        labels = np.asarray(sample.labels)[at]
+        chosen = Predictions(at, labels, labels, np.ones(len(at)), labels)
+        explainer = Explainer(small_engine(), [METHODS["saliency"]])
+        return randomise(explainer, sample, chosen, Settings(), draws=2)
+
+    alone, among = of(7), of(3, 5, 7)
+    for name, values in alone.agreement.items():
+        np.testing.assert_allclose(values[..., 0], among.agreement[name][..., 2], atol=1e-5)
+    assert (alone.image_share == among.image_share).all()

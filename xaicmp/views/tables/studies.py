@@ -9,7 +9,7 @@ import numpy as np
 
 from xaicmp.core.agreement.controls import LEVEL
 from xaicmp.core.results.comparison import Comparison
-from xaicmp.core.results.intervals import Summary, defined_mean
+from xaicmp.core.results.intervals import Summary
 from xaicmp.core.results.significance import PairedTest
 from xaicmp.core.studies.cost import Cost
 from xaicmp.core.studies.faithfulness import RANDOM, Faithfulness
@@ -120,40 +120,52 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Table:
     rows: list[list[str]] = []
     data: dict[str, Any] = {
         "kind": found.kind,
+        "draws": found.draws,
         "stages": list(found.stages),
-        "accuracy": list(found.accuracy),
+        "accuracy": [number(value) for value in found.accuracy],
+        "image_share": [number(value) for value in found.image_share],
     }
-    for name, agreement in found.agreement.items():
-        means, areas, tests = found.means(name), found.areas(name), found.last_stage(name)
-        band, chance = found.band(name), [defined_mean(values) for values in found.chance[name]]
+    networks = [
+        [_percent(accuracy), f"{decimals(share)}{' (dead)' * dead}"]
+        for accuracy, share, dead in zip(found.accuracy[1:], found.image_share[1:], found.dead, strict=True)
+    ]
+    for name in found.agreement:
+        means, controls, areas = found.means(name), found.controls(name), found.areas(name)
+        tests, defined, counted = found.last_stage(name), found.defined(name), found.counted(name)
         for index, stage in enumerate(found.stages):
-            accuracy = f" ({100 * found.accuracy[1 + index]:.0f}%)"
-            rows.append([f"{name}: {stage}{accuracy}", *map(decimals, means[:, index])])
-        defined = np.isfinite(means).sum(axis=1)
-        rows.append([f"{name}: area", *map(_area, areas, defined, [len(found.stages)] * len(areas))])
-        rows.append([f"{name}: {level}", *map(interval, areas)])
-        rows.append([f"{name}: chance", *map(decimals, chance)])
-        rows.append([f"{name}: last stage", *map(_place, means[:, -1], tests)])
+            rows.append([f"{name}: {stage}", *networks[index], *map(decimals, means[:, index])])
+        words = ["dead model"] * len(tests) if found.dead[-1] else map(_place, means[:, -1], tests)
+        for title, cells in (
+            ("area", map(_area, areas, counted.sum(axis=1), [len(found.stages)] * len(areas))),
+            (level, map(interval, areas)),
+            ("other image", map(decimals, controls[:, -1])),
+            ("last stage", words),
+        ):
+            rows.append([f"{name}: {title}", "", "", *cells])
         data[name] = [
             {
                 "method": method,
                 "stages": [number(value) for value in means[index]],
-                "defined": [int(np.isfinite(values).sum()) for values in agreement[index]],
+                "other_image": [number(value) for value in controls[index]],
+                "defined": defined[index].tolist(),
                 "area": _summary(areas[index]),
-                "chance": number(chance[index]),
-                "chance_band": [number(edge) for edge in band[index]],
-                "last_above_chance": above(tests[index]),
+                "area_stages": int(counted[index].sum()),
+                "last_above_other_image": above(tests[index]),
             }
             for index, method in enumerate(titles)
         ]
+    accuracy = f"Accuracy {_percent(found.accuracy[0])}, varies" if found.accuracy[0] >= 0 else "Varies"
     note = (
-        f"In brackets the accuracy that is left of {100 * found.accuracy[0]:.0f}%. Area: mean over the stages, "
-        "without the original, and its interval. Chance: the original's map against its map of another image."
+        f"Each value: mean over {found.draws} re-initialised models and the images. {accuracy} "
+        f"{decimals(found.image_share[0])} before. Varies: the share of the activations' power that depends on the "
+        "image, the lowest of all stages and models; dead: below a hundredth of the trained model's, so that its maps "
+        "say nothing of a method. Area: mean over the stages where at least half of the maps are defined, and its "
+        "interval over models and images. Other image: the re-initialised model's map against the trained one's of another "
+        "image, at the last stage, which is tested against it (p < 0.05)."
     )
     title = f"Agreement with the trained model's map, {found.kind} randomisation"
-    return Table(
-        ("Re-initialised stage", *titles.values()), rows, title, note, data=data, key="randomisation"
-    )
+    columns = ("Re-initialised stage", "Accuracy", "Varies", *titles.values())
+    return Table(columns, rows, title, note, data=data, key="randomisation")
 
 
 def faithfulness(found: Sequence[Faithfulness], comparison: Comparison) -> Table:
@@ -201,8 +213,12 @@ def _place(mean: float, test: PairedTest) -> str:
     if not test.lowest < LEVEL:
         return "too few"
     if not test.p < LEVEL:
-        return "as chance"
-    return "above chance" if test.difference > 0 else "below chance"
+        return "as other image"
+    return "above other image" if test.difference > 0 else "below other image"
+
+
+def _percent(share: float) -> str:
+    return "-" if np.isnan(share) else f"{100 * share:.0f}%"
 
 
 def _plain(summaries: Mapping[str, Summary]) -> dict[str, Any]:

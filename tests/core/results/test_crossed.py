@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from xaicmp.core.results.crossed import crossed
+
+
+def test_with_one_draw_it_is_students_t_over_the_images() -> None:
+    values = np.random.default_rng(0).normal(0.3, 1, (1, 20))
+    expected = scipy.stats.ttest_1samp(values[0], 0)
+    mean, low, high, p = crossed(values, 0.9)
+    assert (mean, p) == (pytest.approx(values.mean()), pytest.approx(expected.pvalue))
+    assert (low, high) == pytest.approx(tuple(expected.confidence_interval(0.9)))
+
+
+def test_two_draws_of_two_images_worked_out_on_paper() -> None:
+    """Draws 1 and 3, images 1.5 and 2.5, rest 0: variances of the mean 1 and 0.25, and 1.25^2 / (1 + 0.0625) degrees."""
+    mean, low, high, p = crossed(np.array([[0.5, 1.5], [2.5, 3.5]]))
+    spread = scipy.stats.t(1.25**2 / (1 + 0.0625), scale=1.25**0.5)
+    assert (mean, p) == (2, pytest.approx(2 * spread.sf(2)))
+    assert (low, high) == pytest.approx((2 - spread.isf(0.025), 2 + spread.isf(0.025)))
+
+
+def test_what_is_undefined_takes_no_part() -> None:
+    values = np.random.default_rng(0).normal(size=(3, 6))
+    wide = np.full((4, 8), np.nan)
+    wide[1:, 2:] = values
+    assert crossed(wide) == crossed(values)
+    assert np.isnan(crossed(np.full((2, 3), np.nan))).all()
+    one = crossed(np.array([[0.5, np.nan], [0.7, np.nan]]))
+    assert one[0] == pytest.approx(0.6)
+    assert np.isnan(one[1:]).all()
+    assert crossed(np.ones((2, 4))) == (1, 1, 1, 0)
+    assert crossed(np.zeros((2, 4))) == (0, 0, 0, 1)
+
+
+def coverage(spreads: tuple[float, float, float], draws: int, images: int, simulations: int) -> np.ndarray:
+    """Whether the interval of normal values holds their true mean, in each simulation."""
+    rng, (by_draw, by_image, rest) = np.random.default_rng(1), spreads
+    held = []
+    for _ in range(simulations):
+        values = by_draw * rng.normal(size=(draws, 1)) + by_image * rng.normal(size=images)
+        _, low, high, p = crossed(values + rest * rng.normal(size=(draws, images)))
+        held.append(low <= 0 <= high)
+        assert held[-1] == (p >= 0.05)
+    return np.array(held)
+
+
+@pytest.mark.parametrize("spreads", [(0.0, 1.0, 1.0), (0.3, 1.0, 0.5), (1.0, 0.1, 0.1)])
+def test_the_interval_holds_the_mean_as_often_as_it_says(spreads: tuple[float, float, float]) -> None:
+    assert 0.93 < coverage(spreads, 5, 30, 1000).mean() < 0.975

@@ -1,0 +1,44 @@
+"""A mean over images and over draws of something random, each image seen under each draw."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def crossed(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float, float]:
+    """Mean, interval and two-sided p of mean 0, where both other images and other draws might have been had.
+
+    With x_di = m + a_d + b_i + e_di, the mean's variance is s_a^2 / D + s_b^2 / N + s_e^2 / DN, estimated from the
+    means of the draws, those of the images and the rest (Cornfield and Tukey, 1956), with Satterthwaite's degrees of
+    freedom (1946). With one draw it is Student's t over the images, and speaks of that draw alone.
+
+    Args:
+        values: float64 ``(D, N)``, NaN where undefined; draws and images without any value take no part.
+        level: of the interval.
+
+    Returns:
+        mean, low, high, p; all but the mean NaN for fewer than two images, and the mean without values.
+    """
+    known = ~np.isnan(values)
+    values = values[known.any(axis=1)][:, known.any(axis=0)]
+    draws, images = values.shape
+    if images == 0:
+        return (float("nan"),) * 4
+    mean = float(np.nanmean(values))
+    if images < 2:
+        return mean, *(float("nan"),) * 3
+    by_draw, by_image = np.nanmean(values, axis=1, keepdims=True), np.nanmean(values, axis=0, keepdims=True)
+    free = np.array([max(draws - 1, 1), images - 1, max((draws - 1) * (images - 1), 1)])
+    squares = [(by_draw - mean) ** 2, (by_image - mean) ** 2, (values - by_draw - by_image + mean) ** 2]
+    counts = (draws, images, known.sum())
+    parts = np.array([np.nansum(each) for each in squares]) / free / counts
+    if draws == 1:
+        parts[0] = parts[2] = 0
+    variance = max(parts[0] + parts[1] - parts[2], *parts[:2])
+    if variance == 0:
+        return mean, mean, mean, float(mean == 0)
+    from scipy.stats import t  # here, for it takes most of a second to import
+
+    spread = t(variance**2 / (parts**2 / free).sum(), scale=np.sqrt(variance))
+    reach = spread.isf((1 - level) / 2)
+    return mean, mean - reach, mean + reach, float(2 * spread.sf(abs(mean)))
