@@ -271,17 +271,35 @@ def test_a_floor_fails_the_randomisation_test_visibly_and_too_few_images_do_not_
 
 def test_faithfulness_has_three_baselines_a_random_order_and_areas_that_add_up(metrics: Xaicmp) -> None:
     found = document(metrics("--faithfulness", "--format", "json", ids="0-2"))["faithfulness"]
-    names = ["grad-cam", "saliency", "random"]
+    names = ["grad-cam", "saliency", "random", "centre"]
     assert [(each["baseline"], each["method"]) for each in found] == [
-        (baseline, found[index]["method"]) for baseline in ("zero", "blur", "road") for index in range(3)
+        (baseline, name) for baseline in ("zero", "blur", "road") for name in names
     ]
-    assert [each["method"] for each in found[:2]] == names[:2]
+    for baseline in range(3):
+        own, saliency, *controls = found[4 * baseline : 4 * baseline + 4]
+        assert not any("above_random" in each for each in controls)
+        for key, other in (("above_random", controls[0]), ("above_centre", controls[1])):
+            expected = own["probability_gain"]["mean"] - other["probability_gain"]["mean"]
+            assert own[key]["difference"] == pytest.approx(expected, abs=1e-9)
+        expected = own["probability_gain"]["mean"] - saliency["probability_gain"]["mean"]
+        assert own["above_methods"]["saliency"]["difference"] == pytest.approx(expected, abs=1e-9)
+        assert set(own["above_methods"]["saliency"]) == {"difference", "ci", "p", "adjusted"}
+        assert saliency["above_methods"] == {}
     for each in found:
         for output in ("probability", "logit"):
             gain = each[f"{output}_insertion"]["mean"] - each[f"{output}_deletion"]["mean"]
             assert each[f"{output}_gain"]["mean"] == pytest.approx(gain, abs=1e-9)
         assert 0 <= each["probability_deletion"]["mean"] <= 1
-    assert ["infidelity" in each for each in found] == [True, True] + [False] * 7
+    assert ["infidelity" in each for each in found] == [True, True] + [False] * 10
+
+
+def test_the_centre_is_no_control_of_its_own_where_it_is_compared(metrics: Xaicmp) -> None:
+    methods = ("--methods", "saliency", "centre")
+    found = document(metrics("--faithfulness", "--format", "json", methods=methods, ids="0-1"))[
+        "faithfulness"
+    ]
+    assert [each["method"] for each in found] == ["saliency", "centre", "random"] * 3
+    assert {each["above_centre"]["difference"] for each in found if each["method"] == "centre"} == {0}
 
 
 def test_the_level_of_intervals_is_that_of_every_study(metrics: Xaicmp) -> None:

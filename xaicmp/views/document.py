@@ -94,7 +94,7 @@ def pair_key(pair: Pair) -> str:
     return "|".join(re.sub(r"([\\|])", r"\\\1", name) for name in pair)
 
 
-def above(test: PairedTest) -> dict[str, Any]:
+def above(test: PairedTest | PairTest) -> dict[str, Any]:
     """How far one mean is above another."""
     return {"difference": number(test.difference), "ci": ends(test), "p": number(test.p)}
 

@@ -12,8 +12,27 @@ from torch import Tensor, nn
 from xaicmp.core.attribution import METHODS
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.images.cifar10 import MEAN, STD
-from xaicmp.core.studies.faithfulness import BASELINES, CURVES, OUTPUTS, Baseline, faithfulness, impute
+from xaicmp.core.studies import faithfulness as studied
+from xaicmp.core.studies.faithfulness import (
+    BASELINES,
+    CURVES,
+    NOISES,
+    OUTPUTS,
+    Baseline,
+    Faithfulness,
+    impute,
+)
 from xaicmp.errors import UsageError
+
+OWN = ("baseline", "steps", "samples")
+
+
+def faithfulness(
+    model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, **options: object
+) -> Faithfulness:
+    """With what ``Context`` takes among the options."""
+    own = {name: options.pop(name) for name in OWN if name in options}
+    return studied.faithfulness(Context(model, images, targets, **options), maps, **own)  # type: ignore[arg-type]
 
 
 def images_of(*shape: int, seed: int = 0) -> Tensor:
@@ -149,7 +168,8 @@ def test_what_is_left_by_one_order_is_what_the_other_removes() -> None:
     result = faithfulness(
         Sum(), images, torch.zeros(5).long(), images_of(2, 5, 6, 8, seed=1), steps=8, samples=0
     )
-    deletion, insertion = result.curves["logit"][:, 0], result.curves["logit"][:, 1]
+    # The order from the centre has ties, which go by the lower index both ways.
+    deletion, insertion = result.curves["logit"][:3, 0], result.curves["logit"][:3, 1]
     whole = images.sum(dim=(1, 2, 3)).numpy()[:, None]
     np.testing.assert_allclose(
         deletion + insertion[..., ::-1], np.broadcast_to(whole, deletion.shape), atol=1e-3
@@ -160,7 +180,7 @@ def test_the_order_of_the_truth_is_better_than_random_and_its_opposite_worse() -
     images = images_of(20, 3, 8, 8)
     truth = images.sum(dim=1)
     result = faithfulness(Sum(), images, torch.zeros(20).long(), torch.stack([truth, -truth]), samples=0)
-    right, wrong, random = result.gain("logit")
+    right, wrong, random, _ = result.gain("logit")
     assert (right > random).all()
     assert (wrong < random).all()
     np.testing.assert_allclose(right, -wrong, rtol=1e-5)
@@ -225,7 +245,7 @@ def test_passes_are_no_larger_than_asked_and_no_more_than_said() -> None:
         report=lambda *report: reports.append(report),
     )
     sizes = [len(each) for each in model.seen]
-    total = 3 * (2 + 2 * 3 * 4 + 4)
+    total = 3 * (2 + 2 * 4 * 4 + 4)
     assert max(sizes) == 10
     assert sum(sizes) == total
     assert [done for done, _ in reports] == np.cumsum(sizes).tolist()
@@ -250,7 +270,7 @@ def test_a_map_without_an_order_has_no_curve_and_harms_no_other() -> None:
     maps[0, 1] = 0
     maps[1, 2, 3, 3] = float("nan")
     result = faithfulness(SmallNet(), images, torch.arange(4), maps, steps=4, samples=3)
-    bad = np.zeros((3, 4), dtype=bool)
+    bad = np.zeros((4, 4), dtype=bool)
     bad[0, 1] = bad[1, 2] = True
     for output in OUTPUTS:
         for curve in CURVES:
@@ -335,7 +355,7 @@ def test_imputation_of_everything_is_the_mean_colour() -> None:
 def test_road_adds_a_little_noise_to_what_it_imputes_and_none_to_what_is_kept() -> None:
     model, images, maps = Sum(), images_of(2, 3, 12, 12), images_of(1, 2, 12, 12, seed=1)
     std = (0.5, 0.25, 0.1)
-    faithfulness(
+    result = faithfulness(
         model,
         images,
         torch.zeros(2).long(),
@@ -346,7 +366,8 @@ def test_road_adds_a_little_noise_to_what_it_imputes_and_none_to_what_is_kept() 
         std=std,
         batch_size=64,
     )
-    ends, inner = model.seen
+    assert len(model.seen) == 2 * NOISES
+    ends, inner = model.seen[0], model.seen[NOISES]
     assert (ends[0] == images[0]).all()
     assert (ends[2] == images[1]).all()
     order = maps[0, 0].flatten().argsort(descending=True)
@@ -361,6 +382,55 @@ def test_road_adds_a_little_noise_to_what_it_imputes_and_none_to_what_is_kept() 
         found = noises[-1][:, removed].std(dim=1) * torch.tensor(std).double()
         assert (found - 0.01).abs().max() < 0.004
     torch.testing.assert_close(noises[1] * (noises[0] != 0), noises[0], atol=1e-6, rtol=0)
+    # The output is the mean over all draws of the noise.
+    draws = torch.stack(model.seen[NOISES:])
+    assert (draws.flatten(1).unique(dim=0).shape[0]) == NOISES
+    expected = draws.double().sum(dim=(2, 3, 4)).mean(dim=0)
+    found = result.curves["logit"][..., 1:-1].flatten()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+# Against the controls, and each other.
+
+
+def gains(*rows: np.ndarray) -> Faithfulness:
+    """A study whose gains are these: of each method, of a random order, from the centre."""
+    deletion = np.stack([np.zeros((len(rows), len(rows[0]))), np.stack(rows)], axis=1)[..., None]
+    curves = np.repeat(deletion, 2, axis=3)
+    return Faithfulness(
+        "zero", np.array([0.0, 1.0]), dict.fromkeys(OUTPUTS, curves), np.empty((len(rows) - 2, 0))
+    )
+
+
+def test_methods_are_tested_against_the_controls_and_each_other_image_by_image() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=12)  # what all have in common, which no unpaired test would see through
+    a, b = image + 0.2 + 0.01 * rng.normal(size=12), image + 0.2 + 0.01 * rng.normal(size=12)
+    c, random, centre = image + 0.1, image * 0, image + 0.1 + 0.01 * rng.normal(size=12)
+    study = gains(a, b, c, random, centre)
+    for control, floor in (("random", random), ("centre", centre)):
+        for test, own in zip(study.above(control), (a, b, c), strict=True):
+            assert test.difference == pytest.approx((own - floor).mean())
+    assert [test.p < 0.05 for test in study.above("centre")] == [True, True, False]
+    assert [test.p < 0.05 for test in study.above("random")] == [False] * 3
+    flips = (1 - 2 * (np.arange(2**12)[:, None] >> np.arange(12) & 1)) @ (a - random)
+    assert study.above("random")[0].p == pytest.approx(
+        np.mean(np.abs(flips) >= abs((a - random).sum()) - 1e-12)
+    )
+    tests, letters = study.differences("abc")
+    assert [(test.a[0], test.b[0]) for test in tests] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert tests[1].difference == pytest.approx((a - c).mean())
+    assert letters[0] == letters[1] != letters[2]
+    assert gains(*(each[:4] for each in (a, b, c, random, centre))).differences("abc")[1] == ["-"] * 3
+
+
+def test_the_control_from_the_centre_is_the_gaussian_there() -> None:
+    images, targets = images_of(2, 3, 9, 9), torch.zeros(2).long()
+    map_of = METHODS["centre"].explain(Sum(), images, targets)
+    result = faithfulness(Sum(), images, targets, map_of[None], steps=9, samples=0)
+    for curves in result.curves.values():
+        assert (curves[0] == curves[2]).all()
+    assert [test.difference for test in result.above("centre")] == [0]
 
 
 # Infidelity.

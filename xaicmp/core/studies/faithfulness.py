@@ -16,19 +16,24 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import splu
-from torch import Tensor, nn
+from torch import Tensor
 
+from xaicmp.core.agreement.controls import LEVEL
 from xaicmp.core.agreement.statistic import is_orderless
 from xaicmp.core.agreement.top_pixels import ranked
+from xaicmp.core.attribution import METHODS
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.guard import unchanged
 from xaicmp.core.results.intervals import Summary, summarise
+from xaicmp.core.results.pair_tests import PairTest, compare_pairs, letters
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
+from xaicmp.core.results.significance import PairedTest, paired_test
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import Explainer
+from xaicmp.core.studies.pair_tests import UNTOLD
 from xaicmp.errors import UsageError
 
 Baseline = Literal["zero", "black", "blur", "road"]
@@ -42,11 +47,14 @@ CURVES = ("deletion", "insertion")
 and it should hold. Read from its end, the second inserts the most relevant pixels first."""
 
 OUTPUTS = ("probability", "logit")
-RANDOM = "random"
-"""What the control is called that removes pixels in random order."""
+CONTROLS = ("random", "centre")
+"""Orders that know nothing of the model, to hold the methods against: at random, and from the image's centre."""
 
 NOISE = 0.01
 """ROAD's standard deviation, of pixels from 0 to 1: so that the model cannot tell imputed pixels by their smoothness."""
+
+NOISES = 5
+"""Draws of ROAD's noise, over which the outputs are averaged."""
 
 NEIGHBOURS = (((0, 1), 1 / 6), ((1, 0), 1 / 6), ((1, 1), 1 / 12), ((1, -1), 1 / 12))
 """ROAD's weights of the pixels to the right, below and on the diagonals below; those opposite have the same."""
@@ -59,10 +67,10 @@ class Faithfulness:
     Attributes:
         baseline: what they are replaced by.
         removed: float64 ``(K,)``: the share that is removed, from 0 to 1.
-        curves: by output (``OUTPUTS``), float64 ``(M + 1, 2, N, K)``: of each method, then of a random order; by
-            ``CURVES``. NaN where the map is constant or has a NaN, and so has no order.
+        curves: by output (``OUTPUTS``), float64 ``(M + 2, 2, N, K)``: of each method, then of each of ``CONTROLS``;
+            by ``CURVES``. NaN where the map is constant or has a NaN, and so has no order.
         infidelity: float64 ``(M, N)``, see ``infidelity``.
-        settings: the level of the intervals, and the seed of their resampling.
+        settings: the level of the intervals, and the seed of their resampling and of the tests.
     """
 
     baseline: Baseline
@@ -72,7 +80,7 @@ class Faithfulness:
     settings: Settings = field(default_factory=Settings)
 
     def summaries(self, index: int) -> dict[str, Summary]:
-        """Of one method (the last is the random order): its areas, gains and infidelity over the images.
+        """Of one method or, after them, control: its areas, gains and infidelity over the images.
 
         Keys are ``probability_deletion``, ``probability_insertion``, ``logit_deletion``, ``logit_insertion``,
         ``probability_gain``, ``logit_gain`` and, where it was measured, ``infidelity``.
@@ -87,95 +95,113 @@ class Faithfulness:
         return {key: summarise(each, level=level, seed=seed) for key, each in values.items()}
 
     def auc(self, output: str, curve: str) -> np.ndarray:
-        """The area under each curve by trapezoids, ``(M + 1, N)``: low is good in deletion, high in insertion."""
+        """The area under each curve by trapezoids, ``(M + 2, N)``: low is good in deletion, high in insertion."""
         values = self.curves[output][:, CURVES.index(curve)]
         return ((values[..., 1:] + values[..., :-1]) / 2 * np.diff(self.removed)).sum(axis=-1)
 
     def gain(self, output: str) -> np.ndarray:
-        """Insertion minus deletion, ``(M + 1, N)``: the area between the curves, 0 for an order that says nothing."""
+        """Insertion minus deletion, ``(M + 2, N)``: the area between the curves, 0 for an order that says nothing."""
         return self.auc(output, "insertion") - self.auc(output, "deletion")
+
+    def above(self, control: str) -> list[PairedTest]:
+        """Of each method, whether its gain in probability is another than that of one of ``CONTROLS``."""
+        gain, (level, seed) = self.gain("probability"), (self.settings.level, self.settings.seed)
+        floor = gain[CONTROLS.index(control) - len(CONTROLS)]
+        methods = gain[: -len(CONTROLS)]
+        return [paired_test(each, floor, two_sided=True, level=level, seed=seed) for each in methods]
+
+    def differences(self, names: Sequence[str]) -> tuple[list[PairTest], list[str]]:
+        """Whether the gains in probability of every two methods differ, and each method's letters.
+
+        Args:
+            names: of the methods. The tests are of ``(name, baseline)``.
+
+        Returns:
+            the tests, Holm-corrected, and letters: methods that share one are not told apart; a dash where so few
+            images cannot show a difference.
+        """
+        values = {
+            (name, str(self.baseline)): row
+            for name, row in zip(names, self.gain("probability"), strict=False)
+        }
+        tests = compare_pairs(values, level=self.settings.level, seed=self.settings.seed)
+        can_tell = any(each.lowest < LEVEL for each in tests)
+        return tests, list(letters(values, tests).values()) if can_tell else [UNTOLD] * len(names)
 
 
 def faithfulness(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    maps: Tensor,
-    *,
-    ids: Sequence[int] | np.ndarray | None = None,
-    seed: int = 0,
-    batch_size: int = 64,
-    mean: Sequence[float] = (0.0,),
-    std: Sequence[float] = (1.0,),
-    baseline: Baseline = "zero",
-    steps: int = 20,
-    samples: int = 50,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    context: Context, maps: Tensor, baseline: Baseline = "zero", steps: int = 20, samples: int = 50
 ) -> Faithfulness:
     """Deletion and insertion curves of each method, and its infidelity.
 
-    Costs ``N * (2 + 2 * (M + 1) * (steps - 1) + samples)`` forward passes; their ends are shared by all curves.
+    Costs ``N * (2 + 2 * (M + 2) * (steps - 1) + samples)`` forward passes, with ROAD ``NOISES`` times as many; their
+    ends are shared by all curves. An image's random draws depend on its id and the seed, not on the other images.
 
     Args:
-        model: ``(N, 3, H, W)`` to logits ``(N, classes)``; it is left as it was found.
-        images: float ``(N, 3, H, W)``, normalised.
-        targets: int64 ``(N,)``, the classes that are explained.
+        context: the model as it was before anything was merged, images, targets, ids and seed; at most its
+            ``batch_size`` images go in one pass, and its ``report`` is told ``(done, total)`` in these.
         maps: ``(M, N, H, W)``, one per method.
-        ids: ``(N,)``: an image's random draws depend on its id and the seed, not on the other images.
-        seed: of the random order, ROAD's noise and the perturbations of infidelity.
-        batch_size: the most images in one pass.
-        mean, std: what the images were normalised by, one value or one per channel; without them, not at all.
         baseline: ``"zero"``, the data set's mean colour; ``"black"``; ``"blur"``; or ``"road"``, see ``impute``.
         steps: the pixels are removed in as many portions, equal but for rounding.
         samples: perturbations an image, for infidelity; 0 leaves it out (NaN).
-        report: told ``(done, total)``, in images that went through the model.
 
     Raises:
         UsageError: an unknown baseline, or fewer steps than one or more than pixels.
     """
-    count, pixels = len(images), images[0, 0].numel()
+    count, pixels = context.count, context.images[0, 0].numel()
     if baseline not in BASELINES:
         raise UsageError(f"unknown baseline {baseline!r}; choose from {', '.join(BASELINES)}")
     if not 1 <= steps <= pixels:
         raise UsageError(f"{steps} steps of {pixels} pixels: take between 1 and {pixels}")
-    context = Context(model, images, targets, ids=ids, seed=seed, mean=mean, std=std)
-    replace = _replacement(context, baseline)
-    maps, targets = maps.cpu(), targets.cpu()
-    order = [torch.rand(images.shape[2:], generator=each) for each in context.generators("order")][:count]
-    ranks = _ranks(torch.cat([maps, torch.stack(order)[None].to(maps.dtype)]))
-    squares = _squares(context, samples)[:, :count]
+    maps = torch.cat([maps.cpu(), _controls(context).to(maps.dtype)])
+    ranks, squares = _ranks(maps), _squares(context, samples)[:, :count]
     portions = [round(step * pixels / steps) for step in range(steps + 1)]
-    total, done = count * (2 + 2 * len(ranks) * (steps - 1) + samples), 0
-
-    def look(ranks: Tensor, portions: Sequence[int]) -> Tensor:
-        """Both outputs without the pixels of rank less than each portion: ``(R, N, H, W)`` to ``(2, R, N, K)``."""
-        nonlocal done
-        shape = (*ranks.shape[:2], len(portions))
-        outputs = torch.empty(2, math.prod(shape), dtype=torch.float64)
-        for part in torch.arange(math.prod(shape)).split(batch_size) if outputs.numel() else ():
-            order, which, step = torch.unravel_index(part, shape)
-            removed = ranks[order, which] < torch.tensor(portions)[step, None, None]
-            filled = torch.where(removed[:, None].to(images.device), replace(which, removed), images[which])
-            logits = lent(filled).float().cpu().double()
-            both = torch.stack([logits.softmax(dim=1), logits])
-            outputs[:, part] = both[:, torch.arange(len(part)), targets[which]]
-            done += len(part)
-            report(done, total)
-        return outputs.unflatten(1, shape)
-
-    with torch.no_grad(), unchanged(model) as lent:
-        whole, empty = look(ranks[0, :1], (0, pixels)).split(1, dim=-1)
-        between = look(ranks.flatten(0, 1), portions[1:-1])
-        squared = look((~squares).int(), (1,))[1, ..., 0]
-    whole_of_each, empty_of_each = (end.expand(-1, between.shape[1], -1, -1) for end in (whole, empty))
-    curves = torch.cat([whole_of_each, between, empty_of_each], dim=-1).unflatten(1, (-1, 2))
-    curves[:, :-1].masked_fill_(is_orderless(maps.flatten(2))[None, :, None, :, None], torch.nan)
+    look = _Look(context, baseline, count * (2 + 2 * len(ranks) * (steps - 1) + samples))
+    whole, empty = look(ranks[0, :1], (0, pixels)).split(1, dim=-1)
+    between = look(ranks.flatten(0, 1), portions[1:-1])
+    squared = look((~squares).int(), (1,))[1, ..., 0]
+    ends = (end.expand(-1, between.shape[1], -1, -1) for end in (whole, empty))
+    curves = torch.cat([next(ends), between, next(ends)], dim=-1).unflatten(1, (-1, 2))
+    curves.masked_fill_(is_orderless(maps.flatten(2))[None, :, None, :, None], torch.nan)
     return Faithfulness(
         baseline,
         np.array(portions) / pixels,
         dict(zip(OUTPUTS, curves.numpy(), strict=True)),
-        infidelity(maps, squares, whole[1, 0, :, 0] - squared).numpy(),
+        infidelity(maps[: -len(CONTROLS)], squares, whole[1, 0, :, 0] - squared).numpy(),
     )
+
+
+class _Look:
+    """What a model puts out for images of which pixels are removed.
+
+    Args:
+        context: the model and the images.
+        baseline: what the pixels are replaced by.
+        total: how many images are going to be looked at.
+    """
+
+    def __init__(self, context: Context, baseline: Baseline, total: int) -> None:
+        self.context, self.fill = context, _replacement(context, baseline)
+        self.done, self.total = 0, total * (NOISES if baseline == "road" else 1)
+
+    def __call__(self, ranks: Tensor, portions: Sequence[int]) -> Tensor:
+        """Both outputs without the pixels of rank less than each portion: ``(R, N, H, W)`` to ``(2, R, N, K)``."""
+        context, shape = self.context, (*ranks.shape[:2], len(portions))
+        outputs = torch.zeros(2, math.prod(shape), dtype=torch.float64)
+        images, targets = context.images, context.targets.cpu()
+        with torch.no_grad(), unchanged(context.original) as lent:
+            for part in torch.arange(math.prod(shape)).split(context.batch_size) if outputs.numel() else ():
+                order, which, step = torch.unravel_index(part, shape)
+                removed = ranks[order, which] < torch.tensor(portions)[step, None, None]
+                fills = self.fill(which, removed)
+                for fill in fills:
+                    filled = torch.where(removed[:, None].to(images.device), fill, images[which])
+                    logits = lent(filled).float().cpu().double()
+                    both = torch.stack([logits.softmax(dim=1), logits])
+                    outputs[:, part] += both[:, torch.arange(len(part)), targets[which]] / len(fills)
+                    self.done += len(part)
+                    context.report(self.done, self.total)
+        return outputs.unflatten(1, shape)
 
 
 def infidelity(maps: Tensor, removed: Tensor, drops: Tensor) -> Tensor:
@@ -242,17 +268,26 @@ def _laplacian(height: int, width: int) -> csr_array:
     return csr_array(diags_array(links.sum(axis=1)) - links)
 
 
-def _replacement(context: Context, baseline: Baseline) -> Callable[[Tensor, Tensor], Tensor]:
-    """What the removed pixels become: ``(which image (B,), removed (B, H, W)) -> (B, C, H, W)``."""
+def _controls(context: Context) -> Tensor:
+    """The maps of ``CONTROLS``, ``(2, N, H, W)``."""
+    size = context.images.shape[2:]
+    order = [torch.rand(size, generator=each) for each in context.generators("order")][: context.count]
+    return torch.stack([torch.stack(order), METHODS["centre"].explain_in(context).maps.cpu()])
+
+
+def _replacement(context: Context, baseline: Baseline) -> Callable[[Tensor, Tensor], Sequence[Tensor]]:
+    """What the removed pixels become: ``(which image (B,), removed (B, H, W))`` to one or more ``(B, C, H, W)``."""
     images = context.images
     if baseline == "road":
         known = images.cpu().double().numpy()
-        drawn = [torch.randn(images.shape[1:], generator=each) for each in context.generators("road")]
-        noise = NOISE / context.std * torch.stack(drawn).to(images)
+        drawn = [
+            torch.randn((NOISES, *images.shape[1:]), generator=each) for each in context.generators("road")
+        ]
+        noises = NOISE / context.std * torch.stack(drawn, dim=1).to(images)
 
-        def road(which: Tensor, removed: Tensor) -> Tensor:
+        def road(which: Tensor, removed: Tensor) -> Sequence[Tensor]:
             filled = [impute(known[index], mask) for index, mask in zip(which, removed.numpy(), strict=True)]
-            return torch.from_numpy(np.stack(filled)).to(images) + noise[which]
+            return list(torch.from_numpy(np.stack(filled)).to(images) + noises[:, which])
 
         return road
     filled = torch.zeros_like(images)
@@ -264,7 +299,7 @@ def _replacement(context: Context, baseline: Baseline) -> Callable[[Tensor, Tens
         # The Gaussian's standard deviation is an eighth of the shorter side; it is cut at two of them.
         side = min(images.shape[2:])
         filled = gaussian_blur(images, [2 * (side // 4) + 1] * 2, [side / 8] * 2)
-    return lambda which, removed: filled[which]
+    return lambda which, removed: [filled[which]]
 
 
 def _ranks(maps: Tensor) -> Tensor:
@@ -317,20 +352,7 @@ def faithful(
     context = Explainer(engine, ()).context(images, predictions)
     found: list[Faithfulness] = []
     for baseline in STUDIED:
-        found.append(
-            faithfulness(
-                engine.module,
-                context.images[: len(predictions)],
-                context.targets[: len(predictions)],
-                maps,
-                ids=predictions.ids,
-                seed=engine.seed,
-                batch_size=engine.room.most,
-                mean=engine.classifier.mean,
-                std=engine.classifier.std,
-                baseline=baseline,
-                samples=0 if found else 50,  # infidelity has a baseline of its own
-                report=partial(progress, f"removing pixels ({baseline})"),
-            )
-        )
+        context.report = partial(progress, f"removing pixels ({baseline})")
+        samples = 0 if found else 50  # infidelity has a baseline of its own
+        found.append(faithfulness(context, maps, baseline, samples=samples))
     return [replace(each, settings=settings) for each in found]

@@ -16,10 +16,13 @@ from xaicmp.views.figures.style import LEGEND, MARKERS
 @figure_kind("faithfulness")
 def faithfulness_figure(found: Sequence[Faithfulness], comparison: Comparison) -> Figure:
     """What deletion does to the probability, and agreement with the other methods against the gain."""
-    figure = Figure(figsize=(9, max(3.4, LEGEND * (3 + len(comparison.titles)))), layout="constrained")
+    figure = Figure(figsize=(9, max(3.4, LEGEND * (4 + len(comparison.titles)))), layout="constrained")
     curves, scatter = figure.subplots(1, 2)
     first = found[0]
-    titles = [*comparison.titles.values(), "random order"]
+    names = list(comparison.titles)
+    titles = [*comparison.titles.values(), "random order", "from the centre"]
+    if "centre" in names:
+        titles.pop()
     deletion = first.curves["probability"][:, 0]
     statistic = comparison.statistics[0]
     for index, title in enumerate(titles):
@@ -27,8 +30,8 @@ def faithfulness_figure(found: Sequence[Faithfulness], comparison: Comparison) -
         if not known.any():
             continue
         style = (
-            {"color": "0.5", "linestyle": "--"}
-            if index == len(titles) - 1
+            {"color": "0.5", "linestyle": ("--", ":")[index - len(names)]}
+            if index >= len(names)
             else {"color": f"C{index % 10}", "marker": MARKERS[index % len(MARKERS)]}
         )
         curves.plot(
@@ -39,10 +42,10 @@ def faithfulness_figure(found: Sequence[Faithfulness], comparison: Comparison) -
             markersize=4,
             **style,
         )
-        if index == len(titles) - 1:
+        if index >= len(names):
             continue
-        name = list(comparison.titles)[index]
-        others = [comparison.summary(statistic.name, pair).mean for pair in comparison.known_pairs(name)]
+        pairs = comparison.known_pairs(names[index])
+        others = [comparison.summary(statistic.name, pair).mean for pair in pairs]
         gain = first.summaries(index)["probability_gain"]
         scatter.vlines(np.mean(others), gain.low, gain.high, color=style["color"])
         scatter.plot(np.mean(others), gain.mean, **style, markersize=6)

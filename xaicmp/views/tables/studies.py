@@ -12,7 +12,7 @@ from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.intervals import Summary
 from xaicmp.core.results.significance import PairedTest
 from xaicmp.core.studies.cost import Cost
-from xaicmp.core.studies.faithfulness import RANDOM, Faithfulness
+from xaicmp.core.studies.faithfulness import CONTROLS, Faithfulness
 from xaicmp.core.studies.groups import Group
 from xaicmp.core.studies.pair_tests import PairTests
 from xaicmp.core.studies.randomisation import Randomisation
@@ -23,6 +23,9 @@ from xaicmp.views.text import decimals, estimate, interval, level_title, name_pa
 
 UNCHANGED = 0.999
 """Agreement above which a map is called the same as before."""
+
+CONTROL_TITLES = {"random": "random order", "centre": "from the centre"}
+"""What the controls of faithfulness are called in its rows."""
 
 
 def differences(found: PairTests, comparison: Comparison) -> Table:
@@ -170,32 +173,61 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Table:
 
 def faithfulness(found: Sequence[Faithfulness], comparison: Comparison) -> Table:
     """What becomes of the target's probability as pixels are taken away in each method's order."""
-    rows, data = [], []
+    names, rows, data = list(comparison.titles), [], []
     for each in found:
-        rows.append([f"{each.baseline} baseline", *[""] * 4])
-        for index, name in enumerate([*comparison.titles, RANDOM]):
-            summaries = each.summaries(index)
+        rows.append([f"{each.baseline} baseline", *[""] * 6])
+        tests, letters = each.differences(names)
+        floors = {control: each.above(control) for control in CONTROLS}
+        for index, name in enumerate([*names, *CONTROLS]):
+            if index >= len(names) and name == "centre" in names:
+                continue
+            summaries, own = each.summaries(index), index < len(names)
             gain, infidelity = summaries["probability_gain"], summaries.get("infidelity")
+            aboves = [floor[index] for floor in floors.values()] if own else []
             rows.append(
                 [
-                    f"  {comparison.titles.get(name, 'random order')}",
+                    f"  {comparison.titles[name] if own else CONTROL_TITLES[name]}",
                     decimals(summaries["probability_deletion"].mean),
                     decimals(summaries["probability_insertion"].mean),
-                    f"{decimals(gain.mean)} ({interval(gain)})",
+                    f"{decimals(gain.mean)} ({interval(gain)}){f' {letters[index]}' if own else ''}",
+                    *([_difference(test) for test in aboves] or ["", ""]),
                     decimals(infidelity.mean if infidelity else None),
                 ]
             )
-            data.append({"baseline": each.baseline, "method": name} | _plain(summaries))
-    return Table(
-        ("Method", "Deletion", "Insertion", "Insertion minus deletion", "Infidelity"),
-        rows,
-        "Does the map point at what the model uses?",
+            entry: dict[str, Any] = {"baseline": each.baseline, "method": name} | _plain(summaries)
+            if own:
+                entry |= {
+                    f"above_{control}": above(test) for control, test in zip(CONTROLS, aboves, strict=True)
+                }
+                entry["above_methods"] = {
+                    test.b[0]: above(test) | {"adjusted": number(test.adjusted)}
+                    for test in tests
+                    if test.a[0] == name
+                }
+            data.append(entry)
+    note = (
         "Areas under the target's probability as pixels are removed, most relevant first (deletion, low is good) "
-        "or least (insertion, high is good), and their difference (and its "
-        f"{level_title(comparison.settings)}), 0 for a random order.",
-        data=data,
-        key="faithfulness",
+        f"or least (insertion, high is good), and their difference (and its {level_title(comparison.settings)}), 0 for an "
+        "order that says nothing. Methods that share a letter are not told apart at 5% (paired over images, "
+        "Holm-corrected). Above random, centre: the same minus that of a random order, and of a Gaussian at the "
+        "centre; * where that is told apart from 0 (p < 0.05)."
     )
+    columns = (
+        "Method",
+        "Deletion",
+        "Insertion",
+        "Insertion minus deletion",
+        "Above random",
+        "Above centre",
+        "Infidelity",
+    )
+    return Table(
+        columns, rows, "Does the map point at what the model uses?", note, data=data, key="faithfulness"
+    )
+
+
+def _difference(test: PairedTest) -> str:
+    return f"{decimals(test.difference)}{' *' if test.p < LEVEL else ''}"
 
 
 def _titles(comparison: Comparison) -> list[str]:
