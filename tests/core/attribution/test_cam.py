@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import pytorch_grad_cam as reference
 import torch
+import torchvision
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
 from small import SmallNet, state
@@ -20,6 +21,7 @@ from xaicmp.core.agreement.registry import pearson
 from xaicmp.core.attribution import METHODS
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.models.architectures import resnet18_cifar
+from xaicmp.core.models.layers import substitute
 from xaicmp.errors import XaicmpError
 
 CAMS = [name for name, each in METHODS.items() if each.needs_layer]
@@ -375,3 +377,70 @@ def test_cams_stay_finite_under_a_steep_score(name: str) -> None:
 def test_every_cam_refuses_a_layer_without_spatial_extent(name: str) -> None:
     with pytest.raises(XaicmpError, match=r"layer fc puts out \(3, 10\)"):
         explain(name, SmallNet().eval(), images_of(3, 3, 32, 32), TARGETS, layer="fc")
+
+
+def transformer(kind: str) -> tuple[nn.Module, str, Any]:
+    """A small one, a layer, and how pytorch-grad-cam's users make maps of its tokens."""
+    if kind == "vit":
+        model = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=10)
+        nn.init.normal_(model.heads.head.weight)
+        return (
+            model,
+            "encoder.layers.encoder_layer_1.ln_1",
+            lambda x: x[:, 1:].unflatten(1, (4, 4)).movedim(3, 1),
+        )
+    if kind == "swin":
+        model = torchvision.models.SwinTransformer([2, 2], 8, [1, 1], [2, 2], [4, 4], num_classes=10)
+        return model, "features.2", lambda x: x.movedim(3, 1)
+    timm = pytest.importorskip("timm")
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 10}
+    model = timm.models.vision_transformer.VisionTransformer(reg_tokens=4, **sizes)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return model, "blocks.1.norm1", lambda x: x[:, 5:].unflatten(1, (4, 4)).movedim(3, 1)
+
+
+@pytest.mark.parametrize("kind", ["vit", "swin", "registers"])
+@pytest.mark.parametrize(
+    ("name", "reference_kind"),
+    [
+        ("grad-cam", reference.GradCAM),
+        ("hirescam", reference.HiResCAM),
+        ("layercam", reference.LayerCAM),
+        ("xgrad-cam", reference.XGradCAM),
+        ("score-cam", reference.ScoreCAM),
+    ],
+)
+def test_cams_of_tokens_as_pytorch_grad_cam(name: str, reference_kind: Any, kind: str, raw: None) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, layer, reshape = transformer(kind)
+    model, images = model.eval(), images_of(3, 3, 32, 32)
+    target = [ClassifierOutputTarget(int(each)) for each in TARGETS]
+    target_layers = [model.get_submodule(layer)]
+    with reference_kind(model=model, target_layers=target_layers, reshape_transform=reshape) as cam:
+        expected = torch.from_numpy(cam(images, target))
+    maps = explain(name, model, images, TARGETS, layer=layer)
+    if name == "score-cam":
+        maps, expected = (each / each.amax(dim=(1, 2), keepdim=True) for each in (maps, expected))
+    close(maps, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["vit", "swin", "registers"])
+def test_ablation_cam_of_tokens_leaves_the_class_token(kind: str) -> None:
+    model, layer, reshape = transformer(kind)
+    model, images = model.eval(), images_of(3, 3, 32, 32)
+    seen: list[Tensor] = []
+    watching = model.get_submodule(layer).register_forward_hook(lambda _, inputs, output: seen.append(output))
+    with torch.no_grad():
+        score = model(images)[range(3), TARGETS]
+    watching.remove()
+    maps, drops = reshape(seen[0]), []
+    for channel in range(maps.shape[1]):
+        without = seen[0].clone()
+        reshape(without)[:, channel] = 0
+        with torch.no_grad(), substitute(model, layer, without):
+            drops.append(score - model(images)[range(3), TARGETS])
+    weighted = (torch.stack(drops, dim=1)[..., None, None] * maps).sum(dim=1).relu()
+    found = explain("ablation-cam", model, images, TARGETS, layer=layer)
+    close(found, upsample(weighted, (32, 32)), rtol=1e-3)

@@ -16,7 +16,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 from xaicmp.core.attribution import METHODS
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.models.architectures import resnet18_cifar
-from xaicmp.core.models.layers import find_layer, get_layer, substitute, watch
+from xaicmp.core.models.layers import find_layer, get_layer, substitute, to_maps, watch
 from xaicmp.errors import XaicmpError
 
 TARGETS = torch.tensor([3, 1])
@@ -36,6 +36,10 @@ def vgg16(classes: int = 10) -> nn.Module:
     return model
 
 
+def swin() -> nn.Module:
+    return models.SwinTransformer([2, 2], 12, [1, 1], [2, 2], [4, 4], num_classes=10)
+
+
 # By network: how to make it, and its layer for images of 32x32 and of 64x64.
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     "CIFAR ResNet-18": (resnet18_cifar, "layer4", "layer4"),
@@ -48,6 +52,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     "DenseNet-121": (lambda: models.densenet121(num_classes=10), "features.denseblock3", "features"),
     # Inside its blocks, maps are (N, h, w, K).
     "ConvNeXt-tiny": (lambda: models.convnext_tiny(num_classes=10), "features.5", "features"),
+    # Its maps are (N, h, w, K) nearly to the end.
+    "Swin": (swin, "permute", "permute"),
 }
 
 
@@ -119,19 +125,57 @@ def transformer() -> nn.Module:
     ).eval()
 
 
-def test_a_vision_transformer_is_refused_unless_a_layer_is_named() -> None:
+def test_tokens_of_a_vision_transformer_are_maps_without_the_class_token() -> None:
     model, images = transformer(), images_of(2, 3, 32, 32)
     nn.init.normal_(model.heads.head.weight)
+    # The last block hands on only what the class token takes from it.
+    assert find_layer(model, images) == "encoder.layers.encoder_layer_1.ln_1"
+    for layer in (None, "conv_proj", "encoder.layers.encoder_layer_0"):
+        maps = METHODS["grad-cam"].explain(model, images, TARGETS, layer=layer)
+        assert maps.shape == (2, 32, 32)
+        assert maps.amax() > 0
+    assert not METHODS["grad-cam"].explain(model, images, TARGETS, layer="encoder").any()
+
+
+def test_a_sequence_that_is_no_grid_is_refused_unless_a_layer_is_named() -> None:
+    class Lines(Steps):
+        """Attends between the lines of the image."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.fc(self.b(self.a(images).movedim(2, 1).flatten(2)).mean(dim=1)[:, :3])
+
+    model, images = Lines(a=conv(1), b=nn.Linear(60, 60)), images_of(2, 3, 34, 20)
     with pytest.raises(
-        XaicmpError, match=r"sequence of tokens.* layer conv_proj, or leave the CAMs out"
+        XaicmpError, match=r"after a the model.* sequence of tokens.* layer a, or leave the CAMs out"
     ) as caught:
         METHODS["grad-cam"].explain(model, images, TARGETS)
     assert "\n" not in str(caught.value)
-    maps = METHODS["grad-cam"].explain(model, images, TARGETS, layer="conv_proj")
-    assert maps.shape == (2, 32, 32)
-    assert maps.amax() > 0
-    with pytest.raises(XaicmpError, match=r"layer encoder puts out \(2, 17, 16\)"):
-        METHODS["grad-cam"].explain(model, images, TARGETS, layer="encoder")
+    assert METHODS["grad-cam"].explain(model, images, TARGETS, layer="a").shape == (2, 34, 20)
+    with pytest.raises(XaicmpError, match=r"layer b puts out \(2, 34, 60\), which has no spatial extent"):
+        METHODS["grad-cam"].explain(model, images, TARGETS, layer="b")
+
+
+@pytest.mark.parametrize("size", [(32, 32), (32, 48), (224, 224), (21, 14), (64, 16)])
+@pytest.mark.parametrize("patch", [1, 4, 7, 8])
+@pytest.mark.parametrize("extra", [0, 1, 5])
+def test_every_form_of_a_grid_gives_the_same_maps(size: tuple[int, int], patch: int, extra: int) -> None:
+    h, w = (side // patch for side in size)
+    if [h * patch, w * patch] != [*size] or h * w == 1 or min(h, w) < 3:
+        pytest.skip("the patches do not cover the image, or are too few to tell other tokens from")
+    maps = images_of(2, 11, h, w)
+    tokens = torch.cat([torch.full((2, extra, 11), torch.nan), maps.flatten(2).mT], dim=1)
+    for form in (maps, maps.permute(0, 2, 3, 1), tokens):
+        found = to_maps(form, size)
+        assert found is not None
+        assert torch.equal(found, maps)
+        assert found.data_ptr() - form.data_ptr() == (4 * 11 * extra if form is tokens else 0)  # a view
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 10), (2, 46, 6), (2, 3, 1, 1), (2, 1, 1, 3), (2, 1, 6), (2, 3, 4, 5, 6), (2, 9)]
+)
+def test_what_is_no_grid(shape: tuple[int, ...]) -> None:
+    assert to_maps(torch.zeros(shape), (24, 24)) is None
 
 
 class Steps(nn.Module):
@@ -273,7 +317,7 @@ def test_a_layer_that_will_not_do_is_refused_and_leaves_no_trace(name: str, laye
 def test_hooks_are_gone_whatever_happens_meanwhile() -> None:
     model = SmallNet()
     before = state(model)
-    for lent in (watch(model, "layer4"), substitute(model, "layer4", torch.zeros(2, 16, 4, 4))):
+    for lent in (watch(model, "layer4", (32, 32)), substitute(model, "layer4", torch.zeros(2, 16, 4, 4))):
         with pytest.raises(ZeroDivisionError), lent:
             assert state(model) != before
             raise ZeroDivisionError

@@ -1,7 +1,8 @@
 """Class activation maps: ReLU(sum_k w_k A_k), upsampled, where A_k are the feature maps of a layer.
 
-The methods differ in the weights w: one a map, or one a value of it. Throughout, S_t is the logit of the target
-class and G_k = dS_t / dA_k; both come from the one pass that the gradient methods share.
+A transformer's tokens are such maps too, but for the class token and its like. The methods differ in the weights w:
+one a map, or one a value of it. Throughout, S_t is the logit of the target class and G_k = dS_t / dA_k; both come
+from the one pass that the gradient methods share.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch.nn.functional import interpolate
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.attribution.method import method
 from xaicmp.core.attribution.propagation import guided_backprop
-from xaicmp.core.models.layers import substitute
+from xaicmp.core.models.layers import substitute, to_maps
 
 cam = partial(method, family="cam", reduction="sum", needs="feature maps", needs_layer=True)
 
@@ -108,18 +109,21 @@ def ablation_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: 
     The paper divides by S_t: the same factor for all, which would turn the map over where S_t is negative. If
     the score hangs on the input by these maps alone, only what follows the layer is run for each of them.
     """
-    activations, _ = _seen(context)
+    output, (activations, _) = context.at_layer.output, _seen(context)
+    assert output is not None
 
     def ablated(image: Tensor, channel: Tensor) -> Tensor:
-        rest = activations[image]
-        rest[torch.arange(len(image)), channel] = 0
+        rest = output[image]
+        maps = to_maps(rest, images.shape[2:])
+        assert maps is not None
+        maps[torch.arange(len(image)), channel] = 0
         with substitute(model, context.layer, rest):
             return model(images[:1] if decisive else images[image])
 
     alive = (activations != 0).any(dim=3).any(dim=2)
     score = context.at_layer.logits.float().gather(1, targets[:, None])
     with context.shared_precision():  # of the score too, or a drop would be the difference of two roundings
-        decisive = _decisive(model, activations, context)
+        decisive = _decisive(model, output, context)
         drops = score - _scores(context, alive, ablated)  # what is zero already stays zero
     return _finish(drops[:, :, None, None] * activations.float(), images)
 
@@ -184,10 +188,10 @@ def _scores(context: Context, chosen: Tensor, run: Callable[[Tensor, Tensor], Te
     return scores
 
 
-def _decisive(model: nn.Module, activations: Tensor, context: Context) -> bool:
-    """Whether the logits hang on the input by the layer's maps alone: with these maps, does one blank image do?"""
+def _decisive(model: nn.Module, output: Tensor, context: Context) -> bool:
+    """Whether the logits hang on the input by what the layer put out alone: with that, does one blank image do?"""
     try:
-        with torch.no_grad(), substitute(model, context.layer, activations):
+        with torch.no_grad(), substitute(model, context.layer, output):
             logits = model(torch.zeros_like(context.images[:1]))
     except RuntimeError:  # the maps of many images meet others of one
         return False

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from xaicmp.core.models.guard import unchanged
-from xaicmp.core.models.layers import find_layer, get_layer, watch
+from xaicmp.core.models.layers import find_layer, get_layer, to_maps, watch
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,24 @@ class Pass:
     Attributes:
         logits: ``(N, classes)``.
         gradient: of each image's target logit by its input, ``(N, C, H, W)``.
-        activations: what the layer put out, ``(N, K, h, w)``; None without a layer.
-        gradients: of the target logit by them, ``(N, K, h, w)``; None without a layer.
+        output: what the layer put out, maps or tokens; None without a layer.
+        slopes: of the target logit by it; None without a layer.
     """
 
     logits: Tensor
     gradient: Tensor
-    activations: Tensor | None
-    gradients: Tensor | None
+    output: Tensor | None
+    slopes: Tensor | None
+
+    @property
+    def activations(self) -> Tensor | None:
+        """The layer's maps, ``(N, K, h, w)``, a view of ``output``."""
+        return None if self.output is None else to_maps(self.output, self.gradient.shape[2:])
+
+    @property
+    def gradients(self) -> Tensor | None:
+        """Of the target logit by the maps, ``(N, K, h, w)``."""
+        return None if self.slopes is None else to_maps(self.slopes, self.gradient.shape[2:])
 
 
 class Forward:
@@ -55,7 +65,7 @@ class Forward:
             torch.enable_grad(),
         ):
             self._images = _in_company(images.detach()).clone().requires_grad_()
-            with watch(lent, layer) as self._seen:
+            with watch(lent, layer, images.shape[2:]) as self._seen:
                 self._logits = lent(self._images)
         self.logits = self._logits.detach()[:count]
 
@@ -65,8 +75,8 @@ class Forward:
             score = self._logits[rows.clone(), targets.clone()].sum()
             wanted = [self._images, *self._seen]
             found = [each[rows] for each in torch.autograd.grad(score, wanted, materialize_grads=True)]
-        activations, gradients = (self._seen[0].detach()[rows], found[1]) if self._seen else (None, None)
-        return Pass(self._logits.detach()[rows], found[0], activations, gradients)
+        output, slopes = (self._seen[0].detach()[rows], found[1]) if self._seen else (None, None)
+        return Pass(self._logits.detach()[rows], found[0], output, slopes)
 
 
 def _shared_precision(values: Tensor, precise: bool) -> AbstractContextManager[object]:
@@ -194,5 +204,5 @@ class Context:
             return forward.backward(rows, self.targets)
         found = self.forward.backward(self.rows, self.targets[: self.count])
         self.forward = None  # and with it what it kept for the way back
-        parts = (found.logits, found.gradient, found.activations, found.gradients)
+        parts = (found.logits, found.gradient, found.output, found.slopes)
         return Pass(*(None if part is None else _in_company(part) for part in parts))  # type: ignore[arg-type]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 
 from xaicmp.core.models.guard import unchanged
 from xaicmp.errors import UsageError, XaicmpError, arg
+
+EXTRA = 5
+"""Most tokens before those of the grid: of the class, and four registers."""
 
 
 def get_layer(model: nn.Module, name: str) -> nn.Module:
@@ -31,20 +35,51 @@ def get_layer(model: nn.Module, name: str) -> nn.Module:
     return modules[name]
 
 
+def to_maps(output: Tensor, size: Sequence[int]) -> Tensor | None:
+    """What a layer puts out as maps ``(N, K, h, w)``, a view of it; None if it is no grid of more than a pixel.
+
+    Besides maps it may be a grid with channels last, ``(N, h, w, K)``, or tokens ``(N, T, K)``, row by row after
+    at most ``EXTRA`` class and register tokens, which are left out. Such a grid has the image's proportions.
+
+    Args:
+        output: of any shape.
+        size: height and width of the images.
+    """
+    height, width = size
+    if output.ndim == 3:
+        down, across = (each // math.gcd(height, width) for each in (height, width))
+        times = math.isqrt(output.shape[1] // (down * across))
+        extra = output.shape[1] - times**2 * down * across
+        if times == 0 or extra > EXTRA:
+            return None
+        output = output[:, extra:].unflatten(1, (times * down, times * across)).movedim(3, 1)
+    if output.ndim != 4:
+        return None
+
+    def proportionate(h: int, w: int) -> bool:
+        return abs(h * width - w * height) < max(height, width)
+
+    if proportionate(*output.shape[1:3]) and not proportionate(*output.shape[2:]):
+        output = output.movedim(3, 1)
+    return None if math.prod(output.shape[2:]) == 1 else output
+
+
 def find_layer(model: nn.Module, images: Tensor) -> str:
     """The name of the layer whose maps the CAMs weigh unless told otherwise, by a forward pass of noise.
 
     The last feature map of more than a pixel says how large maps are at the end. Of the layers that put out
     maps of that size, it is the outermost, and of several such the last: a whole stage rather than a part of
     it that a skip connection bypasses. No layer is one that only copies or enlarges what it is given, one
-    called more than once, or one whose output no longer is an image of the input.
+    called more than once, or one whose output no longer is an image of the input. Of a transformer's tokens, it
+    is the last layer by which alone the score hangs on the image, or the next that is as wide: where the class
+    token is read, the norm of the last block. (Before a norm, which undoes any scale, HiResCAM is zero.)
 
     Args:
         model: ``(N, C, H, W)`` to logits.
         images: ``(N, C, H, W)``; only their shape, type and device matter.
 
     Raises:
-        XaicmpError: there is none, or what follows it is a sequence of tokens.
+        XaicmpError: there is none, or what follows it is a sequence of tokens that are no such grid.
     """
     layer, tokens = last_maps(model, images)
     if layer is None:
@@ -61,42 +96,54 @@ def find_layer(model: nn.Module, images: Tensor) -> str:
 
 def last_maps(model: nn.Module, images: Tensor) -> tuple[str | None, bool]:
     """The layer that ``find_layer`` means, None if there is none, and whether a sequence of tokens follows it."""
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images).requires_grad_()
     calls: Counter[str] = Counter()
-    sizes: dict[str, torch.Size] = {}
-    sequences: list[str] = []  # layers after the last map that put out (N, tokens, features)
+    found: dict[str, tuple[Tensor, torch.Size]] = {}
+    counts: set[int] = (
+        set()
+    )  # of tokens, or one that looks at them: the sides of what attention computes with
+    unknown: list[str] = []  # layers after the last map that put out a sequence of something else
     last: tuple[Tensor, int] = noise, -1
 
     def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         nonlocal last
         calls[name] += 1
-        if isinstance(output, Tensor) and output.ndim == 3:
-            sequences.append(name)
-        if not _is_map(output, inputs, noise):
+        maps = _map_of(output, inputs, noise)
+        if maps is None or (output.ndim == 4 and counts & set(maps.shape[2:])):
+            if isinstance(output, Tensor) and output.ndim == 3:
+                unknown.append(name)
             return
-        sequences.clear()
+        unknown.clear()
+        if output.ndim == 3:
+            counts.update((output.shape[1], 1))
         # Written over in place, it is the same tensor in another version.
         copied = output._version == last[1] if output is last[0] else torch.equal(output, last[0])
         last = output, output._version
-        if not copied or name.count(".") < next(reversed(sizes)).count("."):
-            sizes[name] = output.shape[2:]
+        if not copied or name.count(".") < next(reversed(found)).count("."):
+            found[name] = output, maps.shape[2:]
 
-    with unchanged(model) as lent, torch.no_grad():
+    with unchanged(model) as lent, torch.inference_mode(False), torch.enable_grad():
         for name, module in lent.named_modules():
             if name:
                 module.register_forward_hook(partial(note, name))
-        lent(noise)
-    sizes = {name: size for name, size in sizes.items() if calls[name] == 1}
-    if not sizes:
-        return None, bool(sequences)
-    final = next(reversed(sizes.values()))
-    ends = [name for name, size in reversed(sizes.items()) if size == final]
-    return min(ends, key=lambda name: name.count(".")), bool(sequences)
+        logits = lent(noise)
+    once = {name: each for name, each in found.items() if calls[name] == 1}
+    tokens, following = bool(unknown), dict[int, str]()  # by width
+    for name, (output, final) in reversed(once.items()):
+        if output.ndim == 4:
+            ends = [each for each, (at, size) in reversed(once.items()) if at.ndim == 4 and size == final]
+            return min(ends, key=lambda name: name.count(".")), tokens
+        if _hangs(logits, output, noise):
+            if _alone(logits, output, noise):
+                return following.get(output.shape[2], name), False
+            following[output.shape[2]] = name
+        tokens = True
+    return None, tokens
 
 
 @contextmanager
-def watch(model: nn.Module, layer: str | None) -> Iterator[list[Tensor]]:
-    """Collect what ``layer`` puts out in one forward pass, safe from what later changes it in place.
+def watch(model: nn.Module, layer: str | None, size: Sequence[int]) -> Iterator[list[Tensor]]:
+    """Collect what ``layer`` puts out in one forward pass of images of ``size``, safe from later changes in place.
 
     Raises:
         XaicmpError: ``layer`` is not called just once, or puts out no feature maps of more than a pixel.
@@ -111,7 +158,7 @@ def watch(model: nn.Module, layer: str | None) -> Iterator[list[Tensor]]:
             raise XaicmpError(
                 f"{arg('layer')} {layer} is called several times in one pass; choose the layer around it"
             )
-        if not isinstance(output, Tensor) or output.ndim != 4 or output[0, 0].numel() == 1:
+        if not isinstance(output, Tensor) or to_maps(output, size) is None:
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise XaicmpError(
                 f"{arg('layer')} {layer} puts out {shape}, which has no spatial extent, so every CAM would be constant; "
@@ -131,7 +178,7 @@ def watch(model: nn.Module, layer: str | None) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def substitute(model: nn.Module, layer: str, maps: Tensor) -> Iterator[None]:
-    """Let ``layer`` put out a copy of ``maps``, whatever it is given."""
+    """Let ``layer`` put out a copy of ``maps``, in whatever form it has them, whatever it is given."""
     handle = get_layer(model, layer).register_forward_hook(lambda module, inputs, output: maps.clone())
     try:
         yield
@@ -139,11 +186,34 @@ def substitute(model: nn.Module, layer: str, maps: Tensor) -> Iterator[None]:
         handle.remove()
 
 
-def _is_map(output: Any, inputs: tuple[Any, ...], images: Tensor) -> bool:
-    """Whether ``output`` is ``(N, K, h, w)`` with something to see in it that was not there at a smaller size."""
-    if not isinstance(output, Tensor) or output.ndim != 4 or output[0, 0].numel() == 1:
+def _map_of(output: Any, inputs: tuple[Any, ...], images: Tensor) -> Tensor | None:
+    """``output`` as maps, if there is something to see in them that was not there at a smaller size."""
+    size = images.shape[2:]
+    maps = to_maps(output, size) if isinstance(output, Tensor) and len(output) == len(images) else None
+    if maps is None or maps.shape[2] > size[0] or maps.shape[3] > size[1]:
+        return None
+    every = (to_maps(each, size) for each in inputs if isinstance(each, Tensor) and each.ndim > 2)
+    given = next((each for each in every if each is not None), maps)
+    return maps if given[0, 0].numel() >= maps[0, 0].numel() and (maps != maps[..., :1, :1]).any() else None
+
+
+def _hangs(logits: Any, output: Tensor, images: Tensor) -> bool:
+    """Whether the logits hang on the grid that is in ``output``."""
+    if not isinstance(logits, Tensor) or not logits.requires_grad or not output.requires_grad:
         return False
-    if output.shape[2] > images.shape[2] or output.shape[3] > images.shape[3]:  # (N, h, w, K)
-        return False
-    given = next((each for each in inputs if isinstance(each, Tensor) and each.ndim == 4), output)
-    return given[0, 0].numel() >= output[0, 0].numel() and bool((output != output[..., :1, :1]).any())
+    (slopes,) = torch.autograd.grad(logits.square().sum(), output, retain_graph=True, allow_unused=True)
+    maps = None if slopes is None else to_maps(slopes, images.shape[2:])
+    return maps is not None and bool(maps.any())
+
+
+def _alone(logits: Tensor, output: Tensor, images: Tensor) -> bool:
+    """Whether there is no way from the images to the logits that does not lead through ``output``."""
+    waiting, seen = [logits.grad_fn], {output.grad_fn}
+    while waiting:
+        node = waiting.pop()
+        if getattr(node, "variable", None) is images:
+            return False
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [each for each, _ in node.next_functions]
+    return True
