@@ -37,6 +37,7 @@ from xaicmp.core.models.loading import WEIGHTS, checked_classes, load_network, r
 from xaicmp.core.models.outputs import scored_by
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.settings import Settings
+from xaicmp.core.run.applying import applying
 from xaicmp.core.run.comparing import compare_explanations
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import Explainer, Target, explain_selection
@@ -172,7 +173,8 @@ def compare(
         images: see ``load_images``.
         targets: the class that is explained: ``"predicted"``, ``"label"``, the name or the index of a class, or one
             index per image, int64 ``(N,)``.
-        methods: two or more, by name, title, group, or name with options, see ``get_methods``.
+        methods: two or more, by name, title, group, or name with options, see ``get_methods``. ``"all"`` means those
+            that apply to the model.
         select: which images; by default all of a tensor, and the first 100 of CIFAR-10 that the model gets right.
         settings: the statistics and controls, see ``Settings``.
         running: how the model is run, see ``Running``.
@@ -272,7 +274,10 @@ class _Job:
         engine = running.engine(classifier)
         if isinstance(targets, Sequence | Tensor) and not isinstance(targets, str):
             targets = np.asarray(targets, dtype=np.int64)
-        return _Job(engine, Explainer(engine, methods_of(methods), targets), source, select, running)
+        chosen = methods_of(methods)
+        if "all" in methods:
+            chosen = applying(engine, source, chosen)
+        return _Job(engine, Explainer(engine, chosen, targets), source, select, running)
 
     def stream(self) -> Iterable[tuple[ImageSource, Explanations]]:
         """The explanations, batch by batch."""

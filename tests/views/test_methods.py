@@ -12,8 +12,10 @@ import torch
 from rich.console import Console
 from small import registered
 
+from xaicmp.cli import run
 from xaicmp.cli.options import formats
 from xaicmp.core.attribution import METHODS
+from xaicmp.core.models.checkpoint import shipped_checkpoint
 from xaicmp.views.tables.methods import COLUMNS, methods_table, methods_text
 
 
@@ -75,3 +77,19 @@ def test_a_method_added_to_the_registry_is_listed_everywhere() -> None:
         assert "added-here" in table(80)
         assert all("added-here" in methods_text(each) for each in formats())
     assert "added-here" not in table(80)
+
+
+def test_for_a_model_each_method_says_whether_it_is_for_it_and_why_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = ["explain", "--list-methods", "--checkpoint", str(shipped_checkpoint())]
+    assert run([*line, "--format", "json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert [*rows] == list(METHODS)
+    for name, row in rows.items():
+        attends = METHODS[name].family == "attention"
+        assert row["for_this_model"].startswith("no, it computes no attention between" if attends else "yes")
+    against = dict.fromkeys(METHODS, "it has a rather long reason, which is told whole, whatever the width")
+    said = " ".join(methods_text("table", against).split())
+    assert said.count("no, it has a") == len(METHODS)
+    assert "…" not in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,13 +21,16 @@ def command(
     list_methods: Annotated[
         bool,
         option(
-            METHODS, "Show every method and what it needs and costs; explain nothing.", None, "--list-methods"
+            METHODS,
+            "Show every method, what it needs and costs, and with --checkpoint whether it is for that model.",
+            None,
+            "--list-methods",
         ),
     ] = False,
 ) -> None:
     """Explain images, and show for each how far the methods agree on it. Default: --n 100."""
     if list_methods:
-        show_methods(format)
+        show_methods(options, format)
         return
     if output:
         check_suffix(output, [".npz"])
@@ -45,11 +49,19 @@ def command(
                 remark(options, "the maps were not kept; add --output maps.npz to keep them")
 
 
-def show_methods(format: str) -> None:
-    """Print the registry."""
-    from xaicmp.views.tables.methods import methods_text
+def show_methods(options: Comparing, format: str) -> None:
+    """Print the registry, and if a model is named what of it is for that model."""
+    from xaicmp.views.tables.methods import every_method, methods_text
 
-    sys.stdout.write(methods_text(format))
+    against = None
+    if options.checkpoint is not None:
+        from xaicmp.api import load_images
+        from xaicmp.core.run.applying import reasons_against
+
+        session = Session(replace(options, methods=None), default=1)
+        engine = session.running.engine(session.checkpoint.classifier)
+        against = reasons_against(engine, load_images(options.data), every_method())
+    sys.stdout.write(methods_text(format, against))
 
 
 command.__name__ = "explain"

@@ -173,7 +173,7 @@ class Comparing:
         list[str] | None,
         option(
             METHODS,
-            "What to compare: names (grad-cam), groups (published, gradient, cam, perturbation, model-free, all), "
+            "What to compare: names (grad-cam), groups (published, gradient, cam, attention, perturbation, model-free, all), "
             "a name with a reduction or options (saliency:sum, smoothgrad:samples=9), "
             "your own (package.module:function). Default: published. See explain --list-methods.",
             "NAME...",

@@ -185,8 +185,9 @@ class Session:
             ids = "id" if repeated == 1 else "ids"
             remark(self.options, f"--ids: {repeated} repeated {ids} left out; each image counts once")
         self.settings = settings_of(options, curve=curve)
+        names = [name for word in options.methods or PUBLISHED for name in split_names(word)]
         self.methods = get_methods(
-            [name for word in options.methods or PUBLISHED for name in split_names(word)],
+            names,
             reduce=options.reduce,
             settings=method_settings(options, FAST if options.fast else {}),
         )
@@ -203,6 +204,12 @@ class Session:
             remark=partial(remark, self.options),
             processes=self.group,
         )
+        if "all" in names:
+            from xaicmp.api import load_images
+            from xaicmp.core.run.applying import applying
+
+            engine = self.running.engine(self.checkpoint.classifier)
+            self.methods = applying(engine, load_images(options.data), self.methods)
 
     def _model(self) -> tuple[Checkpoint | None, Classifier]:
         """The classifier, and the checkpoint that says how it was trained, if there is one of ours."""

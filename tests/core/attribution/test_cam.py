@@ -24,7 +24,7 @@ from xaicmp.core.models.architectures import resnet18_cifar
 from xaicmp.core.models.layers import substitute
 from xaicmp.errors import XaicmpError
 
-CAMS = [name for name, each in METHODS.items() if each.needs_layer]
+CAMS = [name for name, each in METHODS.items() if each.family == "cam"]
 OF_ONE_PASS = ["grad-cam", "grad-cam++", "hirescam", "layercam", "xgrad-cam", "eigen-cam"]
 TARGETS = torch.tensor([1, 0, 4])
 

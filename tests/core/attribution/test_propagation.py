@@ -385,7 +385,9 @@ def test_architectures_are_explained_or_refused(kind: str, name: str) -> None:
     model, images, targets = architecture(kind), images_of(2, 3, 32, 32), torch.tensor([2, 7])
     options = {"samples": 2} if name == "deeplift-shap" else {}
     if kind == "vit" or (kind == "convnext" and name in RELU_METHODS):
-        expected = "has none" if name in RELU_METHODS else "has no rule for multi_head_attention_forward"
+        expected = (
+            "has no ReLU" if name in RELU_METHODS else "there is no rule for multi_head_attention_forward"
+        )
         with pytest.raises(XaicmpError, match=expected):
             raw(name, model, images, targets, **options)
         return
@@ -429,7 +431,7 @@ NO_RULE: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("kind", NO_RULE)
 def test_what_has_no_rule_is_refused_by_name(kind: str, name: str) -> None:
     model = nn.Sequential(sequential(), Applied(NO_RULE[kind]))
-    with pytest.raises(XaicmpError, match=rf"has no rule for {kind}, .* integrated-gradients"):
+    with pytest.raises(XaicmpError, match=rf"there is no rule for {kind}, .* integrated-gradients"):
         raw(name, model, images_of(3, 3, 8, 8), TARGETS)
 
 
@@ -470,7 +472,9 @@ def test_what_a_model_computes_without_gradients_has_none(name: str) -> None:
 @pytest.mark.parametrize("name", RELU_METHODS)
 @pytest.mark.parametrize("activation", [nn.GELU, nn.SiLU, nn.Hardswish, nn.LeakyReLU, nn.Identity])
 def test_without_a_relu_there_is_nothing_to_guide(activation: Callable[[], nn.Module], name: str) -> None:
-    with pytest.raises(XaicmpError, match=f"{name} changes how ReLUs .* has none; use saliency"):
+    with pytest.raises(
+        XaicmpError, match=f"{name} is not for this model, because it has no ReLU; use saliency"
+    ):
         raw(name, sequential(activation), images_of(3, 3, 8, 8), TARGETS)
 
 

@@ -91,7 +91,7 @@ def score_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Con
     varied = maps.amax(dim=(2, 3)) > maps.amin(dim=(2, 3))
 
     def masked(image: Tensor, channel: Tensor) -> Tensor:
-        mask = _resize(maps[image, channel][:, None], images)
+        mask = upsample(maps[image, channel][:, None], images)
         low, high = mask.amin(dim=(2, 3), keepdim=True), mask.amax(dim=(2, 3), keepdim=True)
         return model(images[image] * (mask - low) / (high - low))
 
@@ -157,10 +157,10 @@ def _maps(context: Context) -> tuple[Tensor, Tensor]:
 
 def _finish(weighted: Tensor, images: Tensor) -> Tensor:
     """``(N, K, h, w)``, summed, rectified and upsampled to ``(N, H, W)``."""
-    return _resize(weighted.sum(dim=1, keepdim=True).relu(), images)[:, 0]
+    return upsample(weighted.sum(dim=1, keepdim=True).relu(), images)[:, 0]
 
 
-def _resize(maps: Tensor, images: Tensor) -> Tensor:
+def upsample(maps: Tensor, images: Tensor) -> Tensor:
     """To the images' resolution, bilinearly."""
     return interpolate(maps, size=images.shape[-2:], mode="bilinear", align_corners=False)
 

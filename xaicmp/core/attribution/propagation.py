@@ -164,9 +164,7 @@ def _through_relus(
     with Rules(dict.fromkeys(ELEMENTWISE, relu)):
         scores = model(images).gather(1, targets[:, None])
     if not found:
-        raise XaicmpError(
-            f"{name} changes how ReLUs hand back gradients, and this model has none; use saliency"
-        )
+        raise XaicmpError(f"{name} is not for this model, because it has no ReLU; use saliency")
     return torch.autograd.grad(scores.sum(), images)[0]
 
 

@@ -167,7 +167,8 @@ def refusals(method: str, *more: str) -> dict[str, Rule]:
             if len(activations(args, kwargs)) < fewest:
                 return function(*args, **kwargs)
             raise XaicmpError(
-                f"{method} has no rule for {name}, which this model computes; explain it with integrated-gradients"
+                f"{method} is not for this model, because there is no rule for {name}, which it computes; "
+                "explain it with integrated-gradients"
             )
 
         return rule
