@@ -175,6 +175,7 @@ class Comparing:
             METHODS,
             "What to compare: names (grad-cam), groups (published, gradient, cam, attention, perturbation, model-free, all), "
             "a name with a reduction or options (saliency:sum, smoothgrad:samples=9), "
+            "classes of other libraries (captum:Saliency, pytorch_grad_cam:GradCAM), "
             "your own (package.module:function). Default: published. See explain --list-methods.",
             "NAME...",
         ),

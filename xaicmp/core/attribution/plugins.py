@@ -114,7 +114,7 @@ def _method(entry: metadata.EntryPoint, missing: type[XaicmpError]) -> Method:
         needs="",
         cost="?",
         paper=paper,
-        function=_checked(name, function),
+        function=checked(name, function),
         options={},
         needs_layer=needs_layer,
         model_free=model_free,
@@ -122,7 +122,7 @@ def _method(entry: metadata.EntryPoint, missing: type[XaicmpError]) -> Method:
     )
 
 
-def _checked(name: str, function: Function) -> Function:
+def checked(name: str, function: Function) -> Function:
     """``function`` with an error that names it wherever it breaks the contract."""
 
     def explain(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

@@ -14,7 +14,9 @@ from xaicmp.errors import UsageError, arg
 
 LISTED = f"`xaicmp explain {arg('list_methods')}` shows them all"
 PUBLISHED = ("grad-cam", "saliency", "integrated-gradients")
-KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a word"}
+LIBRARIES = ("captum", "pytorch_grad_cam")
+"""What ``libraries.LIBRARIES`` has classes of."""
+KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
 """What the values of options may be."""
 
 
@@ -36,8 +38,8 @@ def get_methods(
     """The methods that ``names`` mean, in that order.
 
     Args:
-        names: of methods, of groups, ``package.module:function``, or of an entry point in the group
-            ``xaicmp.methods``. A method's name may be followed by a colon and, with commas between them, a reduction
+        names: of methods, of groups, ``captum:Class``, ``pytorch_grad_cam:Class``, ``package.module:function``, or
+            of an entry point in the group ``xaicmp.methods``. A method's name may be followed by a colon and, with commas between them, a reduction
             and options: ``integrated-gradients:steps=64,rule=middle``, ``saliency:sum-abs``. So the same method can be
             named several times, differently.
         reduce: the reduction of all methods that have channels or signs to reduce, instead of their own.
@@ -97,6 +99,9 @@ def _is_part(text: str) -> bool:
 def _configured(spec: str, reduce: str | None, settings: Mapping[str, Mapping[str, Any]]) -> Method:
     """The method that ``spec`` names, with its options bound."""
     base, colon, rest = spec.partition(":")
+    if base in LIBRARIES and colon:
+        kind, colon, rest = rest.partition(":")
+        base = f"{base}:{kind}"
     parts = rest.split(",") if colon else []
     found = _find(spec, base, parts)
     if found.name == spec and colon:  # a plug-in, whose colon is no beginning of options
@@ -121,15 +126,21 @@ def _configured(spec: str, reduce: str | None, settings: Mapping[str, Mapping[st
     if not own:
         return replace(found, reduction=reduction, options=options)
     name, title = f"{found.name}:{','.join(own)}", f"{found.title} ({', '.join(own)})"
+    if found.title == found.name:
+        title = name
     return replace(found, name=name, title=title, reduction=reduction, options=options)
 
 
 def _find(spec: str, base: str, parts: Sequence[str]) -> Method:
     """The method called ``base``, or the plug-in ``spec``."""
+    from xaicmp.core.attribution.libraries import find_in_library
     from xaicmp.core.attribution.plugins import entry_points, find_plugin
 
     if base in METHODS:
         return METHODS[base]
+    library, colon, kind = base.partition(":")
+    if colon:
+        return find_in_library(library, kind)
     titled = [each for each in METHODS.values() if each.title.lower() == base.lower()]
     if titled:
         return titled[0]
@@ -152,7 +163,8 @@ def _parsed(found: Method, key: str, text: str) -> Any:
     if kind not in KINDS:
         raise UsageError(f"{found.name}: {key} cannot be set in a name; give it in the settings")
     try:
-        return _checked(found, key, kind(text))
+        value = kind(text) if kind is not bool else {"true": True, "false": False}.get(text.lower(), text)
+        return _checked(found, key, value)
     except ValueError:
         raise UsageError(f"{found.name}: {key} {text}: give {KINDS[kind]}") from None
 
@@ -164,7 +176,7 @@ def _checked(found: Method, key: str, value: Any) -> Any:
     kind = type(found.options[key])
     if kind is float and type(value) is int:
         value = float(value)
-    choices = get_args(inspect.get_annotations(found.function, eval_str=True)[key]) if kind is str else ()
+    choices = get_args(inspect.get_annotations(found.function, eval_str=True).get(key)) if kind is str else ()
     if choices and value not in choices:
         raise UsageError(f"{found.name}: {key} {value}: choose from {', '.join(choices)}")
     if kind in KINDS and (type(value) is not kind or (kind is float and not math.isfinite(value))):
