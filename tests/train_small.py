@@ -23,7 +23,7 @@ from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.machine.processes import processes
 from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.checkpoint import load_checkpoint
-from xaicmp.core.training.loop import train
+from xaicmp.core.training.loop import Training, train
 from xaicmp.core.training.recipe import Recipe, Run
 from xaicmp.errors import XaicmpError
 
@@ -94,10 +94,10 @@ def same(a, b):
 
 
 def trained(path, recipe=SGD, epochs=2, images=96, test=50, architecture="tiny-normalised", **options):
-    """A small training; ``options`` are those of ``Run`` and of ``train``."""
-    of_run = {name: options.pop(name) for name in ("seed", "precision") if name in options}
+    """A small training; ``options`` are those of ``Run`` and of ``Training``."""
+    of_run = {name: options.pop(name) for name in ("seed", "precision", "store") if name in options}
     run = Run(recipe, epochs, architecture=architecture, **of_run)
-    return train(run, part(0, images), part(500, 500 + test), path, device=torch.device("cpu"), **options)
+    return train(run, part(0, images), part(500, 500 + test), path, Training(**options))
 
 
 def interrupt(epoch, batch=1):
@@ -144,10 +144,7 @@ def main(folder: Path, options: dict) -> int:
                 part(0, options.get("images", 96)),
                 part(500, 500 + options.get("test", 50)),
                 path,
-                device=device,
-                resume=resume,
-                processes=group,
-                on_step=on_step,
+                Training(resume=resume, processes=group, on_step=on_step),
             )
         except XaicmpError as error:
             say(f"failed: {error}")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from xaicmp.core.run.journal import Journal
     from xaicmp.core.run.maps_file import compare_maps
     from xaicmp.core.run.running import Running
-    from xaicmp.core.training.loop import train
+    from xaicmp.core.training.loop import Training, train
     from xaicmp.core.training.recipe import RECIPES, Recipe, Run
     from xaicmp.errors import UsageError, XaicmpError
     from xaicmp.result import Result
@@ -56,7 +56,7 @@ _HOMES = {
     "core.run.journal": ("Journal",),
     "core.run.maps_file": ("compare_maps",),
     "core.run.running": ("Running",),
-    "core.training.loop": ("train",),
+    "core.training.loop": ("Training", "train"),
     "core.training.recipe": ("RECIPES", "Recipe", "Run"),
     "errors": ("UsageError", "XaicmpError"),
     "result": ("Result",),
@@ -79,6 +79,7 @@ __all__ = [
     "Selection",
     "Settings",
     "TensorImages",
+    "Training",
     "UsageError",
     "XaicmpError",
     "agreement",

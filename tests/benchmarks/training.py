@@ -10,6 +10,7 @@ The three take turns; every figure is the median over all steps of all rounds bu
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import statistics
 import tempfile
@@ -28,7 +29,7 @@ from xaicmp.core.images.cifar10 import MEAN, STD, load_cifar10, load_sample
 from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.machine.devices import autocast, find_device, has_bf16
 from xaicmp.core.models.architectures import resnet18_cifar
-from xaicmp.core.training.loop import train
+from xaicmp.core.training.loop import Training, train
 from xaicmp.core.training.optimiser import Optimiser
 from xaicmp.core.training.recipe import RECIPES, Run
 
@@ -84,8 +85,7 @@ def ours(images: ImageSet, device: torch.device, precision: str) -> list[float]:
             images,
             images.first(BATCH),
             Path(folder) / "checkpoint.pt",
-            device=device,
-            on_step=lambda step: moments.append(time.perf_counter()),
+            Training(device=device, on_step=lambda step: moments.append(time.perf_counter())),
         )
     return [later - earlier for earlier, later in itertools.pairwise(moments)]
 
@@ -95,15 +95,7 @@ def limit(device: torch.device, precision: str, batch: int, steps: int) -> tuple
     model = resnet18_cifar().to(device).to(memory_format=torch.channels_last)
     inputs = torch.randn(batch, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (batch,), device=device)
-    recipe = RECIPES["muon"]
-    optimiser = Optimiser(
-        model,
-        recipe.optimiser,
-        lr=1e-4,
-        momentum=recipe.momentum,
-        weight_decay=0,
-        nesterov=True,
-    )
+    optimiser = Optimiser(model, dataclasses.replace(RECIPES["muon"], lr=1e-4, weight_decay=0))
     passes, updates = [], []
     for _ in range(steps):
         started = time.perf_counter()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -38,70 +39,62 @@ from xaicmp.core.machine.storage import check_suffix, followed, held
 from xaicmp.errors import Interrupted, UsageError, XaicmpError
 
 if TYPE_CHECKING:
+    import torch
+
     from xaicmp.core.images.tensors import ImageSet, Split
     from xaicmp.core.machine.processes import Processes
-    from xaicmp.core.models.checkpoint import Checkpoint
     from xaicmp.core.training.loop import Epoch, Step
-    from xaicmp.core.training.recipe import Recipe, Run
+    from xaicmp.core.training.recipe import Run
 
 MOST = 1e30
 """What float32 holds, and what is made of it too."""
-RECIPE, TRAINING = "Recipe (each replaces a value of --recipe)", "Training"
+of_training = partial(option, "Training")
+of_recipe = partial(option, "Recipe (each replaces a value of --recipe)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class Options:
     """The options of ``train``."""
 
-    epochs: Annotated[int, option(TRAINING, "Passes over the training set.", "N", min=1)] = 5
-    checkpoint: Annotated[
-        Path | None, option(TRAINING, "Where to write. Default: checkpoints/resnet18.pt.", "PATH")
-    ] = None
+    epochs: Annotated[int, of_training("Passes over the training set.", "N", min=1)] = 5
+    checkpoint: Annotated[Path | None, of_training("Where to write. Default: checkpoints/resnet18.pt.")] = (
+        None
+    )
     data: Annotated[
         Path | None,
-        option(
-            TRAINING,
+        of_training(
             "Folder that holds CIFAR-10, or a new one to download it into. Default: $XAICMP_DATA or the cache.",
             "FOLDER",
         ),
     ] = None
-    resume: Annotated[
-        bool, option(TRAINING, "Resume after the last epoch in the checkpoint.", None, "--resume")
-    ] = False
+    resume: Annotated[bool, of_training("Resume after the checkpoint's last epoch.", None, "--resume")] = (
+        False
+    )
     keep_epochs: Annotated[
         bool,
-        option(
-            TRAINING, "Also keep every epoch's checkpoint, as PATH-epoch1 and so on.", None, "--keep-epochs"
-        ),
+        of_training("Also keep every epoch's checkpoint, as PATH-epoch1 and so on.", None, "--keep-epochs"),
     ] = False
-    limit: Annotated[
-        int | None, option(TRAINING, "Only the first N images of each split: a quick try.", "N", min=2)
-    ] = None
-    store: Annotated[Store, option(TRAINING, "Type of the stored weights.")] = "float32"
+    limit: Annotated[int | None, of_training("Only the first N images of each split.", "N", min=2)] = None
+    store: Annotated[Store, of_training("Type of the stored weights.")] = "float32"
     recipe: Annotated[
         RecipeName,
-        option(TRAINING, "muon: the most accurate. sgd: one-cycle SGD. published: SGD at a constant rate."),
+        of_training("muon: the most accurate. sgd: one-cycle SGD. published: SGD at a constant rate."),
     ] = "muon"
-    lr: Annotated[float | None, option(RECIPE, "Highest learning rate.", "N", min=0)] = None
-    momentum: Annotated[float | None, option(RECIPE, "Momentum.", "N", min=0, max=1)] = None
-    weight_decay: Annotated[float | None, option(RECIPE, "Weight decay of what SGD updates.", "N", min=0)] = (
-        None
-    )
-    batch_size: Annotated[int | None, option(RECIPE, "Images per step.", "N", min=1)] = None
-    schedule: Annotated[Schedule | None, option(RECIPE, "Way of the learning rate.")] = None
+    lr: Annotated[float | None, of_recipe("Highest learning rate.", "N", min=0)] = None
+    momentum: Annotated[float | None, of_recipe("Momentum.", "N", min=0, max=1)] = None
+    weight_decay: Annotated[float | None, of_recipe("Weight decay of what SGD updates.", "N", min=0)] = None
+    batch_size: Annotated[int | None, of_recipe("Images per step.", "N", min=1)] = None
+    schedule: Annotated[Schedule | None, of_recipe("The learning rate's way.")] = None
     label_smoothing: Annotated[
-        float | None, option(RECIPE, "Share of the target spread over all classes.", "N", min=0, max=1)
+        float | None, of_recipe("Share of the target spread over all classes.", "N", min=0, max=1)
     ] = None
-    crop: Annotated[
-        int | None,
-        option(RECIPE, "Pixels by which crops are moved at most, in each direction.", "N", min=0, max=16),
-    ] = None
-    flip: Annotated[Flip | None, option(RECIPE, "Which images are flipped.")] = None
+    crop: Annotated[int | None, of_recipe("Most pixels that a crop is moved by.", "N", min=0, max=16)] = None
+    flip: Annotated[Flip | None, of_recipe("Which images are flipped.")] = None
     n: Annotated[
         int | None,
         option(
             IMAGES,
-            "Compare explanations of the first N images at the end; 0 for none. Default: 100.",
+            "Compare explanations of the first N images at the end; 0: none. Default: 100.",
             "N",
             min=0,
         ),
@@ -120,23 +113,26 @@ class Training:
         names = ("data", "n", "ids", "only", "device", "seed", "quiet")
         return Comparing(checkpoint=path, **{name: getattr(self, name) for name in names})
 
-    def full_recipe(self) -> Recipe:
-        """The named recipe with the given values in place of its own."""
-        from xaicmp.core.training.recipe import RECIPES, Recipe
+    def run(self, device: torch.device) -> Run:
+        """What to train: the named recipe with the given values in place of its own."""
+        from xaicmp.core.machine.devices import has_bf16
+        from xaicmp.core.training.recipe import RECIPES, Run
 
-        recipe = asdict(RECIPES[self.recipe])
-        for name in recipe:
-            value = getattr(self, name, None)
+        named = RECIPES[self.recipe]
+        own = {name: getattr(self, name, None) for name in asdict(named)}
+        given = {name: value for name, value in own.items() if value is not None}
+        for name, value in given.items():
             if isinstance(value, float) and not value < MOST:
                 raise UsageError(f"--{name.replace('_', '-')} {value}: give a number below {MOST:g}")
-            if value is not None:
-                recipe[name] = value
-        return Recipe(**recipe)
+        precision = self.precision
+        if precision == "auto":
+            precision = "bf16" if has_bf16(device) else "float32"
+        return Run(replace(named, **given), self.epochs, self.seed, precision, store=self.store)
 
 
-@with_options(Training)
+@with_options(Options)
 def command(
-    options: Training,
+    options: Options,
     output: Annotated[
         Path | None, option(OUTPUT, "Also write the history here: .json or .csv.", "FILE")
     ] = None,
@@ -146,20 +142,17 @@ def command(
 ) -> None:
     """Train a ResNet-18 on CIFAR-10, then compare the methods on it."""
     from xaicmp.core.machine.devices import find_device
+    from xaicmp.core.models.checkpoint import DEFAULT
 
     device = find_device(options.device)
     with together(options.device) as group:
-        path = _target(options)
+        path = options.checkpoint or _create(DEFAULT)
         _check_outputs(options, output, plot, path)
-        run = _run(options, device)
+        run = options.run(device)
         with ExitStack() as stack:
             group.share(lambda: stack.enter_context(held(_lock(path), path)))
-            resume = group.share(lambda: _resumable(options, path))
-            images, test = _load(options, group)
-            history = _train(options, run, images, test, path, device, resume, group)
+            history = _train(options, run, path, device, group)
         if group.rank == 0:
-            if resume is not None and resume.training is None:
-                remark(options, f"the training in {path} was complete already")
             _write(history, output, plot)
     if group.rank == 0 and options.n != 0:
         session = Session(options.comparing(path), default=100)
@@ -169,24 +162,21 @@ def command(
 command.__name__ = "train"
 
 
-def _target(options: Training) -> Path:
-    from xaicmp.core.models.checkpoint import DEFAULT
-
-    if options.checkpoint is None:
-        try:
-            DEFAULT.parent.mkdir(exist_ok=True)
-        except OSError as error:
-            raise XaicmpError(
-                f"cannot create the folder {DEFAULT.parent}: {error.strerror}; name another place with --checkpoint"
-            ) from error
-    return options.checkpoint or DEFAULT
+def _create(path: Path) -> Path:
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise XaicmpError(
+            f"cannot create the folder {path.parent}: {error.strerror}; name another place with --checkpoint"
+        ) from error
+    return path
 
 
 def _lock(path: Path) -> Path:
     return followed(path).with_name(f".{followed(path).name}.lock")
 
 
-def _check_outputs(options: Training, output: Path | None, plot: Path | None, path: Path) -> None:
+def _check_outputs(options: Options, output: Path | None, plot: Path | None, path: Path) -> None:
     if options.n == 0 and (options.ids is not None or options.only is not None):
         raise UsageError("--n 0 compares no images; leave out --ids and --only")
     if options.n != 0:
@@ -203,28 +193,7 @@ def _check_outputs(options: Training, output: Path | None, plot: Path | None, pa
     check_output(options, checkpoint=path, output=output, plot=plot)
 
 
-def _run(options: Training, device: Any) -> Run:
-    from xaicmp.core.machine.devices import has_bf16
-    from xaicmp.core.training.recipe import Run
-
-    precision = options.precision
-    if precision == "auto":
-        precision = "bf16" if has_bf16(device) else "float32"
-    return Run(options.full_recipe(), options.epochs, options.seed, precision)
-
-
-def _resumable(options: Training, path: Path) -> Checkpoint | None:
-    from xaicmp.core.models.checkpoint import load_checkpoint
-
-    if not options.resume:
-        return None
-    if not path.exists():
-        remark(options, f"there is no {path} yet; starting at the first epoch")
-        return None
-    return load_checkpoint(path)
-
-
-def _load(options: Training, group: Processes) -> tuple[ImageSet, ImageSet]:
+def _load(options: Options, group: Processes) -> tuple[ImageSet, ImageSet]:
     from xaicmp.core.images.cifar10 import load_cifar10
 
     def load(split: Split) -> ImageSet:
@@ -242,38 +211,31 @@ def _load(options: Training, group: Processes) -> tuple[ImageSet, ImageSet]:
     return images, test
 
 
-def _train(
-    options: Training,
-    run: Run,
-    images: ImageSet,
-    test: ImageSet,
-    path: Path,
-    device: Any,
-    resume: Checkpoint | None,
-    group: Processes,
-) -> list[Epoch]:
-    import torch
+def _train(options: Options, run: Run, path: Path, device: torch.device, group: Processes) -> list[Epoch]:
+    from xaicmp.core.models.checkpoint import load_checkpoint
+    from xaicmp.core.training.loop import Epoch, Training, train
 
-    from xaicmp.core.training.loop import Epoch, train
-
+    resume = group.share(lambda: load_checkpoint(path) if options.resume and path.exists() else None)
+    if group.rank == 0 and options.resume and resume is None:
+        remark(options, f"there is no {path} yet; starting at the first epoch")
+    images, test = _load(options, group)
     display = _Display(run, quiet=options.quiet, silent=group.rank > 0)
+    training = Training(
+        device=device,
+        keep_epochs=options.keep_epochs,
+        resume=resume,
+        processes=group,
+        on_step=display.step,
+        on_epoch=display.epoch,
+    )
     try:
-        with display:
-            checkpoint = train(
-                run,
-                images,
-                test,
-                path,
-                device=device,
-                store=getattr(torch, options.store),
-                keep_epochs=options.keep_epochs,
-                resume=resume,
-                processes=group,
-                on_step=display.step,
-                on_epoch=display.epoch,
-            )
+        checkpoint = train(run, images, test, path, training)
     except KeyboardInterrupt as error:
         raise Interrupted(f"stopped; {display.kept(path)}") from error
+    finally:
+        display.bar.stop()
+    if group.rank == 0 and resume is not None and resume.training is None:
+        remark(options, f"the training in {path} was complete already")
     return [Epoch(**epoch) for epoch in checkpoint.metadata["history"]]
 
 
@@ -298,14 +260,8 @@ class _Display:
         self.hidden = quiet or silent or not self.console.is_terminal
         self.silent = silent
         self.run = run
-        self.epochs: list[Epoch] = []
+        self.epochs = 0
         self.bar = self._bar()
-
-    def __enter__(self) -> _Display:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.stop()
 
     def _bar(self) -> Progress:
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TimeRemainingColumn())
@@ -332,11 +288,11 @@ class _Display:
         self.bar.stop()
         if not self.silent:
             Console().print(epochs_table([epoch], header=not self.epochs))
-        self.epochs.append(epoch)
+        self.epochs += 1
         self.bar = self._bar()
 
     def kept(self, path: Path) -> str:
-        """What there is to go on from, and how."""
+        """What there is to resume from, and how."""
         if not self.epochs:
             return "no epoch was complete; start again with the same command"
-        return f"{path} holds {len(self.epochs)} of {self.run.epochs} epochs; resume with the same command and --resume"
+        return f"{path} holds {self.epochs} of {self.run.epochs} epochs; resume with the same command and --resume"

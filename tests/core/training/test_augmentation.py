@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 
 import numpy as np
@@ -10,10 +11,17 @@ import torch
 
 from xaicmp.core.images.cifar10 import MEAN, STD
 from xaicmp.core.images.tensors import ImageSet
+from xaicmp.core.machine.processes import ALONE, Processes
 from xaicmp.core.training.augmentation import Batches
+from xaicmp.core.training.recipe import Recipe, Run
 
 CPU = torch.device("cpu")
-DEFAULTS = {"batch_size": 8, "crop": 2, "padding": "reflect", "flip": "alternating", "seed": 0, "device": CPU}
+RECIPE = Recipe(batch_size=8, crop=2, padding="reflect", flip="alternating")
+
+
+def batches_of(images, seed=0, processes=ALONE, **options):
+    """Batches by ``RECIPE`` with some values replaced."""
+    return Batches(images, Run(dataclasses.replace(RECIPE, **options), 1, seed), CPU, processes)
 
 
 def made_up(count, size=9, seed=0):
@@ -26,7 +34,7 @@ def made_up(count, size=9, seed=0):
 
 def dealt(images, epoch=0, **options):
     """All inputs of an epoch, in the order dealt, and the images' rows."""
-    batches = list(Batches(images, MEAN, STD, **(DEFAULTS | options)).epoch(epoch))
+    batches = list(batches_of(images, **options).epoch(epoch))
     return torch.cat([batch[0] for batch in batches]), torch.cat([batch[1] for batch in batches])
 
 
@@ -89,7 +97,7 @@ def test_crops_and_random_flips_are_drawn_evenly():
 @pytest.mark.parametrize("count, batch_size", [(1, 8), (8, 8), (21, 8), (50, 7), (5, 100)])
 def test_every_image_once_an_epoch(count, batch_size):
     images = made_up(count)
-    batches = Batches(images, MEAN, STD, **(DEFAULTS | {"batch_size": batch_size}))
+    batches = batches_of(images, batch_size=batch_size)
     for epoch in range(3):
         sizes = [len(labels) for _, labels, _ in batches.epoch(epoch)]
         rows = torch.cat([labels for _, labels, _ in batches.epoch(epoch)])
@@ -111,7 +119,7 @@ def test_alternating_flips_each_image_every_other_epoch_and_half_of_them_in_each
     assert 15 < sum(flips[0].values()) < 45
 
 
-def test_random_flips_are_drawn_anew_each_epoch():
+def test_random_flips_differ_between_epochs():
     images = made_up(40)
     flips = []
     for epoch in range(2):
@@ -125,11 +133,11 @@ def test_random_flips_are_drawn_anew_each_epoch():
 
 def test_an_epoch_depends_on_seed_and_number_alone():
     images = made_up(30)
-    batches = Batches(images, MEAN, STD, **DEFAULTS)
+    batches = batches_of(images)
     for number in (4, 0, 2):
         torch.manual_seed(number + 17)
         for (inputs, rows, _), (again, rows_again, _) in zip(
-            batches.epoch(number), Batches(images, MEAN, STD, **DEFAULTS).epoch(number), strict=True
+            batches.epoch(number), batches_of(images).epoch(number), strict=True
         ):
             assert torch.equal(inputs, again)
             assert torch.equal(rows, rows_again)
@@ -155,10 +163,8 @@ def test_the_global_generator_is_left_alone():
 @pytest.mark.parametrize("count", [40, 43, 41])
 def test_processes_share_each_batch_of_one_process(count, world):
     images = made_up(count)
-    whole = list(Batches(images, MEAN, STD, **DEFAULTS).epoch(3))
-    parts = [
-        list(Batches(images, MEAN, STD, **DEFAULTS, rank=rank, world=world).epoch(3)) for rank in range(world)
-    ]
+    whole = list(batches_of(images).epoch(3))
+    parts = [list(batches_of(images, processes=Processes(rank, world)).epoch(3)) for rank in range(world)]
     for step, (inputs, rows, weight) in enumerate(whole):
         shares = [part[step] for part in parts]
         assert weight == 1
@@ -173,7 +179,7 @@ def test_processes_share_each_batch_of_one_process(count, world):
 
 
 def test_inputs_are_float32_and_channels_last():
-    inputs, _, _ = next(Batches(made_up(8), MEAN, STD, **DEFAULTS).epoch(0))
+    inputs, _, _ = next(batches_of(made_up(8)).epoch(0))
     assert inputs.dtype == torch.float32
     assert inputs.is_contiguous(memory_format=torch.channels_last)
 
@@ -183,7 +189,7 @@ def test_memory_stays_below_three_times_the_padded_images():
     images = made_up(count, size)
     bytes_padded = count * 3 * (size + 2 * crop) ** 2
     tracemalloc.start()
-    batches = Batches(images, MEAN, STD, **DEFAULTS)
+    batches = batches_of(images)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 3 * bytes_padded

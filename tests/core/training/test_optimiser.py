@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from xaicmp.core.training.optimiser import Optimiser, schedule
+from xaicmp.core.training.recipe import Recipe
 
 OPTIONS = {"lr": 0.07, "momentum": 0.8, "weight_decay": 0.03, "nesterov": True}
+MUON = Recipe(optimiser="muon", **OPTIONS)
 
 
 def network(seed=0):
@@ -56,7 +58,7 @@ def test_filters_take_the_muon_update_of_the_papers_formulas():
     filters = [value for value in model.parameters() if value.ndim == 4]
     expected = [as_matrix(value).double().numpy() for value in filters]
     moments = [np.zeros_like(value) for value in expected]
-    optimiser = Optimiser(model, "muon", **OPTIONS)
+    optimiser = Optimiser(model, MUON)
     for step, factor in enumerate([1.0, 0.5, 0.25]):
         with_gradients(model, step)
         for index, value in enumerate(filters):
@@ -78,7 +80,7 @@ def test_filters_take_exactly_the_update_of_torchs_muon():
     filters = [value for value in model.parameters() if value.ndim == 4]
     matrices = [nn.Parameter(as_matrix(value)) for value in filters]
     reference = torch.optim.Muon(matrices, lr=1, momentum=0.8, weight_decay=0.0, ns_steps=3)
-    optimiser = Optimiser(model, "muon", **OPTIONS)
+    optimiser = Optimiser(model, MUON)
     for step, factor in enumerate([1.0, 0.5, 0.25]):
         with_gradients(model, step)
         for matrix, value in zip(matrices, filters, strict=True):
@@ -98,7 +100,7 @@ def test_with_muon_the_rest_takes_sgd_and_only_the_head_decays():
     reference = torch.optim.SGD(
         [{"params": decayed, "weight_decay": 0.03}, {"params": plain}], lr=0.07, momentum=0.8, nesterov=True
     )
-    optimiser = Optimiser(model, "muon", **OPTIONS)
+    optimiser = Optimiser(model, MUON)
     for step in range(3):
         with_gradients(model, step)
         with_gradients(other, step)
@@ -112,7 +114,7 @@ def test_with_muon_the_rest_takes_sgd_and_only_the_head_decays():
 def test_a_spare_filter_bank_takes_sgd():
     model, other = network(), network()
     reference = torch.optim.SGD([other[0].weight], lr=0.07, momentum=0.8, nesterov=True, weight_decay=0.03)
-    optimiser = Optimiser(model, "muon", **OPTIONS, spare=("0.weight",))
+    optimiser = Optimiser(model, MUON, ("0.weight",))
     for step in range(3):
         with_gradients(model, step)
         with_gradients(other, step)
@@ -124,7 +126,8 @@ def test_a_spare_filter_bank_takes_sgd():
 @pytest.mark.parametrize("nesterov, momentum", [(False, 0.9), (True, 0.9), (True, 0.0), (False, 0.0)])
 def test_sgd_is_torchs_sgd_on_every_parameter(nesterov, momentum):
     model, other = network(), network()
-    optimiser = Optimiser(model, "sgd", lr=0.1, momentum=momentum, weight_decay=5e-4, nesterov=nesterov)
+    recipe = Recipe(optimiser="sgd", lr=0.1, momentum=momentum, weight_decay=5e-4, nesterov=nesterov)
+    optimiser = Optimiser(model, recipe)
     reference = torch.optim.SGD(
         other.parameters(), lr=0.1, momentum=momentum, weight_decay=5e-4, nesterov=nesterov and momentum > 0
     )
@@ -141,7 +144,7 @@ def test_sgd_is_torchs_sgd_on_every_parameter(nesterov, momentum):
 @pytest.mark.parametrize("kind", ["muon", "sgd"])
 def test_restored_state_goes_on_to_the_bit(kind):
     model = network()
-    optimiser = Optimiser(model, kind, **OPTIONS)
+    optimiser = Optimiser(model, Recipe(optimiser=kind, **OPTIONS))
     for step in range(3):
         with_gradients(model, step)
         optimiser.step(1.0)
@@ -153,7 +156,7 @@ def test_restored_state_goes_on_to_the_bit(kind):
     saved = torch.utils._pytree.tree_map_only(torch.Tensor, torch.clone, saved)
     other = network(seed=5)
     other.load_state_dict(weights)
-    fresh = Optimiser(other, kind, **OPTIONS)
+    fresh = Optimiser(other, Recipe(optimiser=kind, **OPTIONS))
     fresh.restore(saved)
     for part, stepper in ((model, optimiser), (other, fresh)):
         with_gradients(part, 3)
@@ -166,7 +169,7 @@ def test_restored_state_goes_on_to_the_bit(kind):
 def test_at_the_rate_zero_nothing_but_the_filters_scale_changes(kind):
     model, before = network(), network()
     with_gradients(model, 0)
-    Optimiser(model, kind, **OPTIONS).step(0.0)
+    Optimiser(model, Recipe(optimiser=kind, **OPTIONS)).step(0.0)
     for value, old in zip(model.parameters(), before.parameters(), strict=True):
         scale = math.sqrt(len(old)) / old.norm() if kind == "muon" and value.ndim == 4 else 1.0
         torch.testing.assert_close(value, old * scale)

@@ -15,11 +15,10 @@ from train_small import SGD, interrupt, part, same, trained, weights
 
 from xaicmp.core.models.architectures import resnet18_cifar
 from xaicmp.core.models.checkpoint import load_checkpoint
-from xaicmp.core.training.loop import train
+from xaicmp.core.training.loop import Training, train
 from xaicmp.core.training.recipe import Run
 from xaicmp.errors import UsageError, XaicmpError
 
-CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("small")
 
 
@@ -66,7 +65,7 @@ def test_resuming_a_complete_training_changes_nothing(tmp_path):
         ),
         ({"images": 64}, ["training_images is 64 and was 96"]),
         ({"test": 20}, ["test_images is 20 and was 50"]),
-        ({"store": torch.float16}, ["stored_as is float16 and was float32"]),
+        ({"store": "float16"}, ["stored_as is float16 and was float32"]),
         ({"architecture": "tiny"}, ["architecture is tiny and was tiny-normalised"]),
     ],
 )
@@ -87,7 +86,7 @@ def test_resuming_on_as_many_other_images_is_refused(tmp_path):
     behind = begun(tmp_path / "a.pt")
     run = Run(SGD, 3, architecture="tiny-normalised")
     with pytest.raises(UsageError, match="sha256 is"):
-        train(run, part(1, 97), part(500, 550), tmp_path / "a.pt", device=CPU, resume=behind)
+        train(run, part(1, 97), part(500, 550), tmp_path / "a.pt", Training(resume=behind))
 
 
 def test_resuming_from_a_kept_epoch_is_refused(tmp_path):

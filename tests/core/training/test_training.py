@@ -22,7 +22,7 @@ from xaicmp.core.models.architectures import ARCHITECTURES, resnet18_cifar
 from xaicmp.core.models.checkpoint import load_checkpoint, save_checkpoint
 from xaicmp.core.training.accuracy import class_accuracy
 from xaicmp.core.training.augmentation import Batches
-from xaicmp.core.training.loop import AVERAGING_STRIDE, train
+from xaicmp.core.training.loop import AVERAGING_STRIDE, Training, train
 from xaicmp.core.training.optimiser import Optimiser, schedule
 from xaicmp.core.training.recipe import RECIPES, Recipe, Run
 from xaicmp.errors import XaicmpError
@@ -56,8 +56,7 @@ def plain_loop(model, batches, epochs, recipe):
 
 
 def batches_of(recipe, images, seed=0):
-    options = {name: getattr(recipe, name) for name in ("batch_size", "crop", "padding", "flip")}
-    return Batches(images, MEAN, STD, **options, seed=seed, device=CPU)
+    return Batches(images, Run(recipe, 1, seed), CPU)
 
 
 @pytest.mark.parametrize("recipe", [PLAIN, dataclasses.replace(PLAIN, schedule="constant", nesterov=True)])
@@ -84,9 +83,7 @@ def test_the_published_recipes_first_steps_on_the_resnet_are_those_of_a_plain_lo
     model = resnet18_cifar().train().to(memory_format=torch.channels_last)
     losses = plain_loop(model, batches_of(recipe, images), 1, recipe)
     steps = []
-    checkpoint = train(
-        Run(recipe, 1), images, part(0, 2), tmp_path / "a.pt", device=CPU, on_step=steps.append
-    )
+    checkpoint = train(Run(recipe, 1), images, part(0, 2), tmp_path / "a.pt", Training(on_step=steps.append))
     running = [step.loss * (index + 1) for index, step in enumerate(steps)]
     assert np.diff([0, *running]) == pytest.approx(losses, abs=1e-5, rel=1e-5)
     found = checkpoint.classifier.module.state_dict()
@@ -108,7 +105,7 @@ def test_the_averaged_weights_are_stored_and_evaluated(tmp_path, optimiser):
     images = part(0, 96)
     torch.manual_seed(0)
     model = SMALL["tiny-normalised"]().train().to(memory_format=torch.channels_last)
-    stepper = Optimiser(model, optimiser, lr=0.05, momentum=0.9, weight_decay=5e-4, nesterov=False)
+    stepper = Optimiser(model, recipe)
     mean = {name: value.clone() for name, value in model.state_dict().items()}
     steps, done = 12, 0
     for epoch in range(2):
@@ -146,9 +143,7 @@ def test_whitened_filters_turn_patches_into_uncorrelated_ones_of_variance_one(tm
     ARCHITECTURES["wide"] = wide
     recipe = dataclasses.replace(SGD, whiten=True, lr=0.0, average=0.0)
     try:
-        checkpoint = train(
-            Run(recipe, 1, architecture="wide"), images, part(0, 10), tmp_path / "a.pt", device=CPU
-        )
+        checkpoint = train(Run(recipe, 1, architecture="wide"), images, part(0, 10), tmp_path / "a.pt")
     finally:
         del ARCHITECTURES["wide"]
     first = checkpoint.classifier.module[0].weight.detach()
@@ -246,7 +241,7 @@ def test_unverified_data_are_recorded_as_such(tmp_path):
     honest = part(0, 32)
     foreign = ImageSet(honest.name, "train", False, honest.tensor, honest.labels, honest.classes)
     run = Run(SGD, 1, architecture="tiny")
-    checkpoint = train(run, foreign, honest, tmp_path / "a.pt", device=CPU)
+    checkpoint = train(run, foreign, honest, tmp_path / "a.pt")
     assert checkpoint.metadata["data"]["verified"] is False
 
 
@@ -272,8 +267,8 @@ def test_half_precision_is_evaluated_after_the_cast(tmp_path):
     recipe = dataclasses.replace(SGD, lr=0.0, average=0.0)
     try:
         run, images = Run(recipe, 1, architecture="coarse"), part(0, 100)
-        half = train(run, images, images, tmp_path / "half.pt", device=CPU, store=torch.float16)
-        full = train(run, images, images, tmp_path / "full.pt", device=CPU)
+        half = train(dataclasses.replace(run, store="float16"), images, images, tmp_path / "half.pt")
+        full = train(run, images, images, tmp_path / "full.pt")
     finally:
         del ARCHITECTURES["coarse"]
     labels = images.labels.bincount(minlength=10) / 100

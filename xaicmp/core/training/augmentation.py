@@ -8,55 +8,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xaicmp.core.images.cifar10 import MEAN, STD
 from xaicmp.core.images.tensors import ImageSet
+from xaicmp.core.machine.processes import ALONE, Processes
+from xaicmp.core.training.recipe import Run
 
 
 class Batches:
-    """An image set in memory, dealt out once an epoch in shuffled, augmented, normalised batches.
+    """An image set in memory, dealt out once per epoch in shuffled, augmented, normalised batches.
 
     Every draw of an epoch comes from a generator made from the seed and the epoch's number, so that an
     epoch can be repeated without the ones before it. All processes draw alike; each takes its part.
 
     Args:
         images: the training set.
-        mean, std: per channel, of images scaled to [0, 1].
-        batch_size: images per step, over all processes.
-        crop: pixels by which each side is padded before a crop of the original size.
-        padding: ``"reflect"`` or ``"zero"`` (black).
-        flip: ``"alternating"`` (each image flipped every other epoch) or ``"random"``.
-        seed: of every draw.
+        run: its recipe and seed.
         device: where the images are kept and augmented.
-        rank, world: which process this is, of how many.
+        processes: this process among those that share each batch.
     """
 
     def __init__(
-        self,
-        images: ImageSet,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        *,
-        batch_size: int,
-        crop: int,
-        padding: str,
-        flip: str,
-        seed: int,
-        device: torch.device,
-        rank: int = 0,
-        world: int = 1,
+        self, images: ImageSet, run: Run, device: torch.device, processes: Processes = ALONE
     ) -> None:
-        self.count, self.size, self.crop = len(images), images.tensor.shape[-2:], crop
-        self.batch_size, self.flip, self.seed = batch_size, flip, seed
-        self.device, self.rank, self.world = device, rank, world
+        recipe = run.recipe
+        self.count, self.size, self.crop = len(images), images.tensor.shape[-2:], recipe.crop
+        self.batch_size, self.flip, self.seed = recipe.batch_size, recipe.flip, run.seed
+        self.device, self.processes = device, processes
         # Channels last in memory, so that a crop copies whole pixels and the network gets its own layout.
         pixels = images.tensor.permute(0, 2, 3, 1).numpy()
-        margins = ((0, 0), (crop, crop), (crop, crop), (0, 0))
-        padded = np.pad(pixels, margins, mode="reflect" if padding == "reflect" else "constant")
+        margins = ((0, 0), (self.crop, self.crop), (self.crop, self.crop), (0, 0))
+        padded = np.pad(pixels, margins, mode="reflect" if recipe.padding == "reflect" else "constant")
         self.pixels = torch.from_numpy(padded).contiguous().to(device)
         self.labels = images.labels.to(device)
-        self.mean, self.std = (255 * torch.tensor(values, device=device) for values in (mean, std))
+        self.mean, self.std = (255 * torch.tensor(values, device=device) for values in (MEAN, STD))
 
     def __len__(self) -> int:
-        """Steps an epoch."""
+        """Steps per epoch."""
         return -(-self.count // self.batch_size)
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor, float]]:
@@ -67,14 +54,15 @@ class Batches:
             loss in the step: 1 where all processes have equally many images, 0 where this one has none
             (its image is then one that another has too).
         """
+        rank, world = self.processes.rank, self.processes.world
         order, offsets, flipped = (draws.to(self.device) for draws in self._draws(number))
         for start in range(0, self.count, self.batch_size):
             size = min(self.batch_size, self.count - start)
-            first, last = (start + size * rank // self.world for rank in (self.rank, self.rank + 1))
+            first, last = (start + size * each // world for each in (rank, rank + 1))
             # Where there are fewer images than processes, some take one that does not count.
             part = slice(first, max(last, first + 1))
             inputs = self._cut(order[part], offsets[:, part], flipped[part])
-            yield inputs, self.labels[order[part]], (last - first) * self.world / size
+            yield inputs, self.labels[order[part]], (last - first) * world / size
 
     def _draws(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Of all images, in the order of epoch ``number``: their rows, crops ``(2, N, 1)`` and flips."""

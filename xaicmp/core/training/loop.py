@@ -34,6 +34,7 @@ from xaicmp.core.training.recipe import Run
 from xaicmp.errors import UsageError, XaicmpError, arg
 
 AVERAGING_STRIDE = 5
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,28 @@ class Epoch:
     images_per_second: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a training runs: what does not change which network comes out.
+
+    Attributes:
+        device: where to train.
+        keep_epochs: whether each epoch's checkpoint is kept too, see ``epoch_path``.
+        resume: a checkpoint of the same run to resume from; nothing is done if that is complete.
+        processes: this process among those that train together.
+        on_step, on_epoch: told of each step and epoch, of the epochs behind ``resume`` at once.
+    """
+
+    device: torch.device = CPU
+    keep_epochs: bool = False
+    resume: Checkpoint | None = None
+    processes: Processes = ALONE
+    on_step: Callable[[Step], None] = lambda step: None
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None
+
+
 def train(
-    run: Run,
-    images: ImageSet,
-    test: ImageSet,
-    path: Path,
-    *,
-    device: torch.device,
-    store: torch.dtype = torch.float32,
-    keep_epochs: bool = False,
-    resume: Checkpoint | None = None,
-    processes: Processes = ALONE,
-    on_step: Callable[[Step], None] = lambda step: None,
-    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    run: Run, images: ImageSet, test: ImageSet, path: Path, training: Training | None = None
 ) -> Checkpoint:
     """Train a network and write it to ``path`` after every epoch.
 
@@ -81,43 +91,40 @@ def train(
         run: what to train, and how.
         images, test: the training set, and what the accuracy is measured on.
         path: the checkpoint, written by rank 0; until the last epoch it also holds what ``resume`` needs.
-        device: where to train.
-        store: type of the stored weights.
-        keep_epochs: whether each epoch's checkpoint is kept too, see ``epoch_path``.
-        resume: a checkpoint of the same run to resume from; nothing is done if that is complete.
-        processes: this process among those that train together.
-        on_step, on_epoch: told of each step and epoch, of the epochs behind ``resume`` at once.
+        training: where, from which checkpoint, and who is told; by default on the CPU from the start.
 
     Raises:
         UsageError: ``resume`` is of another run or other images.
         XaicmpError: the training diverged, or ``path`` cannot be written.
         KeyboardInterrupt: after the current batch, when the user asks to stop.
     """
-    plan = _plan(run, images, test, store)
-    history = [] if resume is None else _resumable(resume, plan)
-    trainer = _Trainer(run, images, device, processes)
-    if resume is not None and resume.training is not None:
-        trainer.restore(resume.training)
+    how = training or Training()
+    device, processes = how.device, how.processes
+    plan = _plan(run, images, test)
+    history = [] if how.resume is None else _resumable(how.resume, plan)
+    trainer = _Trainer(run, images, how)
+    if how.resume is not None and how.resume.training is not None:
+        trainer.restore(how.resume.training)
     for epoch in history:
-        on_epoch(epoch)
+        how.on_epoch(epoch)
     # On a GPU, the same seed gives the same weights only with cuDNN's deterministic algorithms.
     with _interrupts() as interrupted, torch.backends.cudnn.flags(enabled=True, deterministic=True):
         for number in range(len(history), run.epochs):
             started = time.perf_counter()
-            loss, accuracy = trainer.epoch(number, on_step, interrupted)
+            loss, accuracy = trainer.epoch(number, interrupted)
             seconds = time.perf_counter() - started
             last = number + 1 == run.epochs
-            kept = trainer.stored(store)
+            kept = trainer.stored()
             precision = "float32" if last else run.precision
             by_class = class_accuracy(kept, test, device, precision, processes, interrupted=interrupted)
             rate = len(images) / seconds
             history.append(Epoch(number + 1, loss, accuracy, by_class.overall, seconds, rate))
             metadata = plan | _results(history, by_class, device, processes.world)
-            save = functools.partial(save_checkpoint, model=kept, metadata=metadata, dtype=store)
+            save = functools.partial(save_checkpoint, model=kept, metadata=metadata, dtype=trainer.store)
             processes.share(functools.partial(save, path, training=None if last else trainer.state()))
-            if keep_epochs:
+            if how.keep_epochs:
                 processes.share(functools.partial(save, epoch_path(path, number + 1)))
-            on_epoch(history[-1])
+            how.on_epoch(history[-1])
             if processes.any(interrupted.is_set(), device):
                 raise KeyboardInterrupt
     return processes.share(lambda: load_checkpoint(path))
@@ -131,65 +138,43 @@ def epoch_path(path: Path, epoch: int) -> Path:
 class _Trainer:
     """The network, its optimiser and the running average of its weights."""
 
-    def __init__(self, run: Run, images: ImageSet, device: torch.device, processes: Processes) -> None:
-        recipe = run.recipe
-        if recipe.batch_size < processes.world:
+    def __init__(self, run: Run, images: ImageSet, how: Training) -> None:
+        recipe, world = run.recipe, how.processes.world
+        if recipe.batch_size < world:
             raise UsageError(
-                f"{arg('batch_size')} {recipe.batch_size}: there are {processes.world} processes to share it"
+                f"{arg('batch_size')} {recipe.batch_size}: there are {world} processes to share it"
             )
-        self.run, self.device, self.processes = run, device, processes
+        self.run, self.how, self.device, self.processes = run, how, how.device, how.processes
+        self.store = getattr(torch, run.store)
         # Ten times the loss of guessing.
         self.highest_loss = 10 * math.log(len(images.classes))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
             model = ARCHITECTURES[run.architecture](len(images.classes))
         whitened = _whiten(model, images) if recipe.whiten else ()
-        self.model = model.to(device).to(memory_format=torch.channels_last).train()
+        self.model = model.to(self.device).to(memory_format=torch.channels_last).train()
         self.averaged = copy.deepcopy(self.model) if recipe.average else None
-        self.optimiser = Optimiser(
-            self.model,
-            recipe.optimiser,
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.nesterov,
-            spare=whitened,
-        )
-        self.replica = processes.replicate(self.model)
-        self.batches = Batches(
-            images,
-            MEAN,
-            STD,
-            batch_size=recipe.batch_size,
-            crop=recipe.crop,
-            padding=recipe.padding,
-            flip=recipe.flip,
-            seed=run.seed,
-            device=device,
-            rank=processes.rank,
-            world=processes.world,
-        )
+        self.optimiser = Optimiser(self.model, recipe, whitened)
+        self.replica = self.processes.replicate(self.model)
+        self.batches = Batches(images, run, self.device, self.processes)
 
-    def epoch(
-        self, number: int, on_step: Callable[[Step], None], interrupted: threading.Event
-    ) -> tuple[float, float]:
+    def epoch(self, number: int, interrupted: threading.Event) -> tuple[float, float]:
         """Train through one epoch; returns the mean loss and accuracy over its images."""
         recipe, steps = self.run.recipe, len(self.batches)
         # On a GPU, reading a value waits for it: look only now and then.
         stride = 25 if self.device.type == "cuda" else 1
         totals = torch.zeros(3, device=self.device)
         started = time.perf_counter()
-        for index, (inputs, labels, weight) in enumerate(self.batches.epoch(number)):
+        for index, (inputs, labels, weight) in enumerate(self.batches.epoch(number), 1):
             with autocast(self.device, self.run.precision):
                 logits = self.replica(inputs)
             loss = cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
             self.model.zero_grad()
             (loss * weight).backward()
-            step = number * steps + index
+            step = number * steps + index - 1
             share = (step + 0.5) / (self.run.epochs * steps)
             self.optimiser.step(schedule(recipe.schedule, share, recipe.warmup))
-            last = index + 1 == steps
-            if self.averaged is not None and ((index + 1) % AVERAGING_STRIDE == 0 or last):
+            if self.averaged is not None and (index % AVERAGING_STRIDE == 0 or index == steps):
                 # Early on the average is that of fewer steps, so that the initial weights leave it soon.
                 update = step // AVERAGING_STRIDE
                 self._average(min(recipe.average**AVERAGING_STRIDE, (1 + update) / (10 + update)))
@@ -198,35 +183,33 @@ class _Trainer:
                 totals[0] += loss * count
                 totals[1] += (logits.argmax(dim=1) == labels).sum() * bool(count)
                 totals[2] += count
-            if (index + 1) % stride == 0 or last:
-                mean = self._look(number, index + 1, loss.detach() * weight, totals, interrupted)
-                seconds = time.perf_counter() - started
-                on_step(
-                    Step(number + 1, self.run.epochs, index + 1, steps, mean[0], mean[1], mean[2] / seconds)
-                )
-        return mean[0], mean[1]
+            if index % stride == 0 or index == steps:
+                stop = interrupted.is_set()
+                mean, accuracy, seen = self._look(number, index, loss.detach() * weight, totals, stop)
+                rate = seen / (time.perf_counter() - started)
+                self.how.on_step(Step(number + 1, self.run.epochs, index, steps, mean, accuracy, rate))
+        return mean, accuracy
 
     def _look(
-        self, number: int, batch: int, loss: Tensor, totals: Tensor, interrupted: threading.Event
+        self, number: int, batch: int, loss: Tensor, totals: Tensor, stop: bool
     ) -> tuple[float, float, float]:
         """Mean loss, accuracy and count of the images so far, unless the training is to stop here."""
-        stop = torch.tensor([float(interrupted.is_set())], device=self.device)
-        seen = self.processes.sum(torch.cat([loss.view(1), stop, totals])).tolist()
-        latest, stopped = seen[0] / self.processes.world, seen[1]
+        own = torch.cat([loss.view(1), torch.tensor([float(stop)], device=self.device), totals])
+        latest, stopped, total, right, count = self.processes.sum(own).tolist()
+        latest /= self.processes.world
         if not latest < self.highest_loss:
             raise _diverged(f"loss {latest:.3g} in epoch {number + 1}, batch {batch}")
         if stopped:
             raise KeyboardInterrupt
-        total, right, count = seen[2:]
         return total / count, right / count, count
 
-    def stored(self, dtype: torch.dtype) -> nn.Module:
-        """The network as a reader of the checkpoint will find it: averaged, and rounded to ``dtype``."""
+    def stored(self) -> nn.Module:
+        """The network as a reader of the checkpoint will find it: averaged, and rounded to the stored type."""
         source = self.averaged if self.averaged is not None else self.model
         self.processes.average_buffers(source)
-        weights = stored_weights(source, dtype)
+        weights = stored_weights(source, self.store)
         if not all(bool(value.isfinite().all()) for value in weights.values()):
-            raise _diverged(f"weights that are not finite numbers in {str(dtype).removeprefix('torch.')}")
+            raise _diverged(f"weights that are not finite numbers in {self.run.store}")
         kept = copy.deepcopy(source).eval()
         kept.load_state_dict(weights)
         return kept
@@ -240,7 +223,7 @@ class _Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from ``state``.
+        """Resume from ``state``.
 
         Raises:
             XaicmpError: it is damaged.
@@ -258,13 +241,9 @@ class _Trainer:
     @torch.no_grad()
     def _average(self, decay: float) -> None:
         assert self.averaged is not None
-        for mean, value in zip(
-            self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True
-        ):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - decay)
-            else:
-                mean.copy_(value)
+        now = self.model.state_dict()
+        for name, mean in self.averaged.state_dict().items():
+            mean.lerp_(now[name], 1 - decay) if mean.is_floating_point() else mean.copy_(now[name])
 
 
 def _diverged(what: str) -> XaicmpError:
@@ -289,14 +268,13 @@ def _whiten(model: nn.Module, images: ImageSet, count: int = 5_000) -> tuple[str
     whitening = (directions / (variances + 5e-4).sqrt()).T.reshape(-1, *weight.shape[1:])
     signed = torch.cat([whitening, -whitening])[: len(weight)]
     rest = weight[len(signed) :]
-    rest *= whitening.flatten(1).norm(dim=1).square().mean().sqrt() / rest.flatten(1).norm(dim=1).view(
-        -1, 1, 1, 1
-    )
+    norm = whitening.flatten(1).norm(dim=1).square().mean().sqrt()
+    rest *= norm / rest.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     weight[: len(signed)] = signed
     return (name,)
 
 
-def _plan(run: Run, images: ImageSet, test: ImageSet, store: torch.dtype) -> dict[str, Any]:
+def _plan(run: Run, images: ImageSet, test: ImageSet) -> dict[str, Any]:
     """What the metadata say before the training begins; two with the same plan are the same training."""
     digest = hashlib.sha256()
     for part in (images, test):
@@ -311,7 +289,7 @@ def _plan(run: Run, images: ImageSet, test: ImageSet, store: torch.dtype) -> dic
         "recipe": asdict(run.recipe),
         "precision": run.precision,
         "seed": run.seed,
-        "stored_as": str(store).removeprefix("torch."),
+        "stored_as": run.store,
         "data": {
             "name": images.name,
             "verified": images.verified and test.verified,

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xaicmp.core.training.recipe import Recipe
+
 
 class Optimiser:
     """SGD with Nesterov momentum or, for the convolutions' filters, Muon.
@@ -19,47 +21,32 @@ class Optimiser:
 
     Args:
         model: whose parameters are updated.
-        kind: ``"muon"`` or ``"sgd"``.
-        lr: the highest learning rate.
-        momentum: of both optimisers.
-        weight_decay: of SGD; with Muon, of the head alone.
-        nesterov: of SGD.
+        recipe: which of the two, and its ``lr``, ``momentum`` and ``nesterov``; ``weight_decay`` is that of SGD,
+            with Muon of the head alone.
         spare: names of filter banks that take SGD all the same.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        kind: str,
-        *,
-        lr: float,
-        momentum: float,
-        weight_decay: float,
-        nesterov: bool,
-        spare: tuple[str, ...] = (),
-    ) -> None:
-        self.lr = lr
-        parameters = dict(model.named_parameters())
-        self.filters = [
-            parameter
-            for name, parameter in parameters.items()
-            if kind == "muon" and parameter.ndim == 4 and name not in spare
-        ]
+    def __init__(self, model: nn.Module, recipe: Recipe, spare: tuple[str, ...] = ()) -> None:
+        self.lr, muon = recipe.lr, recipe.optimiser == "muon"
+        self.filters: list[nn.Parameter] = []
+        decay: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
+        for name, parameter in model.named_parameters():
+            filters = muon and parameter.ndim == 4 and name not in spare
+            into = self.filters if filters else plain if muon and parameter.ndim == 1 else decay
+            into.append(parameter)
         # The same memory seen as matrices, which is all that torch's Muon takes.
         self.matrices = [nn.Parameter(_matrix(parameter.detach())) for parameter in self.filters]
-        known = {id(parameter) for parameter in self.filters}
-        rest = [parameter for parameter in parameters.values() if id(parameter) not in known]
-        decay = [parameter for parameter in rest if kind == "sgd" or parameter.ndim > 1]
-        plain = [parameter for parameter in rest if kind == "muon" and parameter.ndim == 1]
-        groups: list[dict[str, Any]] = [{"params": decay, "weight_decay": weight_decay}]
+        groups: list[dict[str, Any]] = [{"params": decay, "weight_decay": recipe.weight_decay}]
         if plain:
             groups.append({"params": plain, "weight_decay": 0.0})
+        momentum, nesterov = recipe.momentum, recipe.nesterov and recipe.momentum > 0
         self.parts: list[torch.optim.Optimizer] = [
-            torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0, fused=True)
+            torch.optim.SGD(groups, lr=recipe.lr, momentum=momentum, nesterov=nesterov, fused=True)
         ]
         if self.matrices:
             self.parts.append(
-                torch.optim.Muon(self.matrices, lr=lr, momentum=momentum, weight_decay=0.0, ns_steps=3)
+                torch.optim.Muon(self.matrices, lr=recipe.lr, momentum=momentum, weight_decay=0.0, ns_steps=3)
             )
 
     @torch.no_grad()
@@ -79,7 +66,7 @@ class Optimiser:
         return [part.state_dict() for part in self.parts]
 
     def restore(self, state: list[dict[str, Any]]) -> None:
-        """Go on from ``state``."""
+        """Resume from ``state``."""
         for part, values in zip(self.parts, state, strict=True):
             part.load_state_dict(values)
 

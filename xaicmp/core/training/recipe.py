@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from xaicmp.core.choices import Flip, Precision, Schedule
+from xaicmp.core.choices import Flip, Precision, Schedule, Store
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that a training is determined by, but for the images.
+    """Everything that determines a training, apart from the images.
 
     Attributes:
         recipe: how the network is trained.
@@ -71,6 +71,7 @@ class Run:
         seed: of the initial weights and of every draw.
         precision: what the network computes in while it trains.
         architecture: a name in ``ARCHITECTURES``.
+        store: type of the stored weights.
     """
 
     recipe: Recipe
@@ -78,3 +79,4 @@ class Run:
     seed: int = 0
     precision: Precision = "float32"
     architecture: str = "resnet18-cifar"
+    store: Store = "float32"
