@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xaicmp.api import compare, explain, load_images, load_model
+    from xaicmp.api import compare, explain, load, load_images, load_model
     from xaicmp.core.agreement.registry import agreement, get_statistics, iou, pearson
     from xaicmp.core.agreement.statistic import STATISTICS
     from xaicmp.core.agreement.top_pixels import top_pixels
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __version__ = version("xaicmp")
 
 _HOMES = {
-    "api": ("compare", "explain", "load_images", "load_model"),
+    "api": ("compare", "explain", "load", "load_images", "load_model"),
     "core.agreement.registry": ("agreement", "get_statistics", "iou", "pearson"),
     "core.agreement.statistic": ("STATISTICS",),
     "core.agreement.top_pixels": ("top_pixels",),
@@ -90,6 +90,7 @@ __all__ = [
     "get_methods",
     "get_statistics",
     "iou",
+    "load",
     "load_checkpoint",
     "load_cifar10",
     "load_images",

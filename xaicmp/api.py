@@ -31,6 +31,7 @@ from xaicmp.core.images.source import ImageSource
 from xaicmp.core.images.sources import find_images
 from xaicmp.core.images.tensors import ImageSet, TensorImages, from_batches
 from xaicmp.core.machine.progress import Progress, no_progress
+from xaicmp.core.machine.storage import check_suffix
 from xaicmp.core.models.checkpoint import load_checkpoint
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.loading import WEIGHTS, checked_classes, load_network, read_classes
@@ -41,6 +42,7 @@ from xaicmp.core.run.applying import applying
 from xaicmp.core.run.comparing import compare_explanations
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import Explainer, Target, explain_selection
+from xaicmp.core.run.maps_file import compare_maps
 from xaicmp.core.run.running import Running
 from xaicmp.errors import UsageError, arg
 from xaicmp.result import Result
@@ -224,6 +226,30 @@ def framing_of(classifier: Classifier | None) -> Framing:
     if classifier is None or classifier.input_size is None:
         return Framing((224, 224), 0.875)
     return Framing(classifier.input_size, classifier.crop_pct, classifier.interpolation)
+
+
+def load(path: str | Path, settings: Settings | None = None) -> Result:
+    """What was kept in a file, as a result again.
+
+    Args:
+        path: a ``.json`` document from ``Result.save`` or ``xaicmp metrics``, with the numbers of each image; or an
+            ``.npz`` file of maps, see ``compare_maps``.
+        settings: what is measured of maps; a document says what was.
+
+    Raises:
+        UsageError: another suffix, or settings for a document.
+        XaicmpError: the file cannot be read, holds something else or is damaged.
+    """
+    path = Path(path)
+    check_suffix(path, (".json", ".npz"), "path")
+    if path.suffix.lower() == ".npz":
+        return Result(compare_maps(path, settings or Settings()))
+    if settings is not None:
+        raise UsageError(f"settings go with maps; {path} says what was measured, so leave them out")
+    from xaicmp.views.document import from_json
+
+    comparison, studies = from_json(path)
+    return Result(comparison, studies=studies)
 
 
 def source_size(images: ImageSource) -> int:

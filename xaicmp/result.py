@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,12 +92,14 @@ class Result:
         images: what was explained; None for maps from a file.
         engine: the model and how it was run; None for maps from a file.
         methods: what was compared; empty for maps from a file.
+        studies: data of studies that a loaded document holds, by key; ``save`` writes them again.
     """
 
     comparison: Comparison
     images: ImageSource | None = None
     engine: Engine | None = None
     methods: tuple[Method, ...] = ()
+    studies: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.comparison.predictions)
@@ -226,7 +228,7 @@ class Result:
     def _model(self) -> tuple[Engine, ImageSource]:
         if self.engine is None or self.images is None:
             raise UsageError(
-                "these maps come from a file, and this needs the model; compare it with xaicmp.compare"
+                "this result comes from a file, and this needs the model; compare it with xaicmp.compare"
             )
         return self.engine, self.images
 
@@ -234,27 +236,37 @@ class Result:
         """The comparison as text.
 
         Args:
-            format: ``"table"``, ``"markdown"``, ``"csv"``, ``"json"`` or another that is registered.
-            details: whether tables for people show every control and chance.
+            format: ``"table"``, ``"markdown"``, ``"latex"``, ``"csv"``, ``"json"`` or another that is registered.
+            details: whether tables for people show every control and chance, and CSV has one row per image, pair
+                and statistic instead of one per pair.
         """
         from xaicmp.views.formats import comparison_text
-        from xaicmp.views.table import to_text
+        from xaicmp.views.table import Table, to_text
         from xaicmp.views.tables.comparison import pairs_table
 
         if format == "table":
             return to_text(pairs_table(self.comparison, details), width=120)
-        return comparison_text(self.comparison, format, details=details)
+        studies = [Table((), (), data=data, key=key) for key, data in self.studies.items()]
+        return comparison_text(self.comparison, format, details=details, studies=studies)
 
-    def save(self, path: str | Path) -> None:
-        """Write it to ``path``: ``.json`` with everything, ``.csv`` or ``.md``.
+    def to_latex(self, details: bool = False) -> str:
+        """The comparison as a table for a paper, which needs the package booktabs."""
+        return self.table("latex", details)
+
+    def save(self, path: str | Path, details: bool = False) -> None:
+        """Write it to ``path``: ``.json`` with everything, which ``xaicmp.load`` reads; ``.csv``, ``.md`` or ``.tex``.
+
+        Args:
+            path: the file.
+            details: as for ``table``.
 
         Raises:
             UsageError: another suffix.
             XaicmpError: the file cannot be written.
         """
-        from xaicmp.views.formats import comparison_text, format_of, write
+        from xaicmp.views.formats import format_of, write
 
-        write(Path(path), comparison_text(self.comparison, format_of(Path(path))))
+        write(Path(path), self.table(format_of(Path(path)), details))
 
     def to_frame(self, by: str = "pair") -> Any:
         """A pandas DataFrame: one row per pair, or with ``by="image"`` per image, pair and statistic.
@@ -262,23 +274,18 @@ class Result:
         Raises:
             UsageError: pandas is missing, or another ``by``.
         """
+        from xaicmp.views.tables.comparison import pairs_records
+        from xaicmp.views.tables.images import values_records
+
+        if by not in ("pair", "image"):
+            raise UsageError(f"by {by!r}: choose pair or image")
         try:
             import pandas
         except ImportError as error:
             raise UsageError("to_frame needs pandas; pip install pandas") from error
-        if by not in ("pair", "image"):
-            raise UsageError(f"by {by!r}: choose pair or image")
-        if by == "pair":
-            return pandas.read_csv(io.StringIO(self.table("csv")))
-        rows = [
-            (int(image), *pair, each.name, value)
-            for each in self.comparison.statistics
-            for pair in self.pairs
-            for image, value in zip(
-                self.comparison.predictions.ids, self.comparison.scores.values[each.name][pair], strict=True
-            )
-        ]
-        return pandas.DataFrame(rows, columns=["id", "a", "b", "statistic", "value"])
+        table = (pairs_records if by == "pair" else values_records)(self.comparison)
+        rows = [[float("nan") if cell is None else cell for cell in row] for row in table.rows]
+        return pandas.DataFrame(rows, columns=list(table.columns))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from xaicmp.views.tables.comparison import pairs_table

@@ -27,6 +27,7 @@ from xaicmp.core.attribution.selection import groups
 from xaicmp.core.images.cifar10 import CLASSES
 from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.checkpoint import save_checkpoint
+from xaicmp.views.table import FORMATS
 from xaicmp.views.text import decimals
 
 Xaicmp = Callable[..., Any]
@@ -467,6 +468,58 @@ def test_files_that_hold_no_maps_are_refused(xaicmp: Xaicmp) -> None:
     refused(xaicmp("metrics", "--from", "text.npz"), "text.npz is no .npz file")
     np.savez("empty.npz", other=np.zeros(3))
     refused(xaicmp("metrics", "--from", "empty.npz"), "empty.npz holds no")
+
+
+# ---------------------------------------------------------------- a comparison that was kept
+
+
+def test_a_kept_comparison_is_shown_again_in_every_format(
+    metrics: Xaicmp, xaicmp: Xaicmp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--compare-pairs", "--by", "correct", "--plot", "curve.svg")
+    methods = ("--methods", "grad-cam", "saliency", "edge")
+    first = printed(metrics("--output", "kept.json", *words, methods=methods))
+    forms = [
+        ("--format", form, *more) for form in FORMATS if form != "table" for more in ((), ("--details",))
+    ]
+    expected = [printed(metrics(*form, methods=methods)) for form in forms]
+    monkeypatch.setattr("xaicmp.core.models.checkpoint.load_checkpoint", never)
+    again = ("metrics", "--from", "kept.json")
+    assert printed(xaicmp(*again, *words)) == first
+    assert [printed(xaicmp(*again, *form)) for form in forms] == expected
+    assert printed(xaicmp(*again, "--format", "json")) == Path("kept.json").read_text()
+    printed(xaicmp(*again, "--output", "again.tex"))
+    assert Path("again.tex").read_text().startswith(r"\begin{table}")
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("--statistics cosine", "maps"),
+        ("--top 0.1", "maps"),
+        ("--controls none", "maps"),
+        ("--ci 0.9", "maps"),
+        ("--seed 3", "maps"),
+        ("--rerun", "model"),
+        ("--n 3", "model"),
+        ("--verbose", "model"),
+    ],
+)
+def test_a_kept_comparison_is_refused_what_its_numbers_cannot_answer(
+    xaicmp: Xaicmp, words: str, what: str
+) -> None:
+    outcome = xaicmp("metrics", "--from", "kept.json", *words.split())
+    refused(outcome, f"{words.split()[0]} needs the {what}", "leave it or --from out")
+
+
+def test_what_is_no_kept_comparison_is_refused(metrics: Xaicmp, xaicmp: Xaicmp) -> None:
+    refused(xaicmp("metrics", "--from", "none.json"), "cannot read none.json")
+    Path("text.json").write_text("{")
+    refused(xaicmp("metrics", "--from", "text.json"), "text.json is no JSON document")
+    printed(metrics("--output", "kept.json", ids="0-1"))
+    refused(
+        xaicmp("metrics", "--from", "kept.json", "--plot", "curve.png"), "--plot", "kept.json", "leave it out"
+    )
 
 
 # ---------------------------------------------------------------- several shares

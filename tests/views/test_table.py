@@ -20,7 +20,7 @@ from xaicmp.core.results.settings import Settings
 from xaicmp.core.results.verdict import Verdict
 from xaicmp.core.run.maps_file import compare_maps
 from xaicmp.views.document import document, pair_key
-from xaicmp.views.table import Table, printable, to_csv, to_markdown, to_text
+from xaicmp.views.table import Table, printable, to_csv, to_latex, to_markdown, to_text
 from xaicmp.views.tables.comparison import pairs_records, pairs_table
 from xaicmp.views.tables.images import images_table
 from xaicmp.views.text import decimals
@@ -207,3 +207,72 @@ def test_pairs_whose_names_hold_bars_keep_their_values(tmp_path: Path) -> None:
     for text in (to_markdown(pairs_table(comparison)), to_markdown(images_table(comparison))):
         bars = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")}
         assert len(bars) == 1
+
+
+@pytest.mark.parametrize("cell", ["-1", "+3", "-0.25", "-1e-5", "-7.", "1", "cat", "a=b", "", " =1"])
+def test_numbers_and_plain_text_are_never_protected_in_csv(cell: str) -> None:
+    (row,) = list(csv.reader(io.StringIO(to_csv(Table(("x",), [[cell]])))))[1:] or [[""]]
+    assert (row or [""])[0] == cell
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "-1+1", "+cmd|x", "@x", "-", "--1", "-x", "-1e", "\t=1", "-1\n=1"])
+def test_formulas_are_protected_in_csv_in_cells_and_headings(cell: str) -> None:
+    assert [row[0] for row in csv.reader(io.StringIO(to_csv(Table((cell,), [[cell]]))))] == [
+        f"'{printable(cell)}"
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"), [(-1.5, "-1.5"), (-7, "-7"), (True, "true"), (False, "false"), (None, "")]
+)
+def test_values_in_csv_are_written_as_they_are(cell: float | None, text: str) -> None:
+    assert to_csv(Table(("x", "y"), [["a", cell]])) == f"x,y\na,{text}\n"
+
+
+def test_a_table_for_a_paper_is_the_one_worked_out_by_hand() -> None:
+    table = Table(
+        ("Pair", "Mean ± std", "Other\nimage"),
+        [["A_1 vs B&B", "-0.012 ± 0.100", "-"], ["x", "0.5", "-0.1 to 0.2"]],
+        title="50% of {it}",
+        note="Grad-CAM, τ < 1.",
+        sections={1: "All #2:"},
+    )
+    assert (
+        to_latex(table)
+        == r"""\begin{table}
+\centering
+\caption{50\% of \{it\} Grad-CAM, $\tau$ $<$ 1.}
+\begin{tabular}{lrr}
+\toprule
+Pair & Mean $\pm$ std & Other image \\
+\midrule
+A\_1 vs B\&B & $-$0.012 $\pm$ 0.100 & -- \\
+\multicolumn{3}{l}{All \#2:} \\
+x & 0.5 & $-$0.1 to 0.2 \\
+\bottomrule
+\end{tabular}
+\end{table}
+"""
+    )
+
+
+COMMANDS = {
+    r"\textbackslash{}": "\\",
+    r"\textasciitilde{}": "~",
+    r"\textasciicircum{}": "^",
+    **{f"${each}$": each for each in "<>|-"},
+    "{[}": "[",
+    **{rf"\{each}": each for each in "&%$#_{}"},
+}
+
+
+@given(st.text(st.sampled_from("\\&%$#_{}~^<>|-019aB é=[]"), max_size=30))
+def test_text_in_latex_is_the_same_text_read_back(text: str) -> None:
+    """Read by a scanner that knows the commands and stops at any other special character."""
+    cell = to_latex(Table(("x",), [[text]])).splitlines()[7].removesuffix(r" \\")
+    found, rest = "", "-" if cell == "--" and text.strip() == "-" else cell
+    while rest:
+        command = next((each for each in COMMANDS if rest.startswith(each)), None)
+        assert command or rest[0] not in "\\&%$#_{}~^<>|["
+        found, rest = found + COMMANDS.get(command or "", rest[0]), rest[len(command or " ") :]
+    assert found == " ".join(text.split())

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 OF_MAPS = {"maps", "compare_pairs", "by", "statistics", "top", "controls", "ci", "seed", "quiet", "plot"}
 """Options that need no model."""
+OF_NUMBERS = OF_MAPS - {"statistics", "top", "controls", "ci", "seed"}
+"""Options that need no maps."""
 
 
 @with_options(Measuring)
@@ -34,7 +36,15 @@ def command(
         option(OUTPUT, "Also write the result here: .json, .csv (the pairs alone) or .md.", "FILE"),
     ] = None,
     resume: Resume = False,
-    details: Annotated[bool, option(OUTPUT, "Show every control and chance.", None, "--details")] = False,
+    details: Annotated[
+        bool,
+        option(
+            OUTPUT,
+            "Show every control and chance; in CSV, one row per image, pair and statistic.",
+            None,
+            "--details",
+        ),
+    ] = False,
     verbose: Annotated[
         bool, option(OUTPUT, "Also show how the checkpoint was trained.", None, "--verbose", "-v")
     ] = False,
@@ -47,7 +57,7 @@ def command(
     check_plot(options)
     check_output(options, output=output, plot=options.plot)
     if options.maps is not None:
-        check_alone(options, verbose=verbose, resume=resume)
+        check_alone(options, options.maps, verbose=verbose, resume=resume)
         comparison, found = of_file(options, options.maps)
         write_files(options, output, comparison, found, details)
         show(comparison, found, format, details)
@@ -75,15 +85,27 @@ def command(
 
 
 def of_file(options: Measuring, path: Path) -> tuple[Comparison, list[Asked]]:
-    """The comparison of the maps in a file, and the studies that need no model."""
-    from xaicmp.core.run.maps_file import compare_maps
+    """The comparison in a file, or of the maps in it, and the studies that need no model."""
+    if path.suffix.lower() == ".json":
+        from xaicmp.cli.studies import saved
+        from xaicmp.views.document import from_json
 
-    comparison = compare_maps(path, settings_of(options, curve=options.curve), partial(remark, options))
+        comparison, data = from_json(path)
+        if options.plot and not comparison.scores.curves:
+            raise UsageError(
+                f"--plot: {path} was written without it, and holds IoU at no other share; leave it out"
+            )
+        found = saved(data)
+    else:
+        from xaicmp.core.run.maps_file import compare_maps
+
+        found, settings = [], settings_of(options, curve=options.curve)
+        comparison = compare_maps(path, settings, partial(remark, options))
     if not options.studies:
-        return comparison, []
+        return comparison, found
     from xaicmp.cli.studies import of_maps
 
-    return comparison, of_maps(options, comparison)
+    return comparison, found + of_maps(options, comparison)
 
 
 def of_images(
@@ -134,14 +156,17 @@ def show(comparison: Comparison, found: Sequence[Asked], format: str, details: b
     show_comparison(comparison, format, by_image=False, details=details, studies=tables)
 
 
-def check_alone(options: Measuring, **others: bool) -> None:
-    """Raise UsageError if something is asked for that maps in a file cannot answer."""
+def check_alone(options: Measuring, path: Path, **others: bool) -> None:
+    """Raise UsageError if something is asked for that a file of maps, or of their numbers, cannot answer."""
     untouched = Measuring()
-    names = [field.name for field in fields(Measuring) if field.name not in OF_MAPS]
+    names = [field.name for field in fields(Measuring)]
     given = [name for name in names if getattr(options, name) != getattr(untouched, name)]
     given += [name for name, value in others.items() if value]
-    if given:
-        raise UsageError(f"--{given[0].replace('_', '-')} needs the model; leave it or --from out")
+    numbers = path.suffix.lower() == ".json"
+    for name in given:
+        if name not in (OF_NUMBERS if numbers else OF_MAPS):
+            what = "maps" if name in OF_MAPS else "model"
+            raise UsageError(f"--{name.replace('_', '-')} needs the {what}; leave it or --from out")
 
 
 def check_plot(options: Measuring) -> None:

@@ -266,7 +266,12 @@ class Measuring(Comparing):
 
     maps: Annotated[
         Path | None,
-        option(STUDIES, "Compare the maps in this .npz file, without model or images.", "FILE", "--from"),
+        option(
+            STUDIES,
+            "Compare the maps in this .npz file, or show this .json of a comparison again.",
+            "FILE",
+            "--from",
+        ),
     ] = None
     compare_pairs: Annotated[
         bool, option(STUDIES, "Also test whether the pairs differ.", None, "--compare-pairs")

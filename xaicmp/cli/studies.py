@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,11 @@ class Asked:
     table: Table
     found: Any = None
     kind: str = ""
+
+
+def saved(data: Mapping[str, Any]) -> list[Asked]:
+    """The studies that a document holds, which are data alone."""
+    return [Asked(Table((), (), data=each, key=key)) for key, each in data.items()]
 
 
 def of_maps(options: Measuring, comparison: Comparison) -> list[Asked]:

@@ -10,7 +10,7 @@ from xaicmp.core.results.comparison import Comparison
 from xaicmp.views.document import to_json
 from xaicmp.views.table import FORMATS, RECORDS, SUFFIXES, Table
 from xaicmp.views.tables.comparison import pairs_records, pairs_table
-from xaicmp.views.tables.images import images_records, images_table
+from xaicmp.views.tables.images import images_records, images_table, values_records
 
 
 def comparison_text(
@@ -21,13 +21,18 @@ def comparison_text(
     details: bool = False,
     studies: Sequence[Table] = (),
 ) -> str:
-    """The comparison, one row per pair or per image, and the studies; formats of records leave these out."""
+    """The comparison, one row per pair or per image, and the studies.
+
+    Formats of records leave the studies out, and with ``details`` have one row per image, pair and statistic. A
+    study without columns is data alone, for JSON.
+    """
     if format == "json":
         return to_json(comparison, studies)
     if format in RECORDS:
-        return FORMATS[format]((images_records if by_image else pairs_records)(comparison))
+        records = values_records if details else images_records if by_image else pairs_records
+        return FORMATS[format](records(comparison))
     table = images_table(comparison) if by_image else pairs_table(comparison, details)
-    return "\n".join(map(FORMATS[format], (table, *studies)))
+    return "\n".join(FORMATS[format](each) for each in (table, *studies) if each.columns)
 
 
 def format_of(path: Path) -> str:

@@ -26,6 +26,14 @@ RECORDS: set[str] = set()
 SUFFIXES: dict[str, str] = {".json": "json"}
 """The formats of files. JSON is the document itself, not a table."""
 GAP = "  "
+FORMULA = re.compile(r"(?![+-]\d+(\.\d*)?([eE][+-]?\d+)?\Z)[=+\-@\t\r\n]")
+"""The beginning of text that a spreadsheet would compute and that is no number."""
+LATEX = str.maketrans(
+    {each: f"\\{each}" for each in "&%$#_{}"}
+    | {each: f"${each}$" for each in "<>|"}
+    | {"[": "{[}", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"±": r"$\pm$", "·": r"$\cdot$", "✗": r"$\times$", "τ": r"$\tau$"}
+)
 
 
 @dataclass(frozen=True)
@@ -190,7 +198,7 @@ def to_text(table: Table, width: int | None = None) -> str:
 
 @table_format("csv", ".csv", records=True)
 def to_csv(table: Table) -> str:
-    """The cells alone. Text that a spreadsheet would take for a formula begins with an apostrophe."""
+    """The cells alone. Text that a spreadsheet would take for a formula, but no number, begins with an apostrophe."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([map(_csv_cell, row) for row in (table.columns, *table.rows)])
@@ -261,6 +269,43 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def _csv_cell(cell: Cell) -> Cell:
+    if isinstance(cell, bool):
+        return str(cell).lower()
     if not isinstance(cell, str):
         return cell
-    return f"'{printable(cell)}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else printable(cell)
+    return f"'{printable(cell)}" if FORMULA.match(cell) else printable(cell)
+
+
+@table_format("latex", ".tex")
+def to_latex(table: Table) -> str:
+    """A ``table`` of the package booktabs, its title and note the caption."""
+    lines = []
+    for heading, row in table.sectioned():
+        if heading is not None:
+            lines.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{{_latex(heading)}}} \\")
+        lines.append(_latex_row(row))
+    columns = "l" * table.left + "r" * (len(table.columns) - table.left)
+    parts = (
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex(f'{table.title} {table.note}')}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        _latex_row(table.columns),
+        r"\midrule",
+        *lines,
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    )
+    return "".join(f"{part}\n" for part in parts)
+
+
+def _latex_row(row: Sequence[Cell]) -> str:
+    return " & ".join(_latex(_shown(cell)) for cell in row) + r" \\"
+
+
+def _latex(text: str) -> str:
+    """Escaped, in one line; a minus before a digit is one, and a lone dash is as wide."""
+    escaped = " ".join(printable(text).split()).translate(LATEX)
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", "--" if escaped == "-" else escaped)

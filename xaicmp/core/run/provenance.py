@@ -31,6 +31,7 @@ def source_of(
     fast = " Approximate: fast." if engine.fast else ""
     left = f" {NOT_FINITE.format(len(engine.excluded)).capitalize()}." if engine.excluded else ""
     provenance = engine.classifier.provenance
+    names = images.names(predictions.ids)
     return Source(
         f"{_about(engine.classifier)}; {images.about}{marked}.{left}{fast}",
         {
@@ -46,7 +47,7 @@ def source_of(
             "batch_size": engine.batch_size,
         },
         classes_of(engine.classifier, images, predictions),
-        tuple(images.names(predictions.ids)),
+        tuple(names) if any(names) else (),
     )
 
 

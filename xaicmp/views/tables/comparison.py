@@ -102,6 +102,6 @@ def pairs_records(comparison: Comparison) -> Table:
         row = {"a": pair["a"], "b": pair["b"], "n": len(comparison.predictions)}
         for statistic in comparison.statistics:
             row |= flat(statistic.name, pair[statistic.name])
-        row |= {"identity": str(pair["identity"]).lower(), "verdict": pair["verdict"]}
+        row |= {"identity": pair["identity"], "verdict": pair["verdict"]}
         records.append(row | {"top": comparison.top} | source(comparison))
     return of_records(records)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xaicmp.core.results.comparison import Comparison
-from xaicmp.views.document import document, source
+from xaicmp.views.document import document, number, source
 from xaicmp.views.table import Table, of_records
 from xaicmp.views.tables.comparison import BESIDE
 from xaicmp.views.text import decimals, name_pair, shortened
@@ -70,3 +70,15 @@ def images_records(comparison: Comparison) -> Table:
             row |= {f"{statistic.name} {pair}": value for pair, value in image[statistic.name].items()}
         records.append(row | {"top": comparison.top} | source(comparison))
     return of_records(records)
+
+
+def values_records(comparison: Comparison) -> Table:
+    """One row per image, pair and statistic; the value empty where undefined."""
+    ids, files = comparison.predictions.ids, comparison.source.names
+    rows = [
+        (int(image), files[row] if files else None, *pair, each.name, number(values[row]))
+        for each in comparison.statistics
+        for pair, values in ((pair, comparison.scores.values[each.name][pair]) for pair in comparison.pairs)
+        for row, image in enumerate(ids)
+    ]
+    return Table(("id", "file", "a", "b", "statistic", "value"), rows)
