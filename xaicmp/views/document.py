@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import operator
 import re
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -15,13 +17,13 @@ import numpy as np
 
 from xaicmp.core.agreement.curve import curve_shares
 from xaicmp.core.agreement.registry import get_statistics
-from xaicmp.core.agreement.statistic import Pair, Statistic
+from xaicmp.core.agreement.statistic import Pair
 from xaicmp.core.machine.storage import contents
 from xaicmp.core.results.comparison import Comparison, Source
 from xaicmp.core.results.intervals import Summary
 from xaicmp.core.results.pair_tests import PairTest
 from xaicmp.core.results.predictions import Predictions
-from xaicmp.core.results.scores import Scores, Values
+from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.results.significance import PairedTest
 from xaicmp.errors import UsageError, XaicmpError
@@ -33,26 +35,14 @@ SCHEMA = 2
 """Of documents: raised when a key changes its meaning. Documents without one are of version 1."""
 OWN = ("schema", "xaicmp", "n", "methods", "top", "ci", "pairs", "images", "comparison", "scores")
 """The keys of every document. The others are those of ``Source.details``, and of studies."""
-MOST_PIXELS = 10**8
-"""A document that says more is damaged."""
+SCORES = ("tied", "identical", "controls", "p_values", "curves")
+"""What ``Scores`` has beside what stands with each image."""
+MOST, MOST_PIXELS = 1e100, 10**8
+"""A document with more is damaged."""
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
     """The whole comparison as plain values; what is undefined is None."""
-    return {
-        "schema": SCHEMA,
-        "xaicmp": version("xaicmp"),
-        **comparison.source.details,
-        "n": len(comparison.predictions),
-        "methods": list(comparison.titles),
-        "top": comparison.top,
-        "ci": comparison.settings.level,
-        "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
-    } | _values(comparison)
-
-
-def _values(comparison: Comparison) -> dict[str, Any]:
-    """What is measured of each image, and what a reader needs to make the comparison again."""
     origin, chosen, scores = comparison.source, comparison.predictions, comparison.scores
     settings, places = comparison.settings, scores.shifted_p
 
@@ -60,6 +50,14 @@ def _values(comparison: Comparison) -> dict[str, Any]:
         return {pair_key(pair): number(values[pair][row]) for pair in comparison.pairs}
 
     return {
+        "schema": SCHEMA,
+        "xaicmp": version("xaicmp"),
+        **origin.details,
+        "n": len(chosen),
+        "methods": list(comparison.titles),
+        "top": comparison.top,
+        "ci": settings.level,
+        "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
         "images": [
             {
                 "id": int(chosen.ids[row]),
@@ -88,10 +86,7 @@ def _values(comparison: Comparison) -> dict[str, Any]:
             "pixels": comparison.pixels,
             **{name: getattr(chosen, name).tolist() for name in ("labels", "predicted", "targets")},
         },
-        "scores": {
-            name: _plain(getattr(scores, name))
-            for name in ("tied", "identical", "controls", "p_values", "curves")
-        },
+        "scores": {name: _plain(getattr(scores, name)) for name in SCORES},
     }
 
 
@@ -185,104 +180,69 @@ def from_json(path: Path) -> tuple[Comparison, dict[str, Any]]:
         raise XaicmpError(f"{path} was written by an older xaicmp and lacks some values; compare again")
     try:
         comparison = _comparison(whole)
-        if not _covers(whole, _values(comparison)):
+        # Making a document of it again looks at every value, and shows which has changed.
+        again = document(comparison) | {"pairs": whole["pairs"]}
+        source(comparison)
+        if not _covers(whole, again):
             raise ValueError("a value is of the wrong type")
-    except (UsageError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else f"{error}"
+    except (UsageError, LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else f"{error}".splitlines()[0]
         raise XaicmpError(f"{path} is damaged ({reason}); write it again") from error
-    known = {*OWN, *comparison.source.details}
-    return comparison, {key: value for key, value in whole.items() if key not in known}
+    return comparison, {key: value for key, value in whole.items() if key not in again}
 
 
 def _comparison(whole: dict[str, Any]) -> Comparison:
     """That of a document; raises whatever it is that is wrong with it."""
-    made, count = whole["comparison"], len(whole["images"])
-    details = {key: whole[key] for key in ("xaicmp", *made["details"])}
+    made, found, images = whole["comparison"], whole["scores"], whole["images"]
     titles = {name: made["titles"][name] for name in whole["methods"]}
-    classes, files, floors = made["classes"], made["files"], made["model_free"]
-    texts = [*titles.values(), *classes, *files, details["xaicmp"], made["about"]]
-    settings = Settings(
-        [_statistic(each["name"], each["top"]) for each in made["statistics"]],
-        *(whole["top"], made["controls"], whole["ci"], made["seed"], made["curve"]),
+    pairs = {pair_key(pair): pair for pair in combinations(titles, 2)}
+    statistics = []
+    for each in made["statistics"]:
+        (statistic,) = get_statistics([each["name"].split("@")[0] if each["top"] else each["name"]])
+        statistics.append(statistic.at(each["top"]) if each["top"] else statistic)
+    pixels, texts = made["pixels"], (*titles.values(), *made["classes"], *made["files"], made["about"])
+    if not (pairs and 1 < pixels <= MOST_PIXELS and len(made["files"]) in (0, len(images))):
+        raise ValueError("the number of methods, pixels or files")
+    if not all(isinstance(each, str) for each in (*texts, whole["xaicmp"])):
+        raise ValueError("a name is no text")
+    settings = Settings(statistics, whole["top"], made["controls"], whole["ci"], made["seed"], made["curve"])
+    settings.check(pixels)
+    sizes = (len(images),), (len(images), len(curve_shares(pixels)))
+
+    def arrays(values: Any) -> Any:
+        if isinstance(values, dict):
+            return {pairs.get(key, key): arrays(each) for key, each in values.items()}
+        array = np.array(values)
+        array = array if array.dtype.kind in "bi" else array.astype(float)  # None to NaN
+        if array.shape not in sizes or (np.abs(array) > MOST).any():
+            raise ValueError("the number or size of values")
+        return array
+
+    def of_images(*names: str) -> Any:
+        return arrays([functools.reduce(operator.getitem, names, image) for image in images])
+
+    scores = Scores(
+        {each.name: {pair: of_images(each.name, key) for key, pair in pairs.items()} for each in statistics},
+        completeness={name: of_images("completeness", name) for name in images[0]["completeness"]},
+        **{name: arrays(found[name]) for name in SCORES},
     )
-    ids, confidence = ([each[name] for each in whole["images"]] for name in ("id", "confidence"))
-    chosen = Predictions(
-        _column(ids, high=2**63, kind=np.int64),
-        _column(made["labels"], low=-1, high=len(classes) - 1, kind=np.int64),
-        _column(made["predicted"], high=len(classes) - 1, kind=np.int64),
-        _column(confidence),
-        _column(made["targets"], high=len(classes) - 1, kind=np.int64),
+    if any(each.keys() != set(pairs.values()) for each in scores.curves.values()):
+        raise ValueError("the pairs of the curves")
+    labels, predicted, targets = (arrays(made[name]) for name in ("labels", "predicted", "targets"))
+    return Comparison(
+        Source(
+            made["about"],
+            {key: whole[key] for key in ("xaicmp", *made["details"])},
+            tuple(made["classes"]),
+            tuple(made["files"]),
+        ),
+        titles,
+        frozenset(made["model_free"]),
+        settings,
+        pixels,
+        Predictions(of_images("id"), labels, predicted, of_images("confidence"), targets),
+        scores,
     )
-    for what, holds in {
-        "text": all(isinstance(each, str) for each in texts),
-        "methods": len(titles) > 1 and set(floors) <= titles.keys(),
-        "pixels or seed": 1 < made["pixels"] <= MOST_PIXELS and 0 <= made["seed"] < 2**64,
-        "checkpoint or data": isinstance(details["checkpoint"], dict)
-        and {"name", "split", "verified"} <= details["data"].keys(),
-        "n": {whole["n"], len(chosen.labels), len(chosen.predicted), len(chosen.targets), len(set(ids))}
-        == {count},
-        "files": len(files) in (0, count),
-    }.items():
-        if not holds:
-            raise ValueError(f"{what}")
-    settings.check(made["pixels"])
-    source, scores = Source(made["about"], details, tuple(classes), tuple(files)), _scores(whole, settings)
-    return Comparison(source, titles, frozenset(floors), settings, made["pixels"], chosen, scores)
-
-
-def _statistic(name: str, top: float | None) -> Statistic:
-    (found,) = get_statistics([name if top is None else name.split("@")[0]])
-    return found if top is None else found.at(top)
-
-
-def _scores(whole: dict[str, Any], settings: Settings) -> Scores:
-    images, found = whole["images"], whole["scores"]
-    pairs = {pair_key(pair): pair for pair in combinations(whole["methods"], 2)}
-    curve = len(curve_shares(whole["comparison"]["pixels"]))
-
-    def by_pair(values: Any, *shape: int, **limits: Any) -> dict[Pair, np.ndarray]:
-        columns = {pair: _column(values[key], **limits) for key, pair in pairs.items()}
-        if any(each.shape != (len(images), *shape) for each in columns.values()):
-            raise ValueError("the number of values")
-        return columns
-
-    def by_statistic(values: Any, wider: float = 0) -> Values:
-        """Within the range of each statistic, made wider by so many times its width."""
-        ends = {
-            each.name: (each.low, each.high, wider * (each.high - each.low)) for each in settings.statistics
-        }
-        return {
-            name: by_pair(values[name], low=low - more, high=high + more)
-            for name, (low, high, more) in ends.items()
-        }
-
-    names = [each.name for each in settings.statistics]
-    own = {name: {key: [image[name][key] for image in images] for key in pairs} for name in names}
-    return Scores(
-        by_statistic(own),
-        {
-            each.name: by_pair(found["tied"][each.name], kind=bool)
-            for each in settings.statistics
-            if each.uses_top
-        },
-        by_pair(found["identical"]),
-        # The mean over other images is that of a row plus that of a column, minus that of all.
-        {key: by_statistic(found["controls"][key], wider=1) for key in settings.controls},
-        {key: {name: by_pair(p[name]) for name in names} for key, p in found["p_values"].items()},
-        {
-            name: _column([image["completeness"][name] for image in images], low=-np.inf, high=np.inf)
-            for name in images[0]["completeness"]
-        },
-        {name: by_pair(values, curve) for name, values in found["curves"].items()},
-    )
-
-
-def _column(values: Any, *, low: float = 0, high: float = 1, kind: Any = float) -> np.ndarray:
-    """An array of numbers in a range, NaN for None."""
-    array = np.array(values, dtype=kind)
-    if array.ndim < 1 or (np.isinf(array) | (array < low) | (array > high)).any():
-        raise ValueError("a value is out of range")
-    return array
 
 
 def _covers(whole: Any, part: Any) -> bool:
