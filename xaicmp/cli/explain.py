@@ -54,13 +54,12 @@ def show_methods(options: Comparing, format: str) -> None:
     from xaicmp.views.tables.methods import every_method, methods_text
 
     against = None
-    if options.checkpoint is not None:
-        from xaicmp.api import load_images
+    if options.checkpoint is not None or options.model is not None:
         from xaicmp.core.run.applying import reasons_against
 
         session = Session(replace(options, methods=None), default=1)
-        engine = session.running.engine(session.checkpoint.classifier)
-        against = reasons_against(engine, load_images(options.data), every_method())
+        engine = session.running.engine(session.classifier)
+        against = reasons_against(engine, session.images, every_method())
     sys.stdout.write(methods_text(format, against))
 
 

@@ -205,11 +205,9 @@ class Session:
             processes=self.group,
         )
         if "all" in names:
-            from xaicmp.api import load_images
             from xaicmp.core.run.applying import applying
 
-            engine = self.running.engine(self.checkpoint.classifier)
-            self.methods = applying(engine, load_images(options.data), self.methods)
+            self.methods = applying(self.running.engine(self.classifier), self.images, self.methods)
 
     def _model(self) -> tuple[Checkpoint | None, Classifier]:
         """The classifier, and the checkpoint that says how it was trained, if there is one of ours."""
