@@ -302,7 +302,7 @@ class _Job:
             targets = np.asarray(targets, dtype=np.int64)
         chosen = methods_of(methods)
         if "all" in methods:
-            chosen = applying(engine, source, chosen)
+            chosen = applying(engine, source.size(), chosen)
         return _Job(engine, Explainer(engine, chosen, targets), source, select, running)
 
     def stream(self) -> Iterable[tuple[ImageSource, Explanations]]:

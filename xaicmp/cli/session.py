@@ -207,7 +207,11 @@ class Session:
         if "all" in names:
             from xaicmp.core.run.applying import applying
 
-            self.methods = applying(self.running.engine(self.classifier), self.images, self.methods)
+            self.methods = applying(self.running.engine(self.classifier), self.size(), self.methods)
+
+    def size(self) -> tuple[int, int]:
+        """Height and width of what the model looks at."""
+        return self.classifier.input_size or self.images.size()
 
     def _model(self) -> tuple[Checkpoint | None, Classifier]:
         """The classifier, and the checkpoint that says how it was trained, if there is one of ours."""
@@ -250,18 +254,9 @@ class Session:
                 f"--{next(iter(files)).replace('_', '-')} goes with --images; name photographs too"
             )
         with progress_bar(options.quiet) as show:
-            found = (
-                load_images(progress=show)
-                if options.data is None
-                else load_cifar10("test", options.data, progress=show)
-            )
-        size = self.classifier.input_size
-        if options.model is not None and size not in (None, found.size()):
-            raise UsageError(
-                f"--model {options.model} looks at images of {size[0]} x {size[1]}, and without --images there is CIFAR-10 alone; "
-                "name photographs, or a folder of them"
-            )
-        return found
+            if options.data is not None:
+                return load_cifar10("test", options.data, progress=show)
+            return load_images(progress=show)
 
     def compare(self, keep: Keep | None = None, journal: Journal | None = None) -> Result:
         """Choose, explain and compare, with progress on stderr.
@@ -271,6 +266,12 @@ class Session:
         from xaicmp.api import compare
 
         options = self.options
+        size = self.classifier.input_size
+        if options.model is not None and options.images is None and size not in (None, self.images.size()):
+            raise UsageError(
+                f"--model {options.model} looks at images of {size[0]} x {size[1]}, and without --images there is CIFAR-10 alone; "
+                "name photographs, or a folder of them"
+            )
         with progress_bar(options.quiet) as show:
             result = compare(
                 self.classifier,

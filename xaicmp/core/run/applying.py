@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from xaicmp.core.attribution import Method
 from xaicmp.core.attribution.applicability import why_not
 from xaicmp.core.attribution.context import Context
-from xaicmp.core.images.source import ImageSource
 from xaicmp.core.run.engine import Engine
 
 
-def reasons_against(engine: Engine, images: ImageSource, methods: Sequence[Method]) -> dict[str, str]:
-    """By the names of those of ``methods`` that are not for the model: why not, see ``why_not``."""
-    first = np.arange(1)
-    inputs = engine.inputs(images.pixels(first), images.normalised(first))
+def reasons_against(engine: Engine, size: tuple[int, int], methods: Sequence[Method]) -> dict[str, str]:
+    """By the names of those of ``methods`` that are not for the model: why not, see ``why_not``.
+
+    They are tried on an image of noise of height and width ``size``.
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 256, (1, 3, *size), generator=generator, dtype=torch.uint8)
+    inputs = engine.inputs(noise)
+    engine.settle(inputs)
     context = Context(
         engine.model(inputs),
         inputs,
@@ -32,9 +35,9 @@ def reasons_against(engine: Engine, images: ImageSource, methods: Sequence[Metho
     return {name: reason for name, reason in found.items() if reason is not None}
 
 
-def applying(engine: Engine, images: ImageSource, methods: Sequence[Method]) -> tuple[Method, ...]:
+def applying(engine: Engine, size: tuple[int, int], methods: Sequence[Method]) -> tuple[Method, ...]:
     """Those of ``methods`` that apply to the model; the others are named in one remark."""
-    against = reasons_against(engine, images, methods)
+    against = reasons_against(engine, size, methods)
     names: dict[str, list[str]] = {}
     for name, reason in against.items():
         names.setdefault(reason, []).append(name)
