@@ -85,7 +85,7 @@ def test_every_form_gives_the_same_network(
     said: list[str] = []
     found = xaicmp.load_model(model, checkpoint=tmp_path / "a.pth", remark=said.append)
     for name, value in found.module.state_dict().items():
-        if "num_batches" not in name:
+        if "num_batches" not in name or form not in ("no counters", "renamed throughout"):
             expected = trained[name].half().float() if form == "half" else trained[name]
             assert torch.equal(value, expected), name
     assert not found.module.training

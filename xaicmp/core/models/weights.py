@@ -99,7 +99,7 @@ def read_weights(path: Path) -> WeightsFile:
 
 def best_fit(module: nn.Module, document: Mapping[str, Any]) -> Fit:
     """The weights in ``document``, nested, prefixed or named as they may be, that fit ``module`` best."""
-    expected = _without_counters(module.state_dict())
+    expected = module.state_dict()
     fits = [
         _fit(expected, weights, nest, prefix, renamed)
         for nest, found in _nested(document)
@@ -194,7 +194,7 @@ def _nested(
     document: Mapping[Any, Any], nest: str = "", depth: int = 3
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """The mappings in ``document`` that hold tensors, and under which keys they are."""
-    if tensors := _without_counters(_tensors(document)):
+    if tensors := _tensors(document):
         yield nest, tensors
     for key in NESTS if depth else ():
         if isinstance(inner := document.get(key), Mapping):
@@ -226,26 +226,29 @@ def _fit(
         got = weights.get(name)
         if got is not None and got.shape == value.shape:
             fitting[name] = got
+        if name in fitting or name.endswith(COUNTER):
             continue
         has = "is missing" if got is None else f"has shape {tuple(got.shape)}"
         missing.append(f"{name} {has}, expected {tuple(value.shape)}")
         heads = got is not None and got.ndim and value.ndim and got.shape[1:] == value.shape[1:]
         counts.add(int(got.shape[0]) if got is not None and heads else None)
-    surplus = tuple(name for name in weights if name not in expected)
+    surplus = tuple(name for name in _without_counters(weights) if name not in expected)
     classes = counts.pop() if len(counts) == 1 and len(missing) <= 2 and not surplus else None
     return Fit(fitting, tuple(missing), nest, prefix, surplus, classes, renamed)
 
 
 def _in_order(expected: Mapping[str, Tensor], document: Mapping[str, Any]) -> Fit | None:
     """The weights of the same network under other names: as many, of the same kinds and shapes in the same order."""
-    for nest, weights in _nested(document):
+    expected = _without_counters(expected)
+    for nest, found in _nested(document):
+        weights = _without_counters(found)
         pairs = list(zip(expected.items(), weights.items(), strict=False))
         if len(expected) == len(weights) and all(
             own.rpartition(".")[2] == name.rpartition(".")[2] and value.shape == got.shape
             for (own, value), (name, got) in pairs
         ):
-            found = {own: got for (own, _), (_, got) in pairs}
+            matched = {own: got for (own, _), (_, got) in pairs}
             return Fit(
-                found, (), nest, "", (), renamed="by their order, because names differ and all shapes fit"
+                matched, (), nest, "", (), renamed="by their order, because names differ and all shapes fit"
             )
     return None
