@@ -1,4 +1,4 @@
-"""What a comparison gives: its numbers, and the ways to look at them and to keep them."""
+"""The result of a comparison: its numbers, and the ways to show and save them."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ class Result:
     def randomisation(
         self, kind: Randomise = "cascading", draws: int = 5, progress: Progress = no_progress
     ) -> Randomisation:
-        """Agreement with the maps of ever less trained copies of the model (Adebayo et al., 2018).
+        """Agreement with the maps of copies of the model that are re-initialised step by step (Adebayo et al., 2018).
 
         Args:
             kind: ``"cascading"`` re-initialises stage after stage from the output down, ``"independent"`` one at a time.

@@ -142,14 +142,6 @@ def test_what_is_undefined_is_a_dash(sample: ImageSet) -> None:
     assert "nan" not in (pairs + images).lower()
 
 
-def test_a_model_that_answers_with_nan_still_makes_a_table(sample: ImageSet) -> None:
-    model = SmallNet()
-    with torch.no_grad():
-        model.fc.bias.fill_(torch.nan)
-    comparison, _ = compared(sample, PUBLISHED, (0, 1), small_engine(model))
-    assert "nan" not in rendered(images_table(comparison), 80)
-
-
 def test_rows_of_epochs_printed_one_by_one_line_up() -> None:
     epoch = {"loss": 1.2345, "train_accuracy": 0.5, "test_accuracy": 0.625, "seconds": 61.25}
     epoch |= {"images_per_second": 816.3}

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from xaicmp.core.training.recipe import Run
 
 MOST = 1e30
-"""What float32 holds, and what is made of it too."""
+"""Numbers of a recipe are below this, so that float32 holds them and what is computed of them."""
 of_training = partial(option, "Training")
 of_recipe = partial(option, "Recipe (each replaces a value of --recipe)")
 
@@ -84,11 +84,11 @@ class Options:
     momentum: Annotated[float | None, of_recipe("Momentum.", "N", min=0, max=1)] = None
     weight_decay: Annotated[float | None, of_recipe("Weight decay of what SGD updates.", "N", min=0)] = None
     batch_size: Annotated[int | None, of_recipe("Images per step.", "N", min=1)] = None
-    schedule: Annotated[Schedule | None, of_recipe("The learning rate's way.")] = None
+    schedule: Annotated[Schedule | None, of_recipe("Schedule of the learning rate.")] = None
     label_smoothing: Annotated[
         float | None, of_recipe("Share of the target spread over all classes.", "N", min=0, max=1)
     ] = None
-    crop: Annotated[int | None, of_recipe("Most pixels that a crop is moved by.", "N", min=0, max=16)] = None
+    crop: Annotated[int | None, of_recipe("Largest shift of a crop, in pixels.", "N", min=0, max=16)] = None
     flip: Annotated[Flip | None, of_recipe("Which images are flipped.")] = None
     n: Annotated[
         int | None,
@@ -114,7 +114,7 @@ class Options:
         return Comparing(checkpoint=path, **{name: getattr(self, name) for name in names})
 
     def run(self, device: torch.device) -> Run:
-        """What to train: the named recipe with the given values in place of its own."""
+        """The run to train: the named recipe with the given values in place of its own."""
         from xaicmp.core.machine.devices import has_bf16
         from xaicmp.core.training.recipe import RECIPES, Run
 
@@ -167,7 +167,7 @@ def _create(path: Path) -> Path:
         path.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise XaicmpError(
-            f"cannot create the folder {path.parent}: {error.strerror}; name another place with --checkpoint"
+            f"cannot create the folder {path.parent}: {error.strerror}; name another path with --checkpoint"
         ) from error
     return path
 
@@ -292,7 +292,7 @@ class _Display:
         self.bar = self._bar()
 
     def kept(self, path: Path) -> str:
-        """What there is to resume from, and how."""
+        """What is kept, and how to resume."""
         if not self.epochs:
             return "no epoch was complete; start again with the same command"
         return f"{path} holds {self.epochs} of {self.run.epochs} epochs; resume with the same command and --resume"

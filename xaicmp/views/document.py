@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from xaicmp.views.table import Table
 
 SCHEMA = 2
-"""Of documents: raised when a key changes its meaning. Documents without one are of version 1."""
+"""The version of documents, raised when a key changes its meaning. Documents without one are of version 1."""
 OWN = ("schema", "xaicmp", "n", "methods", "top", "ci", "pairs", "images", "comparison", "scores")
 """The keys of every document. The others are those of ``Source.details``, and of studies."""
 SCORES = ("tied", "identical", "controls", "p_values", "curves")
-"""What ``Scores`` has beside what stands with each image."""
+"""The fields of ``Scores`` that do not stand with each image."""
 MOST, MOST_PIXELS = 1e100, 10**8
 """A document with more is damaged."""
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
     """The whole comparison as plain values; what is undefined is None."""
-    origin, chosen, scores = comparison.source, comparison.predictions, comparison.scores
+    origin, predictions, scores = comparison.source, comparison.predictions, comparison.scores
     settings, places = comparison.settings, scores.shifted_p
 
     def by_pair(values: dict[Pair, np.ndarray], row: int) -> dict[str, float | None]:
@@ -53,30 +53,29 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "schema": SCHEMA,
         "xaicmp": version("xaicmp"),
         **origin.details,
-        "n": len(chosen),
+        "n": len(predictions),
         "methods": list(comparison.titles),
         "top": comparison.top,
         "ci": settings.level,
         "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
         "images": [
             {
-                "id": int(chosen.ids[row]),
+                "id": int(predictions.ids[row]),
                 **({"file": name} if (name := origin.name(row)) else {}),
-                "label": origin.classes[chosen.labels[row]],
-                "predicted": origin.classes[chosen.predicted[row]],
-                "target": origin.classes[chosen.targets[row]],
-                "confidence": number(chosen.confidence[row]),
+                "label": origin.classes[predictions.labels[row]],
+                "predicted": origin.classes[predictions.predicted[row]],
+                "target": origin.classes[predictions.targets[row]],
+                "confidence": number(predictions.confidence[row]),
                 "completeness": {name: number(gaps[row]) for name, gaps in scores.completeness.items()},
             }
             | {each.name: by_pair(scores.values[each.name], row) for each in comparison.statistics}
             | ({"shifted_p": {name: by_pair(p, row) for name, p in places.items()}} if places else {})
-            for row in range(len(chosen))
+            for row in range(len(predictions))
         ],
         "comparison": {
             "about": origin.about,
             "details": [key for key in origin.details if key not in OWN],
             "classes": list(origin.classes),
-            "files": list(origin.names),
             "titles": comparison.titles,
             "model_free": sorted(comparison.floors),
             "statistics": [{"name": each.name, "top": each.top} for each in comparison.statistics],
@@ -84,7 +83,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
             "seed": settings.seed,
             "curve": settings.curve,
             "pixels": comparison.pixels,
-            **{name: getattr(chosen, name).tolist() for name in ("labels", "predicted", "targets")},
+            **{name: getattr(predictions, name).tolist() for name in ("labels", "predicted", "targets")},
         },
         "scores": {name: _plain(getattr(scores, name)) for name in SCORES},
     }
@@ -138,12 +137,12 @@ def pair_key(pair: Pair) -> str:
 
 
 def above(test: PairedTest | PairTest) -> dict[str, Any]:
-    """How far one mean is above another."""
+    """The difference of two means, its interval and its p-value."""
     return {"difference": number(test.difference), "ci": ends(test), "p": number(test.p)}
 
 
 def ends(of: Summary | PairedTest | PairTest) -> list[float | None]:
-    """Those of its interval."""
+    """Both ends of an interval."""
     return [number(of.low), number(of.high)]
 
 
@@ -192,7 +191,7 @@ def from_json(path: Path) -> tuple[Comparison, dict[str, Any]]:
 
 
 def _comparison(whole: dict[str, Any]) -> Comparison:
-    """That of a document; raises whatever it is that is wrong with it."""
+    """Make the comparison that a document describes, or raise what is wrong with it."""
     made, found, images = whole["comparison"], whole["scores"], whole["images"]
     titles = {name: made["titles"][name] for name in whole["methods"]}
     pairs = {pair_key(pair): pair for pair in combinations(titles, 2)}
@@ -200,9 +199,10 @@ def _comparison(whole: dict[str, Any]) -> Comparison:
     for each in made["statistics"]:
         (statistic,) = get_statistics([each["name"].split("@")[0] if each["top"] else each["name"]])
         statistics.append(statistic.at(each["top"]) if each["top"] else statistic)
-    pixels, texts = made["pixels"], (*titles.values(), *made["classes"], *made["files"], made["about"])
-    if not (pairs and 1 < pixels <= MOST_PIXELS and len(made["files"]) in (0, len(images))):
-        raise ValueError("the number of methods, pixels or files")
+    pixels, names = made["pixels"], tuple(image.get("file", "") for image in images)
+    texts = (*titles.values(), *made["classes"], *names, made["about"])
+    if not (pairs and 1 < pixels <= MOST_PIXELS):
+        raise ValueError("the number of methods or pixels")
     if not all(isinstance(each, str) for each in (*texts, whole["xaicmp"])):
         raise ValueError("a name is no text")
     settings = Settings(statistics, whole["top"], made["controls"], whole["ci"], made["seed"], made["curve"])
@@ -218,8 +218,8 @@ def _comparison(whole: dict[str, Any]) -> Comparison:
             raise ValueError("the number or size of values")
         return array
 
-    def of_images(*names: str) -> Any:
-        return arrays([functools.reduce(operator.getitem, names, image) for image in images])
+    def of_images(*keys: str) -> Any:
+        return arrays([functools.reduce(operator.getitem, keys, image) for image in images])
 
     scores = Scores(
         {each.name: {pair: of_images(each.name, key) for key, pair in pairs.items()} for each in statistics},
@@ -234,7 +234,7 @@ def _comparison(whole: dict[str, Any]) -> Comparison:
             made["about"],
             {key: whole[key] for key in ("xaicmp", *made["details"])},
             tuple(made["classes"]),
-            tuple(made["files"]),
+            names if any(names) else (),
         ),
         titles,
         frozenset(made["model_free"]),
@@ -270,7 +270,7 @@ def flat(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def source(comparison: Comparison) -> dict[str, Any]:
-    """Where it comes from, for each row of a CSV file."""
+    """The origin of a comparison, for each row of a CSV file."""
     details = comparison.source.details
     data = details["data"]
     return {

@@ -219,7 +219,7 @@ def to_markdown(table: Table) -> str:
 
 
 def of_records(records: Sequence[Mapping[str, Any]]) -> Table:
-    """A column per key of the first record, a row per record."""
+    """One column per key of the first record, one row per record."""
     return Table(list(records[0]), [list(each.values()) for each in records])
 
 

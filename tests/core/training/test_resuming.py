@@ -116,7 +116,7 @@ def test_metadata_without_a_part_of_the_plan_is_one_line(tmp_path):
 
 def test_resuming_from_bare_weights_is_refused(tmp_path):
     torch.save(resnet18_cifar().state_dict(), tmp_path / "a.pt")
-    with pytest.raises(UsageError, match="does not say how to go on"):
+    with pytest.raises(UsageError, match="does not say how to resume"):
         trained(tmp_path / "a.pt", resume=load_checkpoint(tmp_path / "a.pt"))
 
 

@@ -41,7 +41,7 @@ ARRAYS = {
     "grids": ("whole numbers", ("M", "2")),
     "completeness": ("numbers", ("M", "N")),
 }
-"""What is read: of which kind, and how much for M methods and N images. Only the first two must be there."""
+"""The arrays that are read: their kind and shape for M methods and N images. Only the first two must be there."""
 
 
 def compare_maps(
@@ -57,7 +57,7 @@ def compare_maps(
         remark: told how many images were left out because the file holds them before, with the same maps.
 
     Raises:
-        UsageError: fewer than two methods, or a share of top pixels of less than a pixel.
+        UsageError: fewer than two methods, or a share of top pixels below one pixel.
         XaicmpError: the file cannot be read, does not hold that, or holds different maps under one id.
     """
     arrays, digest = _read(path)
@@ -71,16 +71,16 @@ def compare_maps(
         raise UsageError(f"{path} holds the maps of one method; two or more are needed to compare")
     pixels = maps[0, 0].numel()
     settings.check(pixels)
-    chosen, classes = _chosen(arrays, maps.shape[1])
+    predictions, classes = _predictions(arrays, maps.shape[1])
     gaps = dict(zip(names, arrays.get("completeness", np.empty((0, 0))).astype(np.float64), strict=False))
     gaps = {name: gap for name, gap in gaps.items() if not np.isnan(gap).all()}
     grids = dict(zip(names, map(tuple, arrays.get("grids", np.empty((0, 2))).tolist()), strict=False))
     grids = {name: grid for name, grid in grids.items() if grid != maps.shape[2:]}
     none = torch.empty(0, 3, 0, 0, dtype=torch.uint8)
-    of_class = np.where(np.array(classes)[chosen.labels] == UNKNOWN, -1, chosen.labels)
-    scored = replace(chosen, labels=of_class)  # those of no known class are not of one class
+    of_class = np.where(np.array(classes)[predictions.labels] == UNKNOWN, -1, predictions.labels)
+    scored = replace(predictions, labels=of_class)  # those of no known class are not of one class
     whole = Explanations(scored, none, tuple(names), maps, gaps, grids)
-    starts = range(0, len(chosen), BLOCK)
+    starts = range(0, len(predictions), BLOCK)
     scores = Scores.join([score(whole.rows(slice(start, start + BLOCK)), settings) for start in starts])
     return Comparison(
         Source(
@@ -94,10 +94,10 @@ def compare_maps(
             classes,
         ),
         {name: _title(name) for name in names},
-        frozenset(name for name in names if _is_floor(name)),
+        frozenset(name for name in names if _is_model_free(name)),
         settings,
         pixels,
-        chosen,
+        predictions,
         scores,
     )
 
@@ -108,7 +108,7 @@ def _title(name: str) -> str:
     return name if method is None else method.title
 
 
-def _is_floor(name: str) -> bool:
+def _is_model_free(name: str) -> bool:
     method = find_known(name)
     return method is not None and method.model_free
 
@@ -221,7 +221,7 @@ def _drop_repeated(path: Path, arrays: dict[str, Any]) -> int:
     return len(repeated)
 
 
-def _chosen(arrays: dict[str, Any], count: int) -> tuple[Predictions, tuple[str, ...]]:
+def _predictions(arrays: dict[str, Any], count: int) -> tuple[Predictions, tuple[str, ...]]:
     """The images as far as the file knows them, and the names of their classes."""
     labels, predicted = (
         arrays.get(name, np.full(count, UNKNOWN)).astype(str) for name in ("labels", "predicted")
@@ -237,7 +237,7 @@ def _chosen(arrays: dict[str, Any], count: int) -> tuple[Predictions, tuple[str,
 
 
 def write_maps(path: Path, journal: Journal, images: ImageSource, comparison: Comparison) -> None:
-    """Put the explanations in a journal into an .npz file, an array at a time.
+    """Put the explanations in a journal into an .npz file, one array at a time.
 
     It holds, readable with ``allow_pickle=False``: ``ids`` int64 (N,), ``labels``, ``predicted`` and ``targets``
     strings (N,), ``confidence`` float64 (N,), ``images`` uint8 (N, H, W, 3), ``methods`` strings (M,),
@@ -253,27 +253,27 @@ def write_maps(path: Path, journal: Journal, images: ImageSource, comparison: Co
     Raises:
         XaicmpError: the file cannot be written.
     """
-    chosen, classes = journal.predictions, np.array(comparison.source.classes)
+    predictions, classes = journal.predictions, np.array(comparison.source.classes)
     methods, data = list(comparison.titles), images.provenance
     size = next(journal.column(f"map {methods[0]}")).shape[1:]
     with replacing(path, journal.folder) as target, zipfile.ZipFile(target, "w") as archive:
         with archive.open("maps.npy", "w", force_zip64=True) as entry:
-            shape = (len(methods), len(chosen), *size)
+            shape = (len(methods), len(predictions), *size)
             np.lib.format.write_array_header_1_0(
                 entry, {"descr": "<f4", "fortran_order": False, "shape": shape}
             )
             for name in methods:
                 for part in journal.column(f"map {name}"):
                     entry.write(part.astype("<f4", copy=False).tobytes())
-        none = np.full(len(chosen), np.nan)
+        none = np.full(len(predictions), np.nan)
         gaps = [np.concatenate(list(journal.column(f"gap {name}")) or [none]) for name in methods]
         for name, array in {
-            "ids": chosen.ids,
-            "labels": classes[chosen.labels],
-            "predicted": classes[chosen.predicted],
-            "targets": classes[chosen.targets],
-            "confidence": chosen.confidence,
-            "images": images.pixels(chosen.ids).numpy().transpose(0, 2, 3, 1),
+            "ids": predictions.ids,
+            "labels": classes[predictions.labels],
+            "predicted": classes[predictions.predicted],
+            "targets": classes[predictions.targets],
+            "confidence": predictions.confidence,
+            "images": images.pixels(predictions.ids).numpy().transpose(0, 2, 3, 1),
             "methods": np.array(methods),
             "grids": np.array([next(journal.column(f"grid {name}"), size) for name in methods]),
             "completeness": np.array(gaps),

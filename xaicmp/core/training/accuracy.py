@@ -1,4 +1,4 @@
-"""How many images a classifier gets right."""
+"""The accuracy of a classifier, by class."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def class_accuracy(
     batch_size: int = 250,
     interrupted: threading.Event | None = None,
 ) -> ClassAccuracy:
-    """How many images of each class ``model``, in eval mode on ``device``, classifies correctly.
+    """Count the images of each class that ``model``, in eval mode on ``device``, classifies correctly.
 
     Raises:
         KeyboardInterrupt: after the current batch, once ``interrupted`` is set in any process.

@@ -65,7 +65,7 @@ class Batches:
             yield inputs, self.labels[order[part]], (last - first) * world / size
 
     def _draws(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Of all images, in the order of epoch ``number``: their rows, crops ``(2, N, 1)`` and flips."""
+        """The rows, crops ``(2, N, 1)`` and flips of all images, in the order of epoch ``number``."""
         generator = self._generator(number)
         order = torch.randperm(self.count, generator=generator)
         offsets = torch.randint(0, 2 * self.crop + 1, (2, self.count, 1), generator=generator)

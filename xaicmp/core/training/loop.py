@@ -39,7 +39,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Step:
-    """How far the training is; loss and accuracy are means since the epoch began."""
+    """The progress of a training; loss and accuracy are means since the epoch began."""
 
     epoch: int
     epochs: int
@@ -52,7 +52,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to; the test accuracy is that of the weights as they are stored."""
+    """The outcome of an epoch; the test accuracy is that of the weights as they are stored."""
 
     epoch: int
     loss: float
@@ -64,7 +64,7 @@ class Epoch:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How a training runs: what does not change which network comes out.
+    """How a training runs. None of it changes the trained network.
 
     Attributes:
         device: where to train.
@@ -131,7 +131,7 @@ def train(
 
 
 def epoch_path(path: Path, epoch: int) -> Path:
-    """Where the checkpoint of one epoch of the training to ``path`` is kept."""
+    """The path of one epoch's checkpoint, beside ``path``."""
     return path.with_name(f"{path.stem}-epoch{epoch}{path.suffix}")
 
 
@@ -215,7 +215,7 @@ class _Trainer:
         return kept
 
     def state(self) -> dict[str, Any]:
-        """What ``restore`` takes."""
+        """The state that ``restore`` takes."""
         return {
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged is not None else None,
@@ -235,7 +235,7 @@ class _Trainer:
             self.optimiser.restore(state["optimiser"])
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise XaicmpError(
-                f"the checkpoint's state to resume from is damaged; leave out {arg('resume')} to train anew"
+                f"the checkpoint's state to resume from is damaged; leave out {arg('resume')} to start again"
             ) from error
 
     @torch.no_grad()
@@ -275,7 +275,7 @@ def _whiten(model: nn.Module, images: ImageSet, count: int = 5_000) -> tuple[str
 
 
 def _plan(run: Run, images: ImageSet, test: ImageSet) -> dict[str, Any]:
-    """What the metadata say before the training begins; two with the same plan are the same training."""
+    """The metadata before the training begins. Two trainings with the same plan are the same."""
     digest = hashlib.sha256()
     for part in (images, test):
         digest.update(part.tensor.contiguous().numpy().data)
@@ -303,7 +303,7 @@ def _plan(run: Run, images: ImageSet, test: ImageSet) -> dict[str, Any]:
 def _results(
     history: list[Epoch], by_class: ClassAccuracy, device: torch.device, world: int
 ) -> dict[str, Any]:
-    """What the metadata say of the training so far; None for a class without test images."""
+    """The metadata of the training so far. The accuracy of a class without test images is None."""
     shares = (by_class.correct.double() / by_class.count).tolist()
     return {
         "epochs": len(history),
@@ -320,21 +320,21 @@ def _resumable(checkpoint: Checkpoint, plan: dict[str, Any]) -> list[Epoch]:
     """The epochs behind ``checkpoint``, if it is of the training that is planned."""
     then, path = checkpoint.metadata, checkpoint.path
     if "history" not in then or "planned_epochs" not in then:
-        raise UsageError(f"{path} does not say how to go on with its training; leave out {arg('resume')}")
+        raise UsageError(f"{path} does not say how to resume its training; leave out {arg('resume')}")
     changed = differences({key: then[key] for key in plan if key in then}, plan)
     if changed:
         raise UsageError(
             f"{path} is of another training: {'; '.join(changed)}; "
-            f"give the same options and data, or leave out {arg('resume')} to train anew"
+            f"give the same options and data, or leave out {arg('resume')} to start again"
         )
     try:
         history = [Epoch(**epoch) for epoch in then["history"]]
     except TypeError as error:
-        raise XaicmpError(f"{path} has no sound history; leave out {arg('resume')} to train anew") from error
+        raise XaicmpError(f"{path} has no sound history; leave out {arg('resume')} to start again") from error
     if checkpoint.training is None and len(history) < then["planned_epochs"]:
         raise UsageError(
             f"{path} is epoch {len(history)} of {then['planned_epochs']} without what a training resumes from, as kept "
-            f"epochs are; resume from the training's own checkpoint, or leave out {arg('resume')} to train anew"
+            f"epochs are; resume from the training's own checkpoint, or leave out {arg('resume')} to start again"
         )
     return history
 

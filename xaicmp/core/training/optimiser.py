@@ -1,4 +1,4 @@
-"""Optimisers, and the learning rate's way through a training."""
+"""Optimisers, and the learning rate's schedule."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Optimiser:
             part.step()
 
     def state(self) -> list[dict[str, Any]]:
-        """What ``restore`` takes."""
+        """The state that ``restore`` takes."""
         return [part.state_dict() for part in self.parts]
 
     def restore(self, state: list[dict[str, Any]]) -> None:

@@ -74,9 +74,9 @@ def images_records(comparison: Comparison) -> Table:
 
 def values_records(comparison: Comparison) -> Table:
     """One row per image, pair and statistic; the value empty where undefined."""
-    ids, files = comparison.predictions.ids, comparison.source.names
+    ids, origin = comparison.predictions.ids, comparison.source
     rows = [
-        (int(image), files[row] if files else None, *pair, each.name, number(values[row]))
+        (int(image), origin.name(row), *pair, each.name, number(values[row]))
         for each in comparison.statistics
         for pair, values in ((pair, comparison.scores.values[each.name][pair]) for pair in comparison.pairs)
         for row, image in enumerate(ids)
