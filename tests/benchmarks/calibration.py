@@ -1,6 +1,6 @@
 """Do 95% intervals hold the truth 95% of the time, and are p-values uniform where nothing is there?
 
-    python tests/benchmarks/calibration.py [--simulations 2000] [--images 30 100 1000]
+    python tests/benchmarks/calibration.py [--simulations 2000] [--images 3 5 10 29 30 100]
 
 The populations and simulations of ``tests/core/test_calibration.py``, with the resamples that the command uses.
 """
@@ -20,7 +20,28 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "results"))
 from test_calibration import coverage, null_above_other_images, null_differences, population
 
+from xaicmp.core.results.intervals import interval, summarise_share
 from xaicmp.core.results.significance import flip_signs
+
+
+def bootstrapped(values: np.ndarray, seed: int) -> tuple[float, float]:
+    """The bootstrap's interval, also where values are few."""
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    drawn = {"method": "BCa", "n_resamples": 1999, "rng": np.random.default_rng(seed)}
+    found = scipy.stats.bootstrap((values,), np.mean, **drawn).confidence_interval
+    return found.low, found.high
+
+
+def share_coverage(n: int) -> np.ndarray:
+    """How often the interval of a share of ``n`` images holds it, exactly, for shares from 1% to 99%."""
+    counts = np.arange(n + 1)
+    found = [summarise_share(np.repeat([1.0, 0.0], [yes, n - yes])) for yes in counts]
+    shares = np.arange(1, 100)[:, None] / 100
+    held = (np.array([each.low for each in found]) <= shares) & (
+        shares <= np.array([each.high for each in found])
+    )
+    return (scipy.stats.binom.pmf(counts, n, shares) * held).sum(axis=1)
 
 
 def main() -> None:
@@ -29,19 +50,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--simulations", type=int, default=2000)
-    parser.add_argument("--images", type=int, nargs="+", default=[30, 100, 1000])
+    parser.add_argument("--images", type=int, nargs="+", default=[3, 5, 10, 29, 30, 100])
     options = parser.parse_args()
     console = Console()
     covered = Table("Statistic", "skewness", *(f"n = {n}" for n in options.images), box=box.SIMPLE_HEAD)
     covered.title = f"How often the 95% interval holds the truth, {options.simulations} simulations"
     for name in ("pearson", "spearman", "iou", "rbo"):
-        cells = [f"{100 * coverage(name, n, options.simulations, None):.1f}%" for n in options.images]
-        covered.add_row(name, f"{scipy.stats.skew(population(name)):.2f}", *cells)
+        for title, of in ((name, interval), (f"{name}, BCa at any n", bootstrapped)):
+            cells = [f"{100 * coverage(name, n, options.simulations, of):.1f}%" for n in options.images]
+            covered.add_row(title, f"{scipy.stats.skew(population(name)):.2f}", *cells)
+    for title, of_share in (("share, lowest over shares", np.min), ("share, mean over shares", np.mean)):
+        cells = [f"{100 * of_share(share_coverage(n)):.1f}%" for n in options.images]
+        covered.add_row(title, "", *cells)
     console.print(covered)
     uniform = Table(
         "Test of a difference that is not there", "n", "p < 0.05", "p < 0.01", "KS p", box=box.SIMPLE_HEAD
     )
-    for n in options.images:
+    for n in (each for each in options.images if each >= 10):
         differences = null_differences(n, options.simulations)
         rows: dict[str, tuple[np.ndarray, bool]] = {"two pairs, two-sided": (differences, True)}
         if n <= 100:

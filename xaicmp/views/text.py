@@ -6,7 +6,7 @@ import math
 
 from xaicmp.core.agreement.statistic import Pair
 from xaicmp.core.results.comparison import Comparison
-from xaicmp.core.results.intervals import Summary
+from xaicmp.core.results.intervals import FEW, Summary
 from xaicmp.core.results.settings import Settings
 
 
@@ -47,10 +47,11 @@ def shortened(name: str, most: int = 24) -> str:
 
 def caption(comparison: Comparison) -> str:
     """Where the numbers come from and what they would be by chance, in a few sentences."""
-    counts, chances, ties = [], [], []
+    counts, chances, ties, images = [], [], [], set()
     for statistic in comparison.statistics:
         results = [comparison.result(statistic, pair) for pair in comparison.pairs]
         title = statistic.title(comparison.top)
+        images |= {each.summary.n for each in results}
         counts.append(f"{title} {sum(each.summary.undefined for each in results)}")
         if statistic.uses_top:
             ties.append(f"{title} {sum(each.summary.tied or 0 for each in results)}")
@@ -60,5 +61,11 @@ def caption(comparison: Comparison) -> str:
     tied = f"; tied: {', '.join(ties)}" if ties else ""
     return (
         f"n = {len(comparison.predictions)} images, seed {comparison.settings.seed}. {comparison.source.about} "
-        f"{by_chance}Undefined: {', '.join(counts)}{tied}."
+        f"{level_title(comparison.settings)}s: {_kind(images)}. {by_chance}Undefined: {', '.join(counts)}{tied}."
     )
+
+
+def _kind(images: set[int]) -> str:
+    """What the intervals over so many images are, see ``intervals.interval``."""
+    kinds = ["Student's t"] * (min(images) < FEW) + ["BCa bootstrap"] * (max(images) >= FEW)
+    return f" below {FEW} images, else ".join(kinds)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xaicmp.core.results.comparison import Comparison, Source
-from xaicmp.core.results.intervals import summarise
+from xaicmp.core.results.intervals import summarise, summarise_share
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
@@ -74,7 +74,7 @@ def test_a_result_is_the_summary_beside_its_floors() -> None:
     assert result.above == paired_test(np.array(values), np.array(floor), two_sided=True)
     assert result.above is not None
     assert result.above.difference == pytest.approx(0.375)
-    assert result.above_shifted == summarise(np.array([1, 0, NAN, 0]))
+    assert result.above_shifted == summarise_share(np.array([1, 0, NAN, 0]))
     small = dataclasses.replace(comparison, pixels=19, _results={}).result(pearson, AB).above_shifted
     assert small is not None
     assert (small.n, small.undefined) == (0, 4)

@@ -12,7 +12,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xaicmp.core.results.intervals import interval, summarise
+from xaicmp.core.results.intervals import FEW, interval, student, summarise, summarise_share
 from xaicmp.core.results.pair_tests import PairTest, compare_pairs, holm, letters
 from xaicmp.core.results.significance import PairedTest, flip_signs, lowest_p, paired_test
 
@@ -54,10 +54,47 @@ def test_undefined_values_do_not_move_the_mean() -> None:
 # Intervals.
 
 
-@pytest.mark.parametrize("n", [2, 3, 20, 100])
+@pytest.mark.parametrize("n", [2, 3, 5, 29])
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.99])
 @pytest.mark.filterwarnings("error")
-def test_the_interval_is_scipys_on_the_same_resamples(n: int, level: float) -> None:
+def test_of_few_values_the_interval_is_students(n: int, level: float) -> None:
+    values = np.random.default_rng(n).gamma(1, size=n)
+    expected = scipy.stats.t.interval(level, n - 1, values.mean(), scipy.stats.sem(values))
+    assert interval(values, level) == pytest.approx(expected, rel=1e-12)
+    rows = np.full((3, n + 4), np.nan)
+    rows[0, 2 : n + 2], rows[1, 1] = values, 0.5
+    low, high = student(rows, level)
+    assert (low[0], high[0]) == pytest.approx(expected, rel=1e-12)
+    assert np.isnan([low[1:], high[1:]]).all()
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+@pytest.mark.parametrize("n", [1, 3, 10, 100])
+def test_the_interval_of_a_share_is_scipys_exact_one(n: int, level: float) -> None:
+    for yes in {0, 1, n // 3, n - 1, n}:
+        flags = np.r_[np.ones(yes), np.nan, np.zeros(n - yes)]
+        found = summarise_share(flags, level=level)
+        expected = scipy.stats.binomtest(yes, n).proportion_ci(level, method="exact")
+        assert (found.low, found.high) == pytest.approx(expected, abs=1e-12)
+        assert (found.mean, found.n, found.undefined) == (pytest.approx(yes / n), n, 1)
+        assert found.std == pytest.approx(math.sqrt(yes / n * (1 - yes / n)))
+    assert summarise_share(np.ones(3)).low == pytest.approx(0.025 ** (1 / 3))
+    assert np.isnan([summarise_share(np.full(2, np.nan)).mean, summarise_share(np.empty(0)).low]).all()
+
+
+@pytest.mark.parametrize("n", [2, 5, 17, 40])
+def test_the_interval_of_a_share_holds_it_often_enough_whatever_it_is(n: int) -> None:
+    counts = np.arange(n + 1)
+    found = [summarise_share(np.repeat([1.0, 0.0], [yes, n - yes])) for yes in counts]
+    for share in np.linspace(0, 1, 101):
+        held = [each.low - 1e-12 <= share <= each.high + 1e-12 for each in found]
+        assert scipy.stats.binom.pmf(counts, n, share)[held].sum() >= 0.95 - 1e-9
+
+
+@pytest.mark.parametrize("n", [30, 100])
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.99])
+@pytest.mark.filterwarnings("error")
+def test_of_more_the_interval_is_scipys_bootstrap_on_the_same_resamples(n: int, level: float) -> None:
     values = np.random.default_rng(n).gamma(1, size=n)
     found = scipy.stats.bootstrap(
         (values,),
@@ -110,7 +147,9 @@ def test_of_equal_values_the_interval_is_the_value(value: float) -> None:
 @pytest.mark.filterwarnings("error")
 def test_no_values_are_too_lopsided_large_or_small(values: tuple[int, ...], scale: float) -> None:
     plain, scaled = interval(np.array(values, float)), interval(np.array(values) * scale)
-    assert min(values) <= plain[0] < np.mean(values) < plain[1] <= max(values)
+    assert plain[0] < np.mean(values) < plain[1]
+    if len(values) >= FEW:  # Student's may leave the range of the values
+        assert min(values) <= plain[0] < plain[1] <= max(values)
     assert scaled == pytest.approx((plain[0] * scale, plain[1] * scale), rel=1e-9, abs=1e-320)
 
 
@@ -123,7 +162,7 @@ def test_the_interval_holds_the_mean_and_moves_with_the_values(
 ) -> None:
     values = np.random.default_rng(seed).normal(size=n)
     low, high = interval(values)
-    assert values.min() <= low < values.mean() < high <= values.max()
+    assert low < values.mean() < high
     assert interval(turn * values + move)[::turn] == pytest.approx(
         (turn * low + move, turn * high + move), abs=0.03
     )

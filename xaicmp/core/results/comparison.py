@@ -11,7 +11,7 @@ import numpy as np
 
 from xaicmp.core.agreement.controls import SHIFTS, among_highest
 from xaicmp.core.agreement.statistic import Pair, Statistic
-from xaicmp.core.results.intervals import Summary, defined_mean, summarise
+from xaicmp.core.results.intervals import Summary, defined_mean, summarise, summarise_share
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
@@ -166,7 +166,7 @@ class Comparison:
         above_shifted = None
         if (places := self.scores.shifted_p.get(statistic.name, {}).get(pair)) is not None:
             inside = among_highest(places, min(SHIFTS, self.pixels - 1))
-            above_shifted = summarise(inside, level=settings.level, seed=settings.seed)
+            above_shifted = summarise_share(inside, level=settings.level)
         return Result(
             summary,
             chance,

@@ -1,4 +1,8 @@
-"""From one value per image to a mean, its spread over the images and an interval."""
+"""From one value per image to a mean, its spread over the images and an interval.
+
+The mean has Student's interval below ``FEW`` images, where the bootstrap's is too short (at 5 images it holds the mean
+85 times of 100, not 95), and the bootstrap's from there on. A share has the exact one of Clopper and Pearson.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,9 @@ RESAMPLES = 9_999
 
 SEVERAL = 1_999
 """Resamples where there are many intervals: their ends then move by 3% to 6% of a standard error."""
+
+FEW = 30
+"""Below so many values, the interval is Student's."""
 
 CELLS = 1_000_000
 """Resampled values in memory at once."""
@@ -62,6 +69,23 @@ def summarise(
     return Summary(mean, std, len(defined), undefined, ties, low, high)
 
 
+def summarise_share(flags: np.ndarray, *, level: float = 0.95) -> Summary:
+    """Summarise flags ``(N,)``, 1 or 0, NaN where undefined; the interval is exact (Clopper and Pearson, 1934).
+
+    It holds the share ``level`` of the times or more often, however few flags there are.
+    """
+    defined = flags[~np.isnan(flags)]
+    yes, no, tail = int(defined.sum()), int((1 - defined).sum()), (1 - level) / 2
+    low = high = float("nan")
+    if len(defined):
+        from scipy.special import betaincinv
+
+        low = float(betaincinv(yes, no + 1, tail)) if yes else 0.0
+        high = float(betaincinv(yes + 1, no, 1 - tail)) if no else 1.0
+    spread = float(defined.std()) if len(defined) else float("nan")
+    return Summary(defined_mean(flags), spread, len(defined), len(flags) - len(defined), None, low, high)
+
+
 def defined_mean(values: np.ndarray) -> float:
     """The mean of what is not NaN; NaN if nothing is."""
     defined = values[~np.isnan(values)]
@@ -71,7 +95,9 @@ def defined_mean(values: np.ndarray) -> float:
 def interval(
     values: np.ndarray, level: float = 0.95, seed: int = 0, resamples: int | None = None
 ) -> tuple[float, float]:
-    """Confidence interval of the mean of ``values``: bias-corrected and accelerated bootstrap (Efron, 1987).
+    """Confidence interval of the mean of ``values``.
+
+    Below ``FEW`` values Student's; from there on the bias-corrected and accelerated bootstrap's (Efron, 1987).
 
     Args:
         values: float64 ``(N,)``, all defined.
@@ -89,10 +115,30 @@ def interval(
     low, high = float(values.min()), float(values.max())
     if high - low <= 1e-12 * max(abs(low), abs(high)):
         return low, high
-    from scipy.stats import bootstrap  # here, for it takes most of a second to import
+    scaled = (values - low) / (high - low)  # squares and cubes would leave the range of float64
+    few = len(values) < FEW
+    found = np.ravel(student(scaled[None], level) if few else _bootstrap(scaled, level, seed, resamples))
+    start, end = (float((1 - share) * low + share * high) for share in found)
+    return start, end
+
+
+def student(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of Student's interval of the mean of each row of ``(C, N)``, without its NaN; NaN for fewer than two."""
+    from scipy.special import stdtrit
+
+    count = (~np.isnan(values)).sum(axis=1)
+    count = np.where(count > 1, count, np.nan)
+    mean = np.nansum(values, axis=1) / count
+    variance = np.nansum((values - mean[:, None]) ** 2, axis=1) / (count - 1)
+    half = stdtrit(count - 1, (1 + level) / 2) * np.sqrt(variance / count)
+    return mean - half, mean + half
+
+
+def _bootstrap(values: np.ndarray, level: float, seed: int, resamples: int | None) -> tuple[float, float]:
+    from scipy.stats import bootstrap  # here, because it takes most of a second to import
 
     found = bootstrap(
-        ((values - low) / (high - low),),  # its cubes of differences would leave the range of float64
+        (values,),
         np.mean,
         n_resamples=resamples or min(RESAMPLES, max(SEVERAL, 2_000_000 // len(values))),
         batch=max(1, CELLS // len(values)),
@@ -100,5 +146,4 @@ def interval(
         method="BCa",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    start, end = (float((1 - share) * low + share * high) for share in found)
-    return start, end
+    return float(found.low), float(found.high)
