@@ -164,7 +164,7 @@ def test_a_table_format_is_one_function(capsys: pytest.CaptureFixture[str], tmp_
     try:
         assert FORMATS["toy"](Table(("a", "b"), [])) == "a/b"
         result = xaicmp.compare(small_classifier(), torch.randn(4, 3, 32, 32), methods=["edge", "saliency"])
-        assert result.table("toy").startswith("Pair/Pearson/95% interval/Other\nimage/IoU@20%/")
+        assert result.table("toy").startswith("Pair/Pearson/95% interval/Other image/Verdict/IoU@20%/")
         assert run(["explain", "--list-methods", "--format", "toy"]) == 0
         assert capsys.readouterr().out.startswith("name/family/")
         result.save(tmp_path / "x.toy")

@@ -105,7 +105,7 @@ def test_csv_holds_the_documents_values(comparison: Comparison) -> None:
         assert (row["a"], row["b"], row["n"], row["verified"]) == (pair["a"], pair["b"], "3", "true")
         for name in ("pearson", "iou"):
             flat = dict(pair[name])
-            for key in ("ci", "above_shifted_ci"):
+            for key in ("ci", "above_shifted_ci", "images_above_other_ci"):
                 flat[f"{key}_low"], flat[f"{key}_high"] = flat.pop(key)
             above = flat.pop("above_other_image")
             above["ci_low"], above["ci_high"] = above.pop("ci")
@@ -138,27 +138,30 @@ def test_what_is_undefined_is_empty_in_csv_and_a_dash_in_markdown(undefined: Com
 def test_markdown_is_a_table_with_the_documents_values(comparison: Comparison) -> None:
     found = document(comparison)
     head, rule, *lines = to_markdown(pairs_table(comparison)).splitlines()
-    worth = "95% interval | Other image"
-    assert head == f"| Pair | Pearson | {worth} | IoU@20% | {worth} | Verdict |"
-    assert rule.count("---") == 8
+    worth = "95% interval | Other image | Verdict"
+    assert head == f"| Pair | Pearson | {worth} | IoU@20% | {worth} |"
+    assert rule.count("---") == 9
     detailed = to_markdown(pairs_table(comparison, details=True)).splitlines()
     assert detailed[0] == (
-        "| Pair | Mean ± std | 95% interval | Other image | Same class | Shifted | Chance | Corrected |"
+        "| Pair | Mean ± std | 95% interval | Other image | Same class | Shifted | Chance | Corrected | "
+        "Explained | d_z | Images above |"
     )
     for number, pair in enumerate(found["pairs"]):
         name = " vs ".join(METHODS[pair[side]].title for side in "ab")
         cells, details = [name], detailed[2 + 3 * number : 5 + 3 * number]
-        assert details[0] == f"| {name}: {pair['verdict']} |{'  |' * 7}"
+        assert details[0] == f"| {name}: {pair['verdict']} |{'  |' * 10}"
         for statistic, detail in zip(("pearson", "iou"), details[1:], strict=True):
             each = pair[statistic]
             controls = ("other_image", "other_image_same_class", "shifted", "chance", "corrected")
             numbers = ["-" if each[key] is None else f"{each[key]:.3f}" for key in controls]
             mean = f"{each['mean']:.3f} ± {each['std']:.3f}"
             ends = f"{each['ci'][0]:.3f} to {each['ci'][1]:.3f}"
-            cells += [mean, ends, numbers[0]]
-            assert detail.split(" | ", 1)[1] == f"{' | '.join([mean, ends, *numbers])} |"
-        verdict = next(each.short for each in Verdict if each.long == pair["verdict"])
-        assert lines[number] == f"| {' | '.join([*cells, verdict])} |"
+            assert each["verdict"] == "n = 3: too few for a test (smallest p 0.25)"
+            cells += [mean, ends, numbers[0], Verdict.FEW.short]
+            effect = [f"{100 * each[key]:.0f}%" for key in ("explained_by_other_image", "images_above_other")]
+            effect.insert(1, f"{each['above_other_image']['d_z']:.2f}")
+            assert detail.split(" | ", 1)[1] == f"{' | '.join([mean, ends, *numbers, *effect])} |"
+        assert lines[number] == f"| {' | '.join(cells)} |"
     lines = to_markdown(images_table(comparison)).splitlines()
     assert {line.count("|") for line in lines[:5]} == {8}
     for line, image in zip(lines[2:5], found["images"], strict=True):

@@ -21,7 +21,19 @@ if TYPE_CHECKING:
     from xaicmp.core.results.explanations import Explanations
     from xaicmp.core.run.journal import Journal
 
-OF_MAPS = {"maps", "compare_pairs", "by", "statistics", "top", "controls", "ci", "seed", "quiet", "plot"}
+OF_MAPS = {
+    "maps",
+    "compare_pairs",
+    "by",
+    "statistics",
+    "top",
+    "controls",
+    "ci",
+    "margin",
+    "seed",
+    "quiet",
+    "plot",
+}
 """Options that need no model."""
 OF_NUMBERS = OF_MAPS - {"statistics", "top", "controls", "ci", "seed"}
 """Options that need no maps."""

@@ -229,6 +229,15 @@ class Comparing:
         ),
     ] = None
     ci: Annotated[float, option(COMPARISON, "Level of the confidence intervals.", "SHARE")] = 0.95
+    margin: Annotated[
+        float,
+        option(
+            COMPARISON,
+            "How far a correlation may be from that with another image's map and count as about equal; half of it for "
+            "statistics from 0 to 1.",
+            "SIZE",
+        ),
+    ] = 0.05
     batch_size: Annotated[
         int | None,
         option(

@@ -107,6 +107,7 @@ def settings_of(options: Comparing, *, curve: bool = False) -> Settings:
         options.ci,
         options.seed,
         curve,
+        options.margin,
     )
 
 

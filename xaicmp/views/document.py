@@ -105,7 +105,7 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
         "a": pair[0],
         "b": pair[1],
         "identity": pair in comparison.identities,
-        "verdict": comparison.verdict(pair).long,
+        "verdict": comparison.said(pair),
     }
     for statistic in comparison.statistics:
         result = comparison.result(statistic, pair)
@@ -118,12 +118,22 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
             "undefined": summary.undefined,
             "chance": result.chance,
             "corrected": number(result.corrected),
+            "verdict": result.said,
         }
         if summary.tied is not None:
             values["tied"] = summary.tied
         values |= {name: number(mean) for name, mean in result.controls.items()}
         if result.above is not None:
-            values["above_other_image"] = above(result.above)
+            values["above_other_image"] = above(result.above) | {
+                "adjusted": number(result.above.adjusted),
+                "equal_p": number(result.above.equal),
+                "margin": comparison.settings.margin_of(statistic),
+                "d_z": number(result.above.d_z),
+            }
+            values["explained_by_other_image"] = number(result.explained)
+        if result.images_above is not None:
+            share = result.images_above
+            values |= {"images_above_other": number(share.mean), "images_above_other_ci": ends(share)}
         if result.above_shifted is not None:
             share = result.above_shifted
             values |= {"above_shifted": number(share.mean), "above_shifted_ci": ends(share)}

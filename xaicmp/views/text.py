@@ -8,6 +8,8 @@ from xaicmp.core.agreement.statistic import Pair
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.intervals import FEW, Summary
 from xaicmp.core.results.settings import Settings
+from xaicmp.core.results.significance import MANY
+from xaicmp.core.results.verdict import Verdict
 
 
 def name_pair(comparison: Comparison, pair: Pair) -> str:
@@ -45,23 +47,33 @@ def shortened(name: str, most: int = 24) -> str:
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
+def percent(share: float | None) -> str:
+    """``84%``, or a dash for what is undefined."""
+    return "-" if share is None or math.isnan(share) else f"{100 * share:.0f}%"
+
+
 def caption(comparison: Comparison) -> str:
     """Where the numbers come from and what they would be by chance, in a few sentences."""
     counts, chances, ties, images = [], [], [], set()
+    few: dict[str, None] = {}
     for statistic in comparison.statistics:
         results = [comparison.result(statistic, pair) for pair in comparison.pairs]
         title = statistic.title(comparison.top)
         images |= {each.summary.n for each in results}
+        few |= {each.said: None for each in results if each.verdict is Verdict.FEW}
         counts.append(f"{title} {sum(each.summary.undefined for each in results)}")
         if statistic.uses_top:
             ties.append(f"{title} {sum(each.summary.tied or 0 for each in results)}")
         if (chance := results[0].chance) is not None:
             chances.append(f"{title} {chance:.3f}")
+    many = len(comparison.pairs)
+    adjusted = f"Verdicts: Holm-adjusted for {many} pairs. " if many > MANY else ""
+    too_few = "".join(f"{each}. " for each in few)
     by_chance = f"Chance: {', '.join(chances)}. " if chances else ""
     tied = f"; tied: {', '.join(ties)}" if ties else ""
     return (
         f"n = {len(comparison.predictions)} images, seed {comparison.settings.seed}. {comparison.source.about} "
-        f"{level_title(comparison.settings)}s: {_kind(images)}. {by_chance}Undefined: {', '.join(counts)}{tied}."
+        f"{level_title(comparison.settings)}s: {_kind(images)}. {adjusted}{too_few}{by_chance}Undefined: {', '.join(counts)}{tied}."
     )
 
 

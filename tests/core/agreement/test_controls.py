@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,9 +26,8 @@ from xaicmp.core.agreement.controls import (
 )
 from xaicmp.core.agreement.registry import IOU, PEARSON, STATISTICS
 from xaicmp.core.agreement.statistic import Prepared, Statistic
-from xaicmp.core.results.intervals import Summary
 from xaicmp.core.results.significance import PairedTest
-from xaicmp.core.results.verdict import corrected, verdict
+from xaicmp.core.results.verdict import Verdict, corrected, verdict
 
 TOP = 0.2
 NAN = float("nan")
@@ -279,46 +279,55 @@ def test_corrected_is_0_at_chance_and_1_for_the_same_maps() -> None:
     assert corrected(0.05, 0.1) < 0
 
 
-def said(
-    mean: float,
-    interval: tuple[float, float],
-    p: float | None,
-    *,
-    chance: float | None = 0.1,
-    floor: float | None = 0.2,
-    higher: bool = True,
-    lowest: float = 0.01,
-) -> str:
-    sign = 1 if higher else -1
-    summary = Summary(mean, 0.1, 100, 0, None, *interval)
-    difference = NAN if floor is None else sign * (mean - floor)
-    significant = p is not None and (p < 0.05 or p > 0.95)
-    ends = (difference / 2, 1.5 * difference) if significant else (difference - 1, difference + 1)
-    test = None if p is None else PairedTest(difference, min(ends), max(ends), p, lowest)
-    return verdict(summary, chance, floor, test, higher).long
+def outcome(difference: float, p: float, lowest: float = 0.01, **more: float) -> PairedTest:
+    """A test of 100 images with that outcome."""
+    return PairedTest(difference, NAN, NAN, p, lowest, 100, p, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("mean", "interval", "p", "phrase"),
+    ("chance", "other", "found"),
     [
-        (NAN, (NAN, NAN), NAN, "too few images to say"),
-        (0.5, (NAN, NAN), 0.001, "too few images to say"),
-        (0.05, (0.02, 0.08), 0.9, "less than chance"),
-        (0.12, (0.09, 0.15), 0.9, "no more than chance"),
-        (0.12, (0.1, 0.15), 0.9, "no more than chance"),
-        (0.3, (0.25, 0.35), 0.001, "agrees about this image"),
-        (0.3, (0.25, 0.35), 0.049, "agrees about this image"),
-        (0.21, (0.18, 0.25), 0.2, "no more than with another image's map"),
-        (0.19, (0.18, 0.2), 0.6, "no more than with another image's map"),
-        (0.15, (0.13, 0.18), 0.999, "less than with another image's map"),
-        (0.15, (0.13, 0.18), None, "more than chance"),
-        (0.15, (0.13, 0.18), NAN, "more than chance"),
+        ((NAN, NAN, 1.0), None, Verdict.FEW),
+        ((0.5, 0.0625, 0.0625), (0.5, 0.0625, 0.0625), Verdict.FEW),
+        ((-0.1, 0.01), None, Verdict.BELOW_CHANCE),
+        ((-0.1, 0.01), (0.5, 0.01), Verdict.BELOW_CHANCE),
+        ((-0.1, 0.05), (0.5, 0.01), Verdict.CHANCE),
+        ((0.1, 0.05), (0.5, 0.01), Verdict.CHANCE),
+        ((0.1, 0.049), None, Verdict.ABOVE_CHANCE),
+        ((0.1, 0.01), (0.1, 0.049), Verdict.MORE),
+        ((0.1, 0.01), (-0.1, 0.049), Verdict.LESS),
+        ((0.1, 0.01), (0.1, 0.05), Verdict.UNTOLD),
+        ((0.1, 0.01), (-0.1, 0.05), Verdict.UNTOLD),
+        ((0.1, 0.01), (0.1, 0.0625, 0.0625), Verdict.FEW),
+        (None, (0.1, 0.01), Verdict.MORE),
+        (None, None, Verdict.NO_CONTROL),
     ],
 )
 def test_the_verdict_follows_its_table(
-    mean: float, interval: tuple[float, float], p: float | None, phrase: str
+    chance: tuple[float, ...] | None, other: tuple[float, ...] | None, found: Verdict
 ) -> None:
-    assert said(mean, interval, p) == phrase
+    tests = [None if each is None else outcome(*each) for each in (chance, other)]
+    assert verdict(*tests) is found
+    # A distance is the other way round.
+    turned = [each and replace(each, difference=-each.difference) for each in tests]
+    assert verdict(*turned, higher=False) is found
+
+
+def test_what_is_shown_to_be_about_equal_is_no_difference_that_was_found() -> None:
+    chance = outcome(0.3, 0.001)
+    assert verdict(chance, outcome(0.01, 0.3, equal=0.049)) is Verdict.EQUAL
+    assert verdict(chance, outcome(0.01, 0.3, equal=0.05)) is Verdict.UNTOLD
+    assert verdict(chance, outcome(0.01, 0.04, equal=0.001)) is Verdict.MORE
+
+
+def test_the_adjusted_p_of_more_than_ten_tests_decides() -> None:
+    for tests, found in ((10, Verdict.MORE), (11, Verdict.UNTOLD)):
+        other = replace(outcome(0.1, 0.01), adjusted=0.2, tests=tests)
+        assert verdict(outcome(0.3, 0.001), other) is found
+
+
+def test_without_another_image_the_verdict_is_about_chance() -> None:
+    assert verdict(outcome(0.3, 0.001), replace(outcome(NAN, NAN, 1.0), n=0)) is Verdict.ABOVE_CHANCE
 
 
 @pytest.mark.parametrize("sides", [(1, 2), (3, 3), (4, 4), (1, 19), (4, 5), (5, 5)])
@@ -337,29 +346,6 @@ def test_what_no_p_can_show_is_undefined(draws: int, beaten: int) -> None:
     assert possible == (draws >= 19)
     expected = float(p[0] <= 0.05) if possible else math.nan
     np.testing.assert_array_equal(among_highest(p, draws), [expected, math.nan])
-
-
-def test_a_verdict_that_no_p_could_change_is_not_given() -> None:
-    for mean, p in ((0.3, 0.0625), (0.21, 0.2), (0.15, 0.0625)):
-        assert said(mean, (0.13, 0.4), p, lowest=0.0625) == "too few images to say"
-    assert said(0.05, (0.02, 0.08), 0.0625, lowest=0.0625) == "less than chance"
-    assert said(0.3, (0.13, 0.4), 0.04, lowest=0.03125) == "agrees about this image"
-
-
-def test_the_verdict_without_chance_or_floor() -> None:
-    assert said(0.05, (0.02, 0.08), 0.999, chance=None) == "less than with another image's map"
-    assert said(0.3, (0.2, 0.4), 0.001, chance=None) == "agrees about this image"
-    assert said(0.3, (0.2, 0.4), 0.001, floor=None) == "more than chance"
-    assert said(0.3, (0.2, 0.4), None, chance=None, floor=None) == "no control to measure it by"
-
-
-def test_the_verdict_of_a_distance_is_the_other_way_round() -> None:
-    assert said(0.3, (0.2, 0.4), 0.001, chance=0.8, floor=0.6, higher=False) == "agrees about this image"
-    assert said(0.9, (0.85, 0.95), 0.9, chance=0.8, floor=0.6, higher=False) == "less than chance"
-    assert (
-        said(0.7, (0.65, 0.75), 0.99, chance=0.8, floor=0.6, higher=False)
-        == "less than with another image's map"
-    )
 
 
 def test_the_floors_of_three_methods_and_a_hundred_images_are_cheap() -> None:

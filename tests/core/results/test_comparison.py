@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -71,8 +72,9 @@ def test_a_result_is_the_summary_beside_its_floors() -> None:
     assert result.summary.tied is None
     assert (result.chance, result.corrected) == (0, 0.5)
     assert result.controls == {"other_image": pytest.approx(1 / 3)}
-    assert result.above == paired_test(np.array(values), np.array(floor), two_sided=True)
+    alone = paired_test(np.array(values), np.array(floor), two_sided=True)
     assert result.above is not None
+    assert (result.above.p, result.above.low, result.above.high) == (alone.p, alone.low, alone.high)
     assert result.above.difference == pytest.approx(0.375)
     assert result.above_shifted == summarise_share(np.array([1, 0, NAN, 0]))
     small = dataclasses.replace(comparison, pixels=19, _results={}).result(pearson, AB).above_shifted
@@ -98,7 +100,7 @@ def test_what_is_undefined_everywhere_stays_so_and_warns_of_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = comparison.result(Settings().statistics[0], AB)
-        assert comparison.verdict(AB) is Verdict.FEW
+        assert comparison.verdict(comparison.statistics[0], AB) is Verdict.FEW
     assert np.isnan([result.summary.mean, result.corrected, result.controls["other_image"]]).all()
     assert result.above_shifted is not None
     assert np.isnan(result.above_shifted.mean)
@@ -122,25 +124,96 @@ NOISE = np.random.default_rng(0).normal(0, 0.05, 40)
     ("level", "floor", "words"),
     [
         (-0.5, 0.0, "less than chance"),
-        (0.0, 0.0, "no more than chance"),
+        (0.0, 0.0, "not told apart from chance"),
         (0.5, None, "more than chance"),
-        (0.5, 0.1, "agrees about this image"),
-        (0.5, 0.5, "no more than with another image's map"),
+        (0.5, 0.1, "more than with another image's map"),
+        (0.5, 0.5, "about equal to that with another image's map"),
         (0.5, 0.8, "less than with another image's map"),
     ],
 )
-def test_the_verdict_is_that_of_the_first_statistic(level: float, floor: float | None, words: str) -> None:
+def test_the_verdict_of_each_statistic_is_said(level: float, floor: float | None, words: str) -> None:
     values = (level + NOISE - NOISE.mean()).tolist()
     floors = None if floor is None else (floor + NOISE[::-1] - NOISE.mean()).tolist()
-    assert comparison_of(values, floor=floors).verdict(AB).long == words
+    comparison = comparison_of(values, floor=floors)
+    pearson, iou = comparison.statistics
+    assert comparison.verdict(pearson, AB).long == comparison.result(pearson, AB).said == words
+    # IoU is half of Pearson: what is 0.05 to the one is by chance 0.11 to the other.
+    assert comparison.said(AB) == (
+        words
+        if comparison.verdict(iou, AB).long == words
+        else f"Pearson: {words}; IoU@20%: {comparison.verdict(iou, AB).long}"
+    )
+
+
+def test_each_statistic_has_its_own_verdict_whatever_their_order() -> None:
+    values, floor = [0.1 + each for each in NOISE], [0.0] * 40
+    one = comparison_of(values, floor=floor)
+    other = dataclasses.replace(one, settings=Settings(["iou", "pearson"]), _results={})
+    for comparison in (one, other):
+        found = {each.name: comparison.verdict(each, AB) for each in comparison.statistics}
+        assert found == {"pearson": Verdict.MORE, "iou": Verdict.BELOW_CHANCE}
+    assert one.said(AB) == "Pearson: more than with another image's map; IoU@20%: less than chance"
+    assert other.said(AB) == "IoU@20%: less than chance; Pearson: more than with another image's map"
+
+
+@pytest.mark.parametrize(("n", "p"), [(1, "1"), (2, "0.5"), (3, "0.25"), (5, "0.062"), (6, None)])
+def test_of_fewer_than_six_images_there_is_no_verdict(n: int, p: str | None) -> None:
+    for sign in (1, -1):
+        values = [sign * (0.5 + 0.01 * each) for each in range(n)]
+        comparison = comparison_of(values, floor=[0.0] * n if n > 1 else [NAN])
+        said = comparison.result(comparison.statistics[0], AB).said
+        if p:
+            assert said == f"n = {n}: too few for a test (smallest p {p})"
+        else:
+            assert said == {1: "more than with another image's map", -1: "less than chance"}[sign]
+
+
+def test_how_much_another_image_explains_and_how_many_images_are_above_it() -> None:
+    comparison = comparison_of([0.5, 0.4, NAN, 0.1, 0.2], floor=[0.2, 0.2, 0.9, 0.2, NAN])
+    result = comparison.result(comparison.statistics[0], AB)
+    assert result.explained == pytest.approx(0.6 / 1.0)
+    assert result.images_above == summarise_share(np.array([1, 1, NAN, 0, NAN]))
+    assert result.above is not None
+    each = np.array([0.3, 0.2, -0.1])
+    assert result.above.d_z == pytest.approx(each.mean() / each.std(ddof=1))
+    nothing = comparison_of([-0.5, -0.4], floor=[0.2, 0.2])
+    assert np.isnan(nothing.result(nothing.statistics[0], AB).explained)
+
+
+def test_verdicts_of_many_pairs_go_by_adjusted_p() -> None:
+    """One pair that differs a little: enough alone and among ten, not among eleven."""
+    made = comparison_of(list(NOISE))
+    rng = np.random.default_rng(1)
+    for count, found in ((5, Verdict.MORE), (6, Verdict.UNTOLD)):
+        titles = {name: name for name in "abcdef"[:count]}
+        pairs = list(combinations(titles, 2))
+        noise = {pair: rng.normal(0, 0.3, 40) for pair in pairs}
+        noise = {pair: each - each.mean() for pair, each in noise.items()}
+        values = {pair: 0.5 + each for pair, each in noise.items()}
+        values[AB] = values[AB] + 2.4 * 0.3 / np.sqrt(40)
+        scores = dataclasses.replace(
+            made.scores,
+            values={"pearson": values},
+            identical={pair: np.zeros(40) for pair in pairs},
+            controls={"other_image": {"pearson": {pair: np.full(40, 0.5) for pair in pairs}}},
+        )
+        comparison = dataclasses.replace(
+            made, titles=titles, settings=Settings(["pearson"]), scores=scores, _results={}
+        )
+        above = comparison.result(comparison.statistics[0], AB).above
+        assert above is not None
+        assert above.p < 0.05 < above.adjusted
+        assert above.tests == len(pairs)
+        assert comparison.verdict(comparison.statistics[0], AB) is found
 
 
 def test_a_pair_is_an_identity_if_its_maps_are_the_same_on_every_image() -> None:
     same, nearly = (comparison_of([1.0] * 3, identical=[True, True, each]) for each in (True, False))
     assert same.identities == {AB}
-    assert same.verdict(AB) is Verdict.IDENTITY
+    assert same.verdict(same.statistics[1], AB) is Verdict.IDENTITY
+    assert same.said(AB) == Verdict.IDENTITY.long
     assert nearly.identities == frozenset()
-    assert nearly.verdict(AB) is not Verdict.IDENTITY
+    assert nearly.verdict(nearly.statistics[0], AB) is not Verdict.IDENTITY
     assert nearly.rows(np.array([0, 1])).identities == {AB}
     somewhere, nowhere = (comparison_of([1.0] * 3, identical=[NAN, NAN, each]) for each in (1, NAN))
     assert somewhere.identities == {AB}

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xaicmp.core.results.intervals import FEW, interval, student, summarise, summarise_share
-from xaicmp.core.results.pair_tests import PairTest, compare_pairs, holm, letters
-from xaicmp.core.results.significance import PairedTest, flip_signs, lowest_p, paired_test
+from xaicmp.core.results.pair_tests import PairTest, compare_pairs, letters
+from xaicmp.core.results.significance import flip_signs, holm, lowest_p, paired_test, paired_tests
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 100])
@@ -291,7 +291,8 @@ def test_the_paired_test_gives_the_mean_difference_its_interval_and_p() -> None:
 
 def test_what_differs_by_rounding_only_does_not_differ() -> None:
     floor = np.linspace(0.5, 1, 30)
-    assert paired_test(floor * (1 + 1e-15), floor, two_sided=True) == PairedTest(0, 0, 0, 1, 2**-29)
+    same = paired_test(floor * (1 + 1e-15), floor, two_sided=True)
+    assert (same.difference, same.low, same.high, same.p, same.lowest) == (0, 0, 0, 1, 2**-29)
     assert paired_test(floor * (1 + 1e-9), floor, two_sided=True).p < 0.01
 
 
@@ -304,6 +305,57 @@ def test_a_paired_test_without_images_or_differences() -> None:
     assert math.isnan(one.low)
     same = paired_test(np.arange(30.0), np.arange(30.0))
     assert (same.difference, same.low, same.high, same.p) == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("n", [2, 6, 40])
+def test_equivalence_is_shown_by_scipys_two_one_sided_tests(n: int) -> None:
+    rng = np.random.default_rng(n)
+    observed = rng.normal(0.02, 0.05, (4, n + 1))
+    observed[1, 0] = np.nan
+    floor = rng.normal(0, 0.05, (4, n + 1))
+    for row, test in enumerate(paired_tests(observed, floor, margin=0.05)):
+        each = (observed - floor)[row]
+        each = each[~np.isnan(each)]
+        above, below = (
+            scipy.stats.ttest_1samp(each, edge, alternative=way).pvalue
+            for edge, way in ((-0.05, "greater"), (0.05, "less"))
+        )
+        assert test.equal == pytest.approx(max(above, below), rel=1e-9)
+        assert test.d_z == pytest.approx(each.mean() / each.std(ddof=1))
+        assert test.n == len(each)
+    assert paired_tests(observed, observed, margin=0.05)[0].equal == 0
+    assert paired_tests(observed + 0.2, observed, margin=0.05)[0].equal > 0.99
+
+
+def test_tests_made_at_once_are_those_made_alone_and_more_than_ten_are_adjusted() -> None:
+    rng = np.random.default_rng(9)
+    floor = rng.normal(size=(12, 40))
+    observed = floor + rng.normal(0.2, 1, (12, 40))
+    observed[3, :5], floor[7] = np.nan, np.nan
+    observed[:, 9] = np.nan
+    together = paired_tests(observed, floor, seed=2, margin=0.1)
+    p = np.array([each.p for each in together])
+    for index, test in enumerate(together):
+        alone = paired_test(observed[index], floor[index], two_sided=True, seed=2)
+        tolerance = 1e-12 if index not in (3, 7) else 0.01
+        assert (alone.low, alone.high) == pytest.approx((test.low, test.high), nan_ok=True)
+        for one in (alone.p, alone.adjusted):
+            assert one == pytest.approx(test.p, abs=tolerance, nan_ok=True)
+        assert test.adjusted == pytest.approx(holm(p)[index], nan_ok=True)
+        assert test.decides is test.adjusted
+        assert test.lowest == pytest.approx(min(1, 11 * alone.lowest))
+    ten = paired_tests(observed[:11], floor[:11], seed=2)
+    assert [each.decides for each in ten] == pytest.approx(p[:11], nan_ok=True)
+    assert {each.tests for each in ten} == {10}
+
+
+def test_no_p_is_below_what_so_few_images_can_give() -> None:
+    observed = np.full((2, 100), np.nan)
+    observed[0], observed[1, :4] = np.linspace(-1, 1, 100), 1.0
+    few = paired_tests(observed, np.zeros((2, 100)))[1]
+    assert (few.n, few.lowest) == (4, 0.125)
+    assert few.p == pytest.approx(0.125, abs=0.02)
+    assert few.p >= 0.125
 
 
 def test_holm_worked_out_on_paper() -> None:

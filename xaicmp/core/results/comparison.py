@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from xaicmp.core.agreement.controls import SHIFTS, among_highest
+from xaicmp.core.agreement.controls import LEVEL, SHIFTS, among_highest
 from xaicmp.core.agreement.statistic import Pair, Statistic
 from xaicmp.core.results.intervals import Summary, defined_mean, summarise, summarise_share
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.results.significance import PairedTest, paired_test
+from xaicmp.core.results.significance import PairedTest, paired_tests
 from xaicmp.core.results.verdict import Verdict, corrected, verdict
+
+OTHER_IMAGE = "other_image"
+"""The control that verdicts and rankings are about."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,12 @@ class Result:
         chance: its expected value for two unrelated maps; None where that is not known.
         corrected: (mean - chance) / (1 - chance).
         controls: by control, the mean.
+        verdict: what it is worth.
+        said: the same in words.
         above: whether the mean is above that of another image's map; None without that control.
+        explained: the share of the mean that another image's map explains, over the images where both are defined;
+            undefined for a distance, and where the mean is not above 0.
+        images_above: the share of images that agree more than with the maps of other images; None without that control.
         above_shifted: whether each image is in the top 5% of its own shifted maps, undefined where these are too few
             to say; None likewise.
     """
@@ -58,7 +66,11 @@ class Result:
     chance: float | None
     corrected: float | None
     controls: dict[str, float]
+    verdict: Verdict
+    said: str
     above: PairedTest | None
+    explained: float
+    images_above: Summary | None
     above_shifted: Summary | None
 
 
@@ -128,14 +140,15 @@ class Comparison:
         """Its mean, spread and interval."""
         return self.result(next(each for each in self.statistics if each.name == statistic), pair).summary
 
-    def verdict(self, pair: Pair) -> Verdict:
-        """What the first statistic says of the pair."""
-        if pair in self.identities:
-            return Verdict.IDENTITY
-        first = self.statistics[0]
-        result = self.result(first, pair)
-        control = result.controls.get("other_image")
-        return verdict(result.summary, result.chance, control, result.above, first.higher)
+    def verdict(self, statistic: Statistic, pair: Pair) -> Verdict:
+        """What a statistic says of a pair."""
+        return self.result(statistic, pair).verdict
+
+    def said(self, pair: Pair) -> str:
+        """What each statistic says of a pair, in words; once if all say the same."""
+        said = {each.title(self.top): self.result(each, pair).said for each in self.statistics}
+        words = [f"{title}: {each}" for title, each in said.items()]
+        return "; ".join(words) if len(set(said.values())) > 1 else next(iter(said.values()))
 
     def known_pairs(self, method: str) -> list[Pair]:
         """The pairs of a method with those that know the model; if there are none, with any."""
@@ -154,15 +167,16 @@ class Comparison:
         summary = summarise(values, tied, level=settings.level, seed=settings.seed)
         chance = statistic.chance(self.top, self.pixels)
         controls = {name: each[statistic.name][pair] for name, each in self.scores.controls.items()}
-        above = None
-        if "other_image" in controls:
-            above = paired_test(
-                values,
-                controls["other_image"],
-                two_sided=True,
-                level=settings.level,
-                seed=settings.seed,
-            )
+        tests = self._tests_of(statistic)
+        unlike, above = (each[self.pairs.index(pair)] if each else None for each in tests)
+        found = Verdict.IDENTITY if pair in self.identities else verdict(unlike, above, statistic.higher)
+        said = found.long
+        if found is Verdict.FEW:
+            test = next(each for each in (unlike, above) if each and not each.lowest < LEVEL)
+            said = f"n = {test.n}: too few for a test (smallest p {test.lowest:.2g})"
+        explained, images_above = float("nan"), None
+        if above is not None:
+            explained, images_above = self._against(values, controls[OTHER_IMAGE], statistic.higher)
         above_shifted = None
         if (places := self.scores.shifted_p.get(statistic.name, {}).get(pair)) is not None:
             inside = among_highest(places, min(SHIFTS, self.pixels - 1))
@@ -172,6 +186,40 @@ class Comparison:
             chance,
             None if chance is None else corrected(summary.mean, chance),
             {name: defined_mean(each) for name, each in controls.items()},
+            found,
+            said,
             above,
+            explained,
+            images_above,
             above_shifted,
         )
+
+    @cached_property
+    def _tests(self) -> dict[str, tuple[list[PairedTest], list[PairedTest]]]:
+        return {}
+
+    def _tests_of(self, statistic: Statistic) -> tuple[list[PairedTest], list[PairedTest]]:
+        """The tests of all pairs against chance, and against another image; none of what is not known."""
+        name, settings = statistic.name, self.settings
+        if name not in self._tests:
+            values = np.array([self.scores.values[name][pair] for pair in self.pairs])
+            chance = statistic.chance(self.top, self.pixels)
+            control = self.scores.controls.get(OTHER_IMAGE)
+            unlike, above = [], []
+            if chance is not None:
+                unlike = paired_tests(values, np.full_like(values, chance), level=None, seed=settings.seed)
+            if control is not None:
+                others = np.array([control[name][pair] for pair in self.pairs])
+                margin = settings.margin_of(statistic)
+                above = paired_tests(values, others, level=settings.level, seed=settings.seed, margin=margin)
+            self._tests[name] = unlike, above
+        return self._tests[name]
+
+    def _against(self, values: np.ndarray, other: np.ndarray, higher: bool) -> tuple[float, Summary]:
+        """The share of the mean that another image explains, and the share of images above it."""
+        differences = values - other
+        known = ~np.isnan(differences)
+        mean = defined_mean(values[known])
+        explained = defined_mean(other[known]) / mean if higher and mean > 0 else float("nan")
+        more = np.where(known, differences > 0 if higher else differences < 0, np.nan)
+        return explained, summarise_share(more, level=self.settings.level)

@@ -11,7 +11,7 @@ import numpy as np
 
 from xaicmp.core.agreement.statistic import Pair
 from xaicmp.core.results.intervals import SEVERAL, summarise
-from xaicmp.core.results.significance import flip_signs, lowest_p
+from xaicmp.core.results.significance import flip_signs, holm, lowest_p
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,6 @@ def compare_pairs(values: Mapping[Pair, np.ndarray], *, level: float = 0.95, see
             strict=True,
         )
     ]
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """p-values ``(C,)`` corrected for their number by Holm's method (1979); NaN is none, and stays NaN."""
-    order = np.argsort(p)  # NaN comes last
-    tests = int((~np.isnan(p)).sum())
-    factors = np.maximum(tests - np.arange(len(p)), 1)
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
-    return adjusted
 
 
 def letters(

@@ -9,7 +9,7 @@ from xaicmp.core.agreement.controls import DEFAULT_CONTROLS, NONE, get_controls
 from xaicmp.core.agreement.registry import DEFAULT_STATISTICS, get_statistics
 from xaicmp.core.agreement.statistic import Statistic
 from xaicmp.core.agreement.top_pixels import count_top
-from xaicmp.errors import UsageError
+from xaicmp.errors import UsageError, arg
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -26,6 +26,7 @@ class Settings:
         level: of the confidence intervals.
         seed: of the controls' draws and the intervals' resampling.
         curve: whether IoU is measured at many shares too, see ``curve.iou_curves``.
+        margin: how far a correlation may be from that with another image's map and count as about equal.
     """
 
     statistics: tuple[Statistic, ...]
@@ -34,6 +35,7 @@ class Settings:
     level: float
     seed: int
     curve: bool
+    margin: float
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Settings:
         level: float = 0.95,
         seed: int = 0,
         curve: bool = False,
+        margin: float = 0.05,
     ) -> None:
         """Take the statistics and controls by name, or as they are.
 
@@ -53,12 +56,16 @@ class Settings:
             level: between 0 and 1, exclusive.
             seed: of whatever is drawn.
             curve: whether IoU is measured at many shares too.
+            margin: above 0, for statistics from -1 to 1; half of it for those from 0 to 1.
 
         Raises:
-            UsageError: a name is unknown or there twice, there is no statistic, or ``level`` is no level.
+            UsageError: a name is unknown or there twice, there is no statistic, ``level`` is no level, or
+                ``margin`` is not above 0.
         """
         if not 0 < level < 1:
             raise UsageError(f"level {level:g} is no level of an interval; give one between 0 and 1, as 0.95")
+        if not margin > 0:
+            raise UsageError(f"{arg('margin')} {margin:g} is no margin; give one above 0, as 0.05")
         values = {
             "statistics": _statistics([statistics] if isinstance(statistics, str) else statistics),
             "top": top,
@@ -66,6 +73,7 @@ class Settings:
             "level": level,
             "seed": seed,
             "curve": curve,
+            "margin": margin,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -73,11 +81,15 @@ class Settings:
     def __repr__(self) -> str:
         names = [each.name for each in self.statistics]
         shown = [f"statistics={names}", f"top={self.top:g}", f"controls={list(self.controls)}"]
-        usual = {"level": 0.95, "seed": 0, "curve": False}
+        usual = {"level": 0.95, "seed": 0, "curve": False, "margin": 0.05}
         shown += [
             f"{name}={getattr(self, name)}" for name, value in usual.items() if getattr(self, name) != value
         ]
         return f"Settings({', '.join(shown)})"
+
+    def margin_of(self, statistic: Statistic) -> float:
+        """The margin of a statistic: as large a part of its range as it is of a correlation's."""
+        return self.margin * (statistic.high - statistic.low) / 2
 
     def check(self, pixels: int) -> None:
         """Raise UsageError if a share that a statistic takes is outside (0, 1), or less than one of so many pixels."""

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xaicmp.core.results.intervals import CELLS, RESAMPLES, interval
+from xaicmp.core.results.intervals import CELLS, RESAMPLES, defined_mean, interval
+
+MANY = 10
+"""With more tests than this at once, their adjusted p-values decide."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,12 @@ class PairedTest:
         difference: the mean of the differences, NaN where both are defined nowhere.
         low, high: ends of its confidence interval.
         p: of a difference as large or larger if there is none; two-sided, of one as far from 0.
-        lowest: the lowest p that so many images can give.
+        lowest: the lowest p that so many images can give; among more than ``MANY`` tests, the lowest adjusted one.
+        n: images where both are defined.
+        adjusted: p after Holm's correction for all tests that were made at once.
+        equal: p of a difference as small as this if the true one is the margin or more, see ``paired_tests``.
+        d_z: the difference in units of its standard deviation over the images (Lakens, 2013).
+        tests: how many were made at once.
     """
 
     difference: float
@@ -31,37 +39,97 @@ class PairedTest:
     high: float
     p: float
     lowest: float
+    n: int = 0
+    adjusted: float = float("nan")
+    equal: float = float("nan")
+    d_z: float = float("nan")
+    tests: int = 1
+
+    @property
+    def decides(self) -> float:
+        """The p that a verdict goes by: the adjusted one of more than ``MANY`` tests."""
+        return self.adjusted if self.tests > MANY else self.p
 
 
 def paired_test(
+    observed: np.ndarray, floor: np.ndarray, *, two_sided: bool = False, level: float = 0.95, seed: int = 0
+) -> PairedTest:
+    """Whether the mean of ``observed`` ``(N,)`` is above that of ``floor``, see ``paired_tests``."""
+    return paired_tests(observed[None], floor[None], two_sided=two_sided, level=level, seed=seed)[0]
+
+
+def paired_tests(
     observed: np.ndarray,
     floor: np.ndarray,
     *,
-    two_sided: bool = False,
-    level: float = 0.95,
+    two_sided: bool = True,
+    level: float | None = 0.95,
     seed: int = 0,
-) -> PairedTest:
-    """Whether the mean of ``observed`` is above that of ``floor``, over the images where both are defined.
+    margin: float = 0.0,
+) -> list[PairedTest]:
+    """Whether the mean of each row of ``observed`` is above that of ``floor``, where both are defined.
 
     Interval and p hold for images whose differences are independent. A floor made of maps of other images keeps
     some of what the own maps have in common with all maps; if it leaves that in the difference, as the mean of one
     method's map with the other's of other images does, both err on the safe side.
 
+    That no difference is found does not say that there is none. That it is smaller than ``margin`` is shown by two
+    one-sided t-tests (Schuirmann, 1987; Lakens, 2017), whose larger p is ``equal``.
+
     Args:
-        observed, floor: float64 ``(N,)``, NaN where undefined.
+        observed, floor: float64 ``(C, N)``, NaN where undefined.
         two_sided: whether it may be below as well.
-        level: of the confidence interval.
+        level: of the confidence interval; None for none.
         seed: of all draws.
+        margin: how large a difference may be and count for nothing.
     """
-    known = ~np.isnan(observed - floor)
-    if not known.any():
-        return PairedTest(*[float("nan")] * 5)
-    differences = observed[known] - floor[known]
+    differences = observed - floor
+    known = ~np.isnan(differences).all(axis=0)
+    differences, observed = differences[:, known], observed[:, known]
     # Where both are the same but for rounding, its direction is no finding.
-    differences[np.abs(differences) <= 1e-12 * np.abs(observed[known]).max()] = 0
-    p = flip_signs(differences[None], two_sided=two_sided, seed=seed)
-    lowest = lowest_p(len(differences), two_sided=two_sided)
-    return PairedTest(float(differences.mean()), *interval(differences, level, seed), float(p[0]), lowest)
+    largest = np.where(np.isnan(differences), 0, np.abs(observed)).max(axis=1, keepdims=True, initial=0)
+    differences[np.abs(differences) <= 1e-12 * largest] = 0
+    counts = (~np.isnan(differences)).sum(axis=1)
+    tests = int((counts > 0).sum())
+    lowest = np.array([lowest_p(count, two_sided=two_sided) for count in counts.tolist()])
+    p = np.maximum(
+        flip_signs(differences, two_sided=two_sided, seed=seed), np.where(counts > 0, lowest, np.nan)
+    )
+    equal, d_z = _equivalence(differences, margin)
+    if tests > MANY:
+        equal, lowest = holm(equal), np.minimum(1, tests * lowest)
+    numbers = np.stack([p, lowest, holm(p), equal, d_z], axis=1).tolist()
+    found = []
+    for row, n, (own, least, adjusted, same, effect) in zip(
+        differences, counts.tolist(), numbers, strict=True
+    ):
+        known = row[~np.isnan(row)]
+        low, high = interval(known, level, seed) if level else (float("nan"),) * 2
+        found.append(PairedTest(defined_mean(row), low, high, own, least, n, adjusted, same, effect, tests))
+    return found
+
+
+def _equivalence(differences: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row of ``(C, N)`` the p of two one-sided tests, and d_z; NaN for fewer than two differences."""
+    from scipy.special import stdtr
+
+    count = (~np.isnan(differences)).sum(axis=1)
+    count = np.where(count > 1, count, np.nan)
+    mean = np.nansum(differences, axis=1) / count
+    spread = np.sqrt(np.nansum((differences - mean[:, None]) ** 2, axis=1) / (count - 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        within = (margin - np.abs(mean)) / (spread / np.sqrt(count))
+        return stdtr(count - 1, -within), mean / spread
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """p-values ``(C,)`` corrected for their number by Holm's method (1979); NaN is none, and stays NaN."""
+    order = np.argsort(p)  # NaN comes last
+    tests = int((~np.isnan(p)).sum())
+    factors = np.maximum(tests - np.arange(len(p)), 1)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
+    return adjusted
 
 
 def flip_signs(differences: np.ndarray, *, two_sided: bool, seed: int = 0) -> np.ndarray:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from enum import Enum
 
 from xaicmp.core.agreement.controls import LEVEL
-from xaicmp.core.results.intervals import Summary
 from xaicmp.core.results.significance import PairedTest
 
 
@@ -19,59 +17,54 @@ class Verdict(Enum):
     """What an agreement is worth: in two or three words, and as a clause."""
 
     IDENTITY = "identity", "the same map on this model: an identity, not a finding"
-    FEW = "too few", "too few images to say"
+    FEW = "too few", "too few images for a test"
     BELOW_CHANCE = "below chance", "less than chance"
-    CHANCE = "as chance", "no more than chance"
+    CHANCE = "as chance", "not told apart from chance"
     ABOVE_CHANCE = "above chance", "more than chance"
     NO_CONTROL = "no control", "no control to measure it by"
-    MORE = "above other", "agrees about this image"
+    MORE = "above other", "more than with another image's map"
     LESS = "below other", "less than with another image's map"
-    NO_MORE = "as other", "no more than with another image's map"
+    EQUAL = "about equal", "about equal to that with another image's map"
+    UNTOLD = "not told apart", "not told apart from that with another image's map"
 
     def __init__(self, short: str, long: str) -> None:
         self.short, self.long = short, long
 
 
-def verdict(
-    summary: Summary,
-    chance: float | None,
-    control: float | None,
-    above: PairedTest | None,
-    higher: bool = True,
-) -> Verdict:
+def verdict(chance: PairedTest | None, other: PairedTest | None, higher: bool = True) -> Verdict:
     """What an agreement is worth: the first row that holds.
 
-    =========================================================  ============
-    its mean or interval undefined                             FEW
-    the interval wholly below chance                           BELOW_CHANCE
-    the interval not wholly above chance                       CHANCE
-    no control, or the test against it undefined               ABOVE_CHANCE, or NO_CONTROL where chance is unknown
-    p cannot be below 0.05 for so few images                   FEW
-    mean above the control, p < 0.05                           MORE
-    mean below the control, interval of the difference not 0   LESS
-    else                                                       NO_MORE
-    =========================================================  ============
+    p is the adjusted one where more than ten pairs are tested, and "above" is below for a distance.
+
+    ======================================================  ============
+    neither test, or chance unknown and no other image      NO_CONTROL
+    defined nowhere, or p cannot be below 0.05              FEW
+    below chance, p < 0.05                                  BELOW_CHANCE
+    p against chance not below 0.05                         CHANCE
+    no control, or defined nowhere                          ABOVE_CHANCE
+    above the control, p < 0.05                             MORE
+    below the control, p < 0.05                             LESS
+    within the margin of the control, p < 0.05              EQUAL
+    else                                                    UNTOLD
+    ======================================================  ============
 
     Args:
-        summary: of the observed values.
-        chance: the expected value for unrelated maps; None skips the rows about it.
-        control: the mean with another image's map; None for none.
-        above: the paired test of whether the observed values show more agreement than the control's.
-        higher: whether higher values are more agreement; if not, above and below change places.
+        chance: the test of the observed values against their expected value for unrelated maps; None if that is unknown.
+        other: the test against what they are with another image's map; None without that control.
+        higher: whether higher values are more agreement.
     """
     sign = 1 if higher else -1
-    low, high = sorted((sign * summary.low, sign * summary.high))
-    if not (math.isfinite(summary.mean) and math.isfinite(low) and math.isfinite(high)):
-        return Verdict.FEW
-    if chance is not None and low <= sign * chance:
-        return Verdict.BELOW_CHANCE if high < sign * chance else Verdict.CHANCE
-    if control is None or above is None or not math.isfinite(above.p):
+    if chance is not None:
+        if not chance.lowest < LEVEL:
+            return Verdict.FEW
+        if not chance.decides < LEVEL:
+            return Verdict.CHANCE
+        if sign * chance.difference < 0:
+            return Verdict.BELOW_CHANCE
+    if other is None or not other.n:
         return Verdict.NO_CONTROL if chance is None else Verdict.ABOVE_CHANCE
-    if above.lowest >= LEVEL:
+    if not other.lowest < LEVEL:
         return Verdict.FEW
-    more = sign * (summary.mean - control) > 0
-    if more and above.p < LEVEL:
-        return Verdict.MORE
-    if not more and (above.low > 0 or above.high < 0):
-        return Verdict.LESS
-    return Verdict.NO_MORE
+    if other.decides < LEVEL:
+        return Verdict.MORE if sign * other.difference > 0 else Verdict.LESS
+    return Verdict.EQUAL if other.equal < LEVEL else Verdict.UNTOLD

@@ -6,17 +6,17 @@ from collections import Counter
 
 from xaicmp.core.agreement.controls import SHORT_TITLES
 from xaicmp.core.agreement.statistic import Pair, Statistic
-from xaicmp.core.results.comparison import Comparison
+from xaicmp.core.results.comparison import OTHER_IMAGE, Comparison, Result
 from xaicmp.views.document import document, flat, source
 from xaicmp.views.table import Table, of_records
-from xaicmp.views.text import caption, decimals, interval, level_title, name_pair, spread
+from xaicmp.views.text import caption, decimals, interval, level_title, name_pair, percent, spread
 
 BESIDE = 2
 """So many statistics stand beside each other; of more, each has a row of its own."""
 MATRIX = 7
 """From so many methods on, the pairs are shown as a matrix."""
-CONTROL = "other_image"
-"""The control that the verdict is about."""
+EXPLAINED = "Explained", "d_z", "Images\nabove"
+"""What details say of the other image: the share of the mean it explains, the effect size, the images above it."""
 
 
 def pairs_table(comparison: Comparison, details: bool = False) -> Table:
@@ -29,38 +29,41 @@ def pairs_table(comparison: Comparison, details: bool = False) -> Table:
 def _side_by_side(comparison: Comparison) -> Table:
     columns, beneath = ["Pair"], []
     rows = [[name_pair(comparison, pair)] for pair in comparison.pairs]
-    controls = [name for name in comparison.scores.controls if name == CONTROL]
+    controls = [name for name in comparison.scores.controls if name == OTHER_IMAGE]
     for statistic in comparison.statistics:
         columns += [statistic.title(comparison.top), level_title(comparison.settings)]
         beneath.append(len(columns) - 1)
-        columns += [SHORT_TITLES[name] for name in controls]
+        columns += [SHORT_TITLES[name].replace("\n", " ") for name in controls]
+        columns.append("Verdict")
+        beneath += [len(columns) - 1] * len(controls)
         for row, pair in zip(rows, comparison.pairs, strict=True):
             row += _cells(comparison, statistic, pair, controls)
-    for row, pair in zip(rows, comparison.pairs, strict=True):
-        row.append(comparison.verdict(pair).short)
-    columns.append("Verdict")
+            row.append(comparison.verdict(statistic, pair).short)
     index = next((i for i, pair in enumerate(comparison.pairs) if comparison.floors.intersection(pair)), 0)
     sections = {index: "Model-free methods:"} if index else {}
     return Table(columns, rows, note=caption(comparison), sections=sections, beneath=beneath)
 
 
 def _by_statistic(comparison: Comparison, details: bool) -> Table:
-    """One row per pair and statistic, under the pair and its verdict."""
+    """One row per pair and statistic, under the pair."""
     rows: list[list[str]] = []
     sections = {}
-    controls = [name for name in comparison.scores.controls if details or name == CONTROL]
+    controls = [name for name in comparison.scores.controls if details or name == OTHER_IMAGE]
     for pair in comparison.pairs:
-        verdict = comparison.verdict(pair)
-        sections[len(rows)] = f"{name_pair(comparison, pair)}: {verdict.long if details else verdict.short}"
+        name = name_pair(comparison, pair)
+        sections[len(rows)] = f"{name}: {comparison.said(pair)}" if details else name
         for statistic in comparison.statistics:
             cells = _cells(comparison, statistic, pair, controls)
             if details:
-                result = comparison.result(statistic, pair)
-                cells += map(decimals, (result.chance, result.corrected))
+                cells += _details(comparison.result(statistic, pair))
+            else:
+                cells.append(comparison.verdict(statistic, pair).short)
             rows.append([f"  {statistic.title(comparison.top)}", *cells])
     columns = ["Pair", "Mean ± std", level_title(comparison.settings)]
-    columns += [*(SHORT_TITLES[name] for name in controls), *(["Chance", "Corrected"] if details else [])]
-    return Table(columns, rows, note=caption(comparison), sections=sections, beneath=[2])
+    columns += [SHORT_TITLES[name] for name in controls]
+    columns += ["Chance", "Corrected", *EXPLAINED] if details else ["Verdict"]
+    beneath = [2, *(columns.index(each) for each in ("Corrected", "d_z") if details)]
+    return Table(columns, rows, note=caption(comparison), sections=sections, beneath=beneath)
 
 
 def _matrix(comparison: Comparison) -> Table:
@@ -82,9 +85,12 @@ def _matrix(comparison: Comparison) -> Table:
                 mean = None if i == j else comparison.summary(statistic.name, pair).mean
                 row.append("·" if mean is None else decimals(mean, 2))
             rows.append(row)
-    verdicts = Counter(comparison.verdict(pair).short for pair in comparison.pairs)
-    counts = ", ".join(f"{count} {short}" for short, count in verdicts.most_common())
-    note = f"{len(comparison.pairs)} pairs: {counts}. Each with its interval and controls: --details, or --format json.\n"
+    counts = []
+    for each in statistics:
+        verdicts = Counter(comparison.verdict(each, pair).short for pair in comparison.pairs)
+        said = ", ".join(f"{count} {short}" for short, count in verdicts.most_common())
+        counts.append(f"{each.title(comparison.top)}: {said}")
+    note = f"{len(comparison.pairs)} pairs. {'; '.join(counts)}. Each with its interval and controls: --details, or --format json.\n"
     columns = ["Method", *(str(index + 1) for index in range(len(names)))]
     return Table(columns, rows, note=note + caption(comparison), sections=sections)
 
@@ -93,6 +99,19 @@ def _cells(comparison: Comparison, statistic: Statistic, pair: Pair, controls: l
     result = comparison.result(statistic, pair)
     shown = [decimals(result.controls[name]) for name in controls]
     return [spread(result.summary), interval(result.summary), *shown]
+
+
+def _details(result: Result) -> list[str]:
+    """Chance, and what another image explains."""
+    d_z = None if result.above is None else result.above.d_z
+    images = None if result.images_above is None else result.images_above.mean
+    return [
+        decimals(result.chance),
+        decimals(result.corrected),
+        percent(result.explained),
+        decimals(d_z, 2),
+        percent(images),
+    ]
 
 
 def pairs_records(comparison: Comparison) -> Table:
