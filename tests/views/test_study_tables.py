@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import time
+from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -11,11 +14,14 @@ from rich.console import Console
 from small import compared
 
 from xaicmp.core.images.tensors import ImageSet
+from xaicmp.core.results.comparison import Comparison
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.studies import pair_tests
 from xaicmp.core.studies.groups import by_images
 from xaicmp.core.studies.randomisation import Randomisation
 from xaicmp.views.table import Table
 from xaicmp.views.tables.studies import differences, groups, randomisation
+from xaicmp.views.text import decimals
 
 NAMES = ("saliency", "edge")
 
@@ -132,27 +138,103 @@ def test_undefined_maps_at_a_stage_are_counted_and_not_numbers(sample: ImageSet)
     assert "nan" not in rendered(made, 80).lower()
 
 
-def test_letters_and_means_stand_beside_each_other(sample: ImageSet) -> None:
-    comparison, _ = compared(sample, ("saliency", "input-x-gradient", "random"), tuple(range(12)))
+THREE = ("saliency", "input-x-gradient", "random")
+
+
+@pytest.mark.parametrize("controls", [["other-image"], []])
+def test_letters_means_and_what_is_above_another_image_stand_beside_each_other(
+    controls: list[str], sample: ImageSet
+) -> None:
+    comparison, _ = compared(sample, THREE, tuple(range(12)), settings=Settings(controls=controls))
     made = differences(pair_tests.differences(comparison), comparison)
+    pearson = comparison.statistics[0]
     for row, pair in zip(made.rows, comparison.pairs, strict=True):
-        mean, letters = row[1].split()
-        assert mean == f"{comparison.summary('pearson', pair).mean:.3f}"
+        result = comparison.result(pearson, pair)
+        assert len(row) == (5 if controls else 3)
+        *shown, letters = " ".join(row[1 : 3 if controls else 2]).split()
+        assert shown[0] == decimals(result.summary.mean)
+        assert result.above is None or shown[1] == decimals(result.above.difference)
         assert letters.isalpha()
-    first, second = made.rows[0][1].split()[1], made.rows[1][1].split()[1]
+    first, second = (made.rows[index][2 if controls else 1].split()[-1] for index in (0, 1))
     assert not set(first) & set(second), "two methods agree more than a method and noise"
     assert len(made.data["pearson"]) == 3
     for test in made.data["pearson"]:
         assert test["p"] <= test["adjusted"] <= 1
+    assert made.data["above_other_image"] == bool(controls)
 
 
 def test_letters_are_left_out_where_so_few_images_cannot_show_a_difference(sample: ImageSet) -> None:
     for images, letters in ((6, False), (7, True)):
-        ids = tuple(range(images))
-        comparison, _ = compared(sample, ("saliency", "input-x-gradient", "random"), ids)
-        rows = [row[1].split()[1] for row in differences(pair_tests.differences(comparison), comparison).rows]
+        comparison, _ = compared(sample, THREE, tuple(range(images)))
+        rows = [row[2].split()[1] for row in differences(pair_tests.differences(comparison), comparison).rows]
         assert [each.isalpha() for each in rows] == [letters] * 3
         assert letters or rows == ["-"] * 3
+
+
+def with_values(comparison: Comparison, values: np.ndarray, control: np.ndarray) -> Comparison:
+    """Pairs of as many methods as it takes, whose Pearson correlations are the rows."""
+    names = [f"m{index}" for index in range(next(n for n in range(99) if n * (n - 1) // 2 >= len(values)))]
+    pairs = list(combinations(names, 2))
+    scores = replace(
+        comparison.scores,
+        values={"pearson": dict(zip(pairs, values, strict=True))},
+        controls={"other_image": {"pearson": dict(zip(pairs, control, strict=True))}},
+        identical={pair: np.zeros(values.shape[1]) for pair in pairs},
+    )
+    titles = {name: name.upper() for name in names}
+    return replace(comparison, titles=titles, scores=scores, settings=Settings(["pearson"]), _results={})
+
+
+def test_pairs_go_by_what_is_above_another_image_and_not_by_the_raw_mean(sample: ImageSet) -> None:
+    comparison, _ = compared(sample, THREE, tuple(range(12)))
+    noise = np.random.default_rng(0).normal(0, 0.02, (3, 12))
+    raw, control = np.array([0.8, 0.5, 0.2])[:, None], np.array([0.78, 0.2, 0.18])[:, None]
+    made = pair_tests.differences(with_values(comparison, raw + noise, control + 0 * noise))
+    assert made.above
+    assert list(made.letters["pearson"].values()) == ["b", "a", "b"]
+    first = made.ranking["pearson"][0]
+    assert (first.pair, round(first.mean, 1)) == (("m0", "m2"), 0.5)
+    assert [(each.higher, each.lower) for each in made.ranking["pearson"]] == [
+        (None, 2),
+        (1, None),
+        (1, None),
+    ]
+
+
+def test_more_than_fifteen_pairs_are_ranked_with_their_neighbours(sample: ImageSet) -> None:
+    comparison, _ = compared(sample, THREE, tuple(range(40)))
+    rng = np.random.default_rng(1)
+    order = rng.permutation(21)
+    values = 0.3 + (0.1 * (order // 3))[:, None] + rng.normal(0, 0.01, (21, 40))
+    many = with_values(comparison, values, np.full((21, 40), 0.1))
+    found = pair_tests.differences(many)
+    assert found.letters == {"pearson": {}}
+    ranking = found.ranking["pearson"]
+    assert [each.compared for each in ranking] == sorted((each.compared for each in ranking), reverse=True)
+    # Groups of three that agree alike, far from the others.
+    for index, each in enumerate(ranking):
+        group = index // 3
+        assert each.higher == (None if group == 0 else 3 * group)
+        assert each.lower == (None if group == 6 else 3 * group + 4)
+    made = differences(found, many)
+    assert made.columns[-2:] == ["Higher", "Lower"]
+    for rank, (row, each) in enumerate(zip(made.rows, ranking, strict=True), 1):
+        a, b = (name.upper() for name in each.pair)
+        assert row[0] == f"{rank} {a} vs {b}"
+        assert row[1:3] == [decimals(each.mean), decimals(each.compared)]
+    assert [entry["pair"] for entry in made.data["ranking"]["pearson"]] == ["|".join(r.pair) for r in ranking]
+    assert max(map(len, rendered(made, 80).splitlines())) <= 80
+
+
+def test_four_hundred_and_six_pairs_are_ranked_in_seconds(sample: ImageSet) -> None:
+    comparison, _ = compared(sample, THREE, tuple(range(30)))
+    rng = np.random.default_rng(2)
+    values = rng.normal(np.linspace(0, 1, 406)[:, None], 0.2, (406, 30))
+    start = time.process_time()
+    many = with_values(comparison, values, np.zeros((406, 30)))
+    text = rendered(differences(pair_tests.differences(many), many), 80)
+    assert time.process_time() - start < 12
+    assert len([line for line in text.splitlines() if " vs " in line]) == 406
 
 
 def test_a_group_is_headed_by_its_size(sample: ImageSet) -> None:

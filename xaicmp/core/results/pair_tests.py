@@ -10,7 +10,7 @@ from string import ascii_letters
 import numpy as np
 
 from xaicmp.core.agreement.statistic import Pair
-from xaicmp.core.results.intervals import SEVERAL, summarise
+from xaicmp.core.results.intervals import RESAMPLES, SEVERAL, defined_mean, student
 from xaicmp.core.results.significance import flip_signs, holm, lowest_p
 
 
@@ -21,7 +21,7 @@ class PairTest:
     Attributes:
         a, b: the pairs.
         difference: the mean over the images of a's value minus b's, where both are defined.
-        low, high: ends of its confidence interval, which is that of this comparison alone.
+        low, high: ends of its confidence interval, Student's, which is that of this comparison alone.
         p: two-sided, NaN without such images.
         adjusted: the same after Holm's correction for all comparisons.
         lowest: the lowest adjusted p that so many images can give.
@@ -43,32 +43,24 @@ def compare_pairs(values: Mapping[Pair, np.ndarray], *, level: float = 0.95, see
     Args:
         values: by pair, one statistic, float64 ``(N,)``, NaN where undefined.
         level: of the confidence intervals.
-        seed: of the sign flips and the intervals.
+        seed: of the sign flips, which are fewer for a thousand tests, of which only those below their p can count.
     """
     compared = list(combinations(values, 2))
     if not compared:
         return []
     differences = np.stack([values[a] - values[b] for a, b in compared])
-    p = flip_signs(differences, two_sided=True, seed=seed)
-    tests = int((~np.isnan(p)).sum())
+    p = flip_signs(
+        differences, two_sided=True, seed=seed, flips=RESAMPLES if len(compared) < 1000 else SEVERAL
+    )
+    counts = (~np.isnan(differences)).sum(axis=1)
+    tests = int((counts > 0).sum())
+    means = [defined_mean(row) for row in differences]
+    numbers = np.array([means, *student(differences, level), p, holm(p)]).T.tolist()
+    lowest = [min(1.0, tests * lowest_p(count, two_sided=True)) for count in counts.tolist()]
+    rows = zip(compared, numbers, lowest, strict=True)
     return [
-        PairTest(
-            a,
-            b,
-            each.mean,
-            each.low,
-            each.high,
-            float(raw),
-            float(adjusted),
-            min(1.0, tests * lowest_p(each.n, two_sided=True)),
-        )
-        for (a, b), each, raw, adjusted in zip(
-            compared,
-            (summarise(row, level=level, seed=seed, resamples=SEVERAL) for row in differences),
-            p,
-            holm(p),
-            strict=True,
-        )
+        PairTest(a, b, mean, low, high, own, adjusted, least)
+        for (a, b), (mean, low, high, own, adjusted), least in rows
     ]
 
 

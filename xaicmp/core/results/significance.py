@@ -132,11 +132,13 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def flip_signs(differences: np.ndarray, *, two_sided: bool, seed: int = 0) -> np.ndarray:
+def flip_signs(
+    differences: np.ndarray, *, two_sided: bool, seed: int = 0, flips: int = RESAMPLES
+) -> np.ndarray:
     """Sign-flip permutation test of mean 0 (Fisher, 1935) in each row.
 
     p is the share of the sign flips whose mean is as large as observed or larger (two-sided: as far from 0), the
-    observed one among them: of all 2^N where these are few, else of 9,999 random ones. Where none of those is,
+    observed one among them: of all 2^N where these are few, else of ``flips`` random ones. Where none of those is,
     p is below what they can tell, and comes from the normal limit of all flips, mean 0 and variance sum d^2,
     which errs on the safe side in the tails: many comparisons need small p-values.
 
@@ -153,13 +155,13 @@ def flip_signs(differences: np.ndarray, *, two_sided: bool, seed: int = 0) -> np
     measure = np.abs if two_sided else np.asarray
     sums = measure(given.sum(axis=1))
     reached = sums - 1e-12 * np.abs(given).sum(axis=1)  # sums in another order are the same but for rounding
-    exact = 2**images <= RESAMPLES + 1
-    count, flips = np.zeros(len(given)), 0
-    for signs in _every_sign(images) if exact else _random_signs(images, seed):
+    exact = 2**images <= flips + 1
+    count, made = np.zeros(len(given)), 0
+    for signs in _every_sign(images) if exact else _random_signs(images, seed, flips):
         for part in np.array_split(np.arange(len(given)), 1 + len(given) * len(signs) // CELLS):
             count[part] += (measure(signs @ given[part].T) >= reached[part]).sum(axis=0)
-        flips += len(signs)
-    p = count / flips if exact else (1 + count) / (1 + flips)
+        made += len(signs)
+    p = count / made if exact else (1 + count) / (1 + made)
     if not exact:
         from scipy.special import ndtr
 
@@ -178,7 +180,7 @@ def _every_sign(images: int) -> Iterator[np.ndarray]:
     yield 1.0 - 2 * (np.arange(2**images)[:, None] >> np.arange(images) & 1)
 
 
-def _random_signs(images: int, seed: int) -> Iterator[np.ndarray]:
+def _random_signs(images: int, seed: int, flips: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
-    for start in range(0, RESAMPLES, step := max(1, CELLS // images)):
-        yield 1.0 - 2 * rng.integers(2, size=(min(step, RESAMPLES - start), images), dtype=np.int8)
+    for start in range(0, flips, step := max(1, CELLS // images)):
+        yield 1.0 - 2 * rng.integers(2, size=(min(step, flips - start), images), dtype=np.int8)

@@ -29,14 +29,9 @@ CONTROL_TITLES = {"random": "random order", "centre": "from the centre"}
 
 
 def differences(found: PairTests, comparison: Comparison) -> Table:
-    """Whether the pairs differ: which share a letter, and the paired tests behind it."""
-    rows: list[list[str]] = [[name_pair(comparison, pair)] for pair in comparison.pairs]
-    data: dict[str, Any] = {}
-    for statistic in comparison.statistics:
-        name = statistic.name
-        for row, pair in zip(rows, comparison.pairs, strict=True):
-            row.append(f"{decimals(comparison.summary(name, pair).mean)} {found.letters[name][pair]}")
-        data[name] = [
+    """Whether the pairs differ: which share a letter, or their ranking if they are many, and the tests behind it."""
+    data: dict[str, Any] = {
+        name: [
             {
                 "a": pair_key(test.a),
                 "b": pair_key(test.b),
@@ -45,17 +40,62 @@ def differences(found: PairTests, comparison: Comparison) -> Table:
                 "p": number(test.p),
                 "adjusted": number(test.adjusted),
             }
-            for test in found.tests[name]
+            for test in tests
         ]
-    return Table(
-        ("Pair", *_titles(comparison)),
-        rows,
-        "Do the pairs differ?",
-        "Pairs that share a letter are not told apart at 5% (paired over images, Holm-corrected). A dash stands where "
-        "so few images cannot show a difference.",
-        data=data,
-        key="compare_pairs",
+        for name, tests in found.tests.items()
+    }
+    data["above_other_image"] = found.above
+    data["ranking"] = {
+        name: [
+            {
+                "pair": pair_key(each.pair),
+                "mean": number(each.mean),
+                "compared": number(each.compared),
+                "letters": found.letters[name].get(each.pair),
+                "higher": each.higher,
+                "lower": each.lower,
+            }
+            for each in ranking
+        ]
+        for name, ranking in found.ranking.items()
+    }
+    many = not all(found.letters.values())
+    columns, rows, sections = (_ranking if many else _lettered)(found, comparison)
+    what = "the agreement above another image's map" if found.above else "the agreement"
+    told = (
+        "Higher, lower: the nearest ranks that are told apart at 5%"
+        if many
+        else "Pairs that share a letter are not told apart at 5%"
     )
+    note = f"Compared is {what}. {told} (paired over images, Holm-corrected). A dash stands where there is nothing to tell."
+    title = "Do the pairs differ?"
+    return Table(columns, rows, title, note, sections=sections, data=data, key="compare_pairs")
+
+
+def _lettered(found: PairTests, comparison: Comparison) -> tuple[list[str], list[list[str]], dict[int, str]]:
+    """One row per pair: by each statistic its mean, what is compared, and its letters."""
+    columns, rows = ["Pair"], [[name_pair(comparison, pair)] for pair in comparison.pairs]
+    for title, (name, ranking) in zip(_titles(comparison), found.ranking.items(), strict=True):
+        columns += [title, "Above\nother"] if found.above else [title]
+        of = {each.pair: each for each in ranking}
+        for row, pair in zip(rows, comparison.pairs, strict=True):
+            means = [of[pair].mean, of[pair].compared][: 1 + found.above]
+            *cells, last = map(decimals, means)
+            row += [*cells, f"{last} {found.letters[name][pair]}"]
+    return columns, rows, {}
+
+
+def _ranking(found: PairTests, comparison: Comparison) -> tuple[list[str], list[list[str]], dict[int, str]]:
+    """By each statistic the pairs from the highest down."""
+    rows: list[list[str]] = []
+    sections = {}
+    for title, ranking in zip(_titles(comparison), found.ranking.values(), strict=True):
+        sections[len(rows)] = title
+        for rank, each in enumerate(ranking, 1):
+            places = ["-" if place is None else str(place) for place in (each.higher, each.lower)]
+            means = [each.mean, each.compared][: 1 + found.above]
+            rows.append([f"{rank} {name_pair(comparison, each.pair)}", *map(decimals, means), *places])
+    return ["Rank", "Mean", *["Above\nother"] * found.above, "Higher", "Lower"], rows, sections
 
 
 def groups(found: Sequence[Group], by: str, comparison: Comparison) -> Table:
