@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from xaicmp.core.agreement import statistic as statistics
-from xaicmp.core.agreement.controls import other_images
 from xaicmp.core.agreement.curve import curve_shares, iou_curves
 from xaicmp.core.agreement.registry import agreement, iou
 from xaicmp.core.agreement.top_pixels import top_pixels
@@ -30,8 +29,7 @@ def test_the_curve_is_iou_share_by_share(
     """Whatever goes through at once."""
     monkeypatch.setattr(statistics, "CELLS", cells)
     maps = maps_of(3, 7, *sides)
-    partners = other_images(np.zeros(7), 4)
-    found = iou_curves(maps.transpose(0, 1), "abc", partners)
+    found = iou_curves(maps.transpose(0, 1), "abc", True)
     shares = curve_shares(sides[0] * sides[1])
     assert list(found) == ["observed", "other_image"]
     for each in found.values():
@@ -42,19 +40,19 @@ def test_the_curve_is_iou_share_by_share(
         for column, share in zip(values.T, shares, strict=True):
             np.testing.assert_allclose(column, agreement("iou", one, other, share), rtol=0, atol=1e-15)
         expected = [
-            [agreement("iou", one[[i]], other[[j]], shares[-1]).item() for j in partners[:, i].tolist()]
+            [agreement("iou", one[[i]], other[[j]], shares[-1]).item() for j in range(7) if j != i]
             for i in range(7)
         ]
         with np.errstate(all="ignore"):
             means = np.array([np.nanmean(each) if np.isfinite(each).any() else np.nan for each in expected])
-        np.testing.assert_allclose(found["other_image"][a, b][:, -1], means, rtol=0, atol=1e-15)
+        np.testing.assert_allclose(found["other_image"][a, b][:, -1], means, rtol=0, atol=1e-14)
 
 
 def test_an_image_alone_has_a_curve_and_no_floor() -> None:
-    found = iou_curves(maps_of(3, 5, 8, 8)[:, :1].transpose(0, 1), "abc", other_images(np.zeros(1), 20))
+    found = iou_curves(maps_of(3, 5, 8, 8)[:, :1].transpose(0, 1), "abc", True)
     assert np.isfinite(found["observed"]["a", "b"]).all()
     assert np.isnan(found["other_image"]["a", "b"]).all()
-    assert list(iou_curves(maps_of(3, 5, 8, 8).transpose(0, 1), "abc", None)) == ["observed"]
+    assert list(iou_curves(maps_of(3, 5, 8, 8).transpose(0, 1), "abc", False)) == ["observed"]
 
 
 def test_the_shares_are_whole_percents_of_a_pixel_or_more() -> None:
@@ -69,8 +67,7 @@ def test_the_shares_are_whole_percents_of_a_pixel_or_more() -> None:
 def test_a_constant_map_has_no_curve_and_enters_no_mean() -> None:
     maps = torch.rand(6, 2, 8, 8, generator=torch.Generator().manual_seed(0))
     maps[1, 0], maps[4, 1] = 0, 3
-    partners = other_images(np.zeros(6), 5)
-    found = iou_curves(maps, "ab", partners)
+    found = iou_curves(maps, "ab", True)
     assert np.isnan(found["observed"]["a", "b"]).all(axis=1).tolist() == [
         False,
         True,
@@ -80,7 +77,7 @@ def test_a_constant_map_has_no_curve_and_enters_no_mean() -> None:
         False,
     ]
     for row in range(6):
-        others = [other for other in partners[:, row].tolist() if row != 1 and other != 4]
+        others = [other for other in range(6) if row != 1 and other not in (row, 4)]
         for index, share in enumerate(curve_shares(64)):
             values = [
                 iou(*(top_pixels(m[None], share) for m in (maps[row, 0], maps[o, 1]))).item() for o in others
@@ -91,7 +88,7 @@ def test_a_constant_map_has_no_curve_and_enters_no_mean() -> None:
 
 def test_each_point_of_the_curve_has_exactly_its_pixels() -> None:
     a, b = torch.rand(2, 1, 10, 10, generator=torch.Generator().manual_seed(0))
-    curve = iou_curves(torch.stack([a, b], dim=1), "ab", None)["observed"]["a", "b"][0]
+    curve = iou_curves(torch.stack([a, b], dim=1), "ab", False)["observed"]["a", "b"][0]
     for percent, value in enumerate(curve, 1):
         tops = [set(each.flatten().argsort(descending=True)[:percent].tolist()) for each in (a, b)]
         assert value == pytest.approx(len(tops[0] & tops[1]) / len(tops[0] | tops[1]), abs=1e-12)

@@ -95,17 +95,45 @@ def test_the_values_are_those_of_each_image_for_itself(count: int) -> None:
             np.testing.assert_allclose(values, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("count", [2, 9, 21, 30])
+@pytest.mark.parametrize("count", [2, 9, 70])
 @pytest.mark.parametrize("name", ["pearson", "iou"])
-def test_the_mean_with_other_images_is_that_of_a_loop_over_the_partners(count: int, name: str) -> None:
+def test_the_value_with_other_images_is_that_of_a_loop_over_all_of_them(count: int, name: str) -> None:
+    maps = random_maps(2, count)
+    scores = score(explanations_of(maps), settings_with("other_image"))
+    values = np.array([[by_hand(name, a, b) for b in maps[1].numpy()] for a in maps[0].numpy()])
+    np.fill_diagonal(values, np.nan)
+    expected = np.nanmean(values, axis=1) + np.nanmean(values, axis=0) - np.nanmean(values)
+    found = scores.controls["other_image"][name]["a", "b"]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert found.mean() == pytest.approx(np.nanmean(values), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_with_a_hundred_other_images_or_fewer_no_control_of_them_depends_on_the_seed(name: str) -> None:
+    maps = random_maps(2, 14, side=12)
+    found = [
+        score(
+            explanations_of(maps, [0, 1] * 7),
+            settings_with("other_image", "other_image_same_class", seed=seed, statistics=name),
+        ).controls
+        for seed in range(3)
+    ]
+    for key in ("other_image", "other_image_same_class"):
+        first, *others = (each[key][name]["a", "b"] for each in found)
+        for other in others:
+            np.testing.assert_allclose(other, first, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["mass-overlap", "rbo"])
+def test_of_more_other_images_a_hundred_are_drawn_where_it_is_no_product(name: str) -> None:
+    count = 130
     maps = random_maps(3, count)
-    scores = score(explanations_of(maps), settings_with("other_image", seed=5))
+    scores = score(explanations_of(maps), settings_with("other_image", seed=5, statistics=name))
     partners = other_images(np.zeros(count), DRAWS, 5).numpy()
     for (a, b), values in scores.controls["other_image"][name].items():
-        one, other = (maps["abc".index(each)].numpy() for each in (a, b))
-        drawn = [(i, row[i]) for row in partners for i in range(count) if row[i] >= 0]
-        assert len(drawn) == count * min(DRAWS, count - 1)
-        expected = np.mean([by_hand(name, one[i], other[j]) for i, j in drawn])
+        one, other = (maps["abc".index(each)] for each in (a, b))
+        expected = np.mean([agreement(name, one, other[row]).mean() for row in partners])
+        assert len(partners) == DRAWS
         assert values.shape == (count,)
         assert values.mean() == pytest.approx(expected, abs=1e-6)
 
@@ -192,17 +220,19 @@ def test_constant_maps_enter_no_value_and_no_control() -> None:
     kept = [row for row in range(9) if row not in without]
     settings = settings_with("other_image", "shifted", "pooled", statistics=get_statistics(list(STATISTICS)))
     scores = score(explanations_of(maps, grids={"b": (11, 11)}), settings)
-    partners = other_images(np.zeros(9), DRAWS, 0).numpy()
     for name in STATISTICS:
         for found in (scores.values, *(scores.controls[each] for each in ("shifted", "pooled"))):
             assert np.isnan(found[name]["a", "b"][without]).all(), name
             assert np.isfinite(found[name]["a", "b"][kept]).all(), name
         other = scores.controls["other_image"][name]["a", "b"]
-        assert np.isnan(other[[0, 3]]).all(), name
-        for row in kept:
-            others = [each for each in partners[:, row] if each >= 0 and each != 8]
-            mean = agreement(name, maps[0, [row] * len(others)], maps[1, others]).mean()
-            assert other[row] == pytest.approx(mean.item(), abs=1e-9), name
+        assert np.isnan(other[[0, 3, 8]]).all(), name
+        values = np.array([agreement(name, maps[0], maps[1][[j] * 9]).numpy() for j in range(9)]).T
+        np.fill_diagonal(values, np.nan)
+        with np.errstate(all="ignore"):
+            means = [
+                np.nanmean(values[row]) + np.nanmean(values[:, row]) - np.nanmean(values) for row in kept
+            ]
+        np.testing.assert_allclose(other[kept], means, atol=1e-9, err_msg=name)
 
 
 def test_two_maps_of_the_full_grid_are_pooled_to_themselves() -> None:
@@ -398,8 +428,15 @@ def test_small_blocks_change_nothing_but_who_an_image_is_compared_with(
     floor = blocks.controls["other_image"]["pearson"]["saliency", "edge"]
     for block in (range(4), range(4, 8), range(8, 11)):
         for i in block:
-            expected = np.mean([by_hand("pearson", saliency[i], edge[j]) for j in block if j != i])
-            assert floor[i] == pytest.approx(expected, abs=1e-5)
+            expected = [
+                np.mean([by_hand("pearson", *maps) for maps in drawn])
+                for drawn in (
+                    [(saliency[i], edge[j]) for j in block if j != i],
+                    [(saliency[j], edge[i]) for j in block if j != i],
+                    [(saliency[j], edge[k]) for j in block for k in block if j != k],
+                )
+            ]
+            assert floor[i] == pytest.approx(expected[0] + expected[1] - expected[2], abs=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (5, 9), (13, 11)])

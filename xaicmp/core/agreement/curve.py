@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement.statistic import Pair, chunks, is_orderless
-from xaicmp.core.agreement.top_pixels import count_top, ranked, whole_pixels
+from xaicmp.core.agreement.controls import every_other_image
+from xaicmp.core.agreement.statistic import Pair, Prepared, chunks, is_orderless
+from xaicmp.core.agreement.top_pixels import IOU, count_top, ranked, whole_pixels
 
 SHARES = tuple(percent / 100 for percent in range(1, 51))
 
@@ -20,19 +21,17 @@ def curve_shares(pixels: int) -> list[float]:
     return [share for share in SHARES if whole_pixels(share, pixels)]
 
 
-def iou_curves(
-    maps: Tensor, names: Sequence[str], partners: Tensor | None
-) -> dict[str, dict[Pair, np.ndarray]]:
+def iou_curves(maps: Tensor, names: Sequence[str], others: bool) -> dict[str, dict[Pair, np.ndarray]]:
     """IoU of every two methods at the K shares of ``curve_shares``, from one sort of each map.
 
     Args:
         maps: ``(N, M, H, W)``.
         names: of the M methods.
-        partners: ``(draws, N)``, from ``controls.other_images``, for any other image; None for no such control.
+        others: whether with any other image too.
 
     Returns:
-        ``observed`` and, with partners, ``other_image``, the mean over them: by pair, float64 ``(N, K)``, NaN where
-        a map is constant or has a NaN, or there is no other image.
+        ``observed`` and, with others, ``other_image``, the mean over all of them: by pair, float64 ``(N, K)``, NaN
+        where a map is constant or has a NaN, or there is no other image.
     """
     pixels = maps.shape[2] * maps.shape[3]
     counts = torch.tensor([count_top(share, pixels) for share in curve_shares(pixels)])
@@ -41,25 +40,21 @@ def iou_curves(
     for rows in chunks(maps):
         flat = maps[rows].flatten(2)
         levels[rows], undefined[rows] = _levels(flat, counts), is_orderless(flat)
-    draws = {"observed": torch.arange(len(maps))[None]}
-    if partners is not None:
-        draws["other_image"] = partners[(partners >= 0).all(dim=1)]
 
-    def compare(a: int, b: int, rows: slice, others: Tensor) -> Tensor:
-        values = _iou(levels[rows, a], levels[others, b], counts)
-        return values.masked_fill((undefined[rows, a] | undefined[others, b])[:, None], torch.nan)
-
-    def mean(a: int, b: int, drawn: Tensor) -> np.ndarray:
-        found = torch.full((len(maps), len(counts)), torch.nan, dtype=torch.float64)
-        for rows in chunks(levels) if len(drawn) else ():
-            found[rows] = torch.stack([compare(a, b, rows, others) for others in drawn[:, rows]]).nanmean(
-                dim=0
-            )
-        return found.numpy()
+    def observed(a: int, b: int) -> Tensor:
+        parts = [_iou(levels[rows, a], levels[rows, b], counts) for rows in chunks(levels)]
+        return torch.cat(parts).masked_fill((undefined[:, a] | undefined[:, b])[:, None], torch.nan)
 
     pairs = list(combinations(range(len(names)), 2))
+    found = {"observed": [observed(a, b) for a, b in pairs]}
+    if others:
+        groups, every = np.zeros(len(maps)), torch.tensor(pairs).T
+        tops = (Prepared.of(undefined, levels <= index) for index in range(len(counts)))
+        means = torch.stack([every_other_image(IOU, each, every, groups) for each in tops], dim=2)
+        found["other_image"] = list(means.unbind(dim=1))
     return {
-        name: {(names[a], names[b]): mean(a, b, drawn) for a, b in pairs} for name, drawn in draws.items()
+        name: {(names[a], names[b]): each.numpy() for (a, b), each in zip(pairs, values, strict=True)}
+        for name, values in found.items()
     }
 
 

@@ -133,6 +133,12 @@ class Statistic:
         values = values.clamp(self.low, self.high)  # rounding leaves the range
         return values.masked_fill(a.undefined[:, pairs[0]] | b.undefined[:, pairs[1]], torch.nan)
 
+    def compare_all(self, a: Prepared, b: Prepared) -> Tensor:
+        """Each of A's maps with each of B's, of one method each, float64 ``(A, B)``; of statistics that are products."""
+        values = self.formula(*(tuple(each[None] for each in of.values) for of in (a, b)))[0]
+        values = values.clamp(self.low, self.high)
+        return values.masked_fill(a.undefined[:, None] | b.undefined, torch.nan)
+
 
 STATISTICS: dict[str, Statistic] = {}
 """How far two maps agree, by name."""

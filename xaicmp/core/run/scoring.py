@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement.controls import KEYS, Context, any_other
+from xaicmp.core.agreement.controls import KEYS, Context
 from xaicmp.core.agreement.curve import iou_curves
 from xaicmp.core.agreement.statistic import Pair, chunks, is_constant, prepare_all, take
 from xaicmp.core.results.explanations import Explanations
@@ -67,7 +65,7 @@ def score(explanations: Explanations, settings: Settings) -> Scores:
         controls,
         p_values,
         explanations.completeness,
-        _curves(maps, names, settings) if settings.curve else {},
+        iou_curves(maps, names, "other_image" in settings.controls) if settings.curve else {},
     )
 
 
@@ -75,12 +73,6 @@ def _grids(explanations: Explanations) -> list[tuple[int, int]]:
     """The true height and width of each method's maps."""
     height, width = explanations.maps.shape[2:]
     return [explanations.grids.get(name, (height, width)) for name in explanations.methods]
-
-
-def _curves(maps: Tensor, names: Sequence[str], settings: Settings) -> dict[str, dict[Pair, np.ndarray]]:
-    """IoU at many shares, with any other image too where that control is asked for."""
-    partners = any_other(len(maps), settings.seed) if "other_image" in settings.controls else None
-    return iou_curves(maps, names, partners)
 
 
 def _identical(maps: Tensor, pairs: Tensor) -> Tensor:
