@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xaicmp.core.agreement.controls import any_other, other_image
+from xaicmp.core.agreement.controls import other_image, other_images
 from xaicmp.core.agreement.statistic import Prepared, prepare_all
 from xaicmp.core.choices import Randomise
 from xaicmp.core.images.source import ImageSource
@@ -33,6 +33,9 @@ STATISTICS = ("spearman", "ssim", "pearson")
 
 DRAWS = 5
 """Re-initialised networks at each stage."""
+
+PARTNERS = 20
+"""Other images that the control takes for each, or all if there are fewer."""
 
 MEASURED = 64
 """The most images that running statistics are measured on: the first of the source, whichever are explained."""
@@ -161,7 +164,8 @@ def randomisation_test(
         progress: told how far it is.
     """
     statistics, stages = settings.statistics, list(find_stages(model))
-    partners = any_other(len(inputs.images), settings.seed)
+    count = len(inputs.images)
+    partners = other_images(np.zeros(count), min(PARTNERS, count - 1), settings.seed)
 
     def prepare(of: nn.Module) -> dict[str, Prepared]:
         maps = explain(of).transpose(0, 1)
