@@ -9,7 +9,7 @@ import torch
 from small import SmallNet, small_engine, state
 from torch import Tensor, nn
 
-from xaicmp.core.agreement.controls import any_other
+from xaicmp.core.agreement.controls import other_images
 from xaicmp.core.attribution import METHODS
 from xaicmp.core.choices import Randomise
 from xaicmp.core.images.tensors import ImageSet
@@ -66,7 +66,7 @@ def test_the_agreement_is_that_of_each_map_with_the_originals(kind: Randomise) -
 
     result = study(explain, model, images, labels, ["spearman"], seed=4, kind=kind, draws=2)
     original = scipy.stats.rankdata(explain(model).flatten(2), axis=2)
-    partners = any_other(24, 4).numpy()
+    partners = other_images(np.zeros(24), 20, 4).numpy()
     for draw in range(2):
         for row, copied in enumerate(reinitialised(model, images, kind, 4, draw)):
             assert result.stages[row] == copied.stage
