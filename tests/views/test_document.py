@@ -116,7 +116,9 @@ class Named(xaicmp.TensorImages):
 def result() -> xaicmp.Result:
     """Of a model, with unknown labels, names, model-free methods and everything that can be measured."""
     images = Named(torch.randn(7, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
-    measured = xaicmp.Settings(["iou", "pearson", "jensen-shannon"], 0.1, EVERY_CONTROL, curve=True, seed=3)
+    measured = xaicmp.Settings(
+        ["iou", "pearson", "jensen-shannon"], 0.1, EVERY_CONTROL, curve=True, seed=3, margin=0.2
+    )
     methods = ["grad-cam", "edge", "integrated-gradients:steps=3"]
     return xaicmp.compare(small_classifier(), images, methods=methods, settings=measured)
 

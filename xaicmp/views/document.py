@@ -82,6 +82,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
             "controls": list(settings.controls),
             "seed": settings.seed,
             "curve": settings.curve,
+            "margin": settings.margin,
             "pixels": comparison.pixels,
             **{name: getattr(predictions, name).tolist() for name in ("labels", "predicted", "targets")},
         },
@@ -215,7 +216,8 @@ def _comparison(whole: dict[str, Any]) -> Comparison:
         raise ValueError("the number of methods or pixels")
     if not all(isinstance(each, str) for each in (*texts, whole["xaicmp"])):
         raise ValueError("a name is no text")
-    settings = Settings(statistics, whole["top"], made["controls"], whole["ci"], made["seed"], made["curve"])
+    given = {name: made[name] for name in ("controls", "seed", "curve", "margin")}
+    settings = Settings(statistics, whole["top"], level=whole["ci"], **given)
     settings.check(pixels)
     sizes = (len(images),), (len(images), len(curve_shares(pixels)))
 

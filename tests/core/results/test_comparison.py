@@ -168,6 +168,15 @@ def test_of_fewer_than_six_images_there_is_no_verdict(n: int, p: str | None) -> 
             assert said == {1: "more than with another image's map", -1: "less than chance"}[sign]
 
 
+def test_no_verdict_depends_on_the_seed() -> None:
+    one = comparison_of((0.1 + NOISE).tolist(), floor=(0.08 + NOISE[::-1]).tolist())
+    other = dataclasses.replace(one, settings=Settings(seed=5), _results={})
+    for statistic in one.statistics:
+        found, again = (each.result(statistic, AB) for each in (one, other))
+        assert (found.above, found.verdict) == (again.above, again.verdict)
+        assert found.summary.low != again.summary.low
+
+
 def test_how_much_another_image_explains_and_how_many_images_are_above_it() -> None:
     comparison = comparison_of([0.5, 0.4, NAN, 0.1, 0.2], floor=[0.2, 0.2, 0.9, 0.2, NAN])
     result = comparison.result(comparison.statistics[0], AB)

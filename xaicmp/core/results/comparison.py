@@ -199,7 +199,10 @@ class Comparison:
         return {}
 
     def _tests_of(self, statistic: Statistic) -> tuple[list[PairedTest], list[PairedTest]]:
-        """The tests of all pairs against chance, and against another image; none of what is not known."""
+        """The tests of all pairs against chance, and against another image; none of what is not known.
+
+        Their flips have a seed of their own, so that a verdict depends on the maps alone.
+        """
         name, settings = statistic.name, self.settings
         if name not in self._tests:
             values = np.array([self.scores.values[name][pair] for pair in self.pairs])
@@ -207,11 +210,11 @@ class Comparison:
             control = self.scores.controls.get(OTHER_IMAGE)
             unlike, above = [], []
             if chance is not None:
-                unlike = paired_tests(values, np.full_like(values, chance), level=None, seed=settings.seed)
+                unlike = paired_tests(values, np.full_like(values, chance), level=None)
             if control is not None:
                 others = np.array([control[name][pair] for pair in self.pairs])
                 margin = settings.margin_of(statistic)
-                above = paired_tests(values, others, level=settings.level, seed=settings.seed, margin=margin)
+                above = paired_tests(values, others, level=settings.level, margin=margin)
             self._tests[name] = unlike, above
         return self._tests[name]
 
