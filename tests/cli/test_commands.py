@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 
-from xaicmp import api
 from xaicmp.core.agreement.registry import iou, pearson
 from xaicmp.core.agreement.top_pixels import top_pixels
 from xaicmp.core.attribution import METHODS as REGISTRY
@@ -50,7 +49,7 @@ def document(outcome: Any) -> Any:
 def test_the_json_document_has_every_field_and_its_sums_are_right(xaicmp: Xaicmp, command: str) -> None:
     found = document(xaicmp(command, "--n", 4, "--format", "json", "--top", 0.1, "--seed", 5, *QUICK))
     assert found["xaicmp"].count(".") == 2
-    assert set(found["checkpoint"]) == {"path", "sha256", "architecture", "test_accuracy"}
+    assert set(found["checkpoint"]) == {"path", "sha256", "architecture", "weights", "test_accuracy"}
     assert found["checkpoint"]["path"] == str(shipped_checkpoint())
     assert re.fullmatch("[0-9a-f]{64}", found["checkpoint"]["sha256"])
     assert found["checkpoint"]["architecture"] == "resnet18-cifar"
@@ -275,7 +274,9 @@ def test_data_beyond_the_sample_comes_from_the_cache(
     xaicmp: Xaicmp, monkeypatch: pytest.MonkeyPatch, binary_folder: Path, n: int, sample: bool
 ) -> None:
     """With a sample of five images, six are too many, whatever the model says of them."""
-    monkeypatch.setattr(api, "load_sample", lambda whole: replace(load_sample().first(5), load_whole=whole))
+    monkeypatch.setattr(
+        "xaicmp.api.load_sample", lambda whole: replace(load_sample().first(5), load_whole=whole)
+    )
     line = ("metrics", "--only", "all", "--methods", "saliency", "grad-cam", "--format", "json", "--n", n)
     if not sample:
         outcome = xaicmp(*line)
@@ -290,7 +291,9 @@ def test_data_beyond_the_sample_comes_from_the_cache(
 def test_fewer_than_asked_for_are_compared_and_their_number_is_told(
     xaicmp: Xaicmp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "load_cifar10", lambda *given, **options: load_sample().first(4))
+    monkeypatch.setattr(
+        "xaicmp.core.images.cifar10.load_cifar10", lambda *given, **options: load_sample().first(4)
+    )
     outcome = xaicmp("metrics", "--data", "x", "--n", 9, "--only", "all", "--ig-steps", 4, "--format", "json")
     assert document(outcome)["n"] == 4
     assert outcome.err == "xaicmp: there are 4 such images, not 9; these are compared\n"

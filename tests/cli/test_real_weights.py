@@ -24,7 +24,11 @@ weights = pytest.importorskip(
 pytest.importorskip("timm", reason="needs timm")
 skimage = pytest.importorskip("skimage.data", reason="needs scikit-image")
 FILE = next(Path(weights.__file__).parent.glob("models/*.pth"))
-SAYS = {"coffee": ("espresso", 0.94), "chelsea": ("tiger cat|tabby|Egyptian cat", 0.37), "rocket": ("missile", 0.22)}
+SAYS = {
+    "coffee": ("espresso", 0.94),
+    "chelsea": ("tiger cat|tabby|Egyptian cat", 0.37),
+    "rocket": ("missile", 0.22),
+}
 """What is seen in each photograph, and how sure a reference implementation of the network was of it."""
 
 
@@ -66,11 +70,21 @@ def test_the_command_line_says_the_same_as_python(
     model: xaicmp.Classifier, photos: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     methods = ["grad-cam", "saliency"]
-    line = ["metrics", "--model", "timm:tf_efficientnet_lite0", "--checkpoint", str(FILE), "--images", str(photos)]
+    line = [
+        "metrics",
+        "--model",
+        "timm:tf_efficientnet_lite0",
+        "--checkpoint",
+        str(FILE),
+        "--images",
+        str(photos),
+    ]
     assert run([*line, "--methods", *methods, "--format", "json", "--quiet"]) == 0
     printed = json.loads(capsys.readouterr().out)
     result = xaicmp.compare(model, photos, methods=methods)
-    assert printed["pairs"][0]["pearson"]["mean"] == pytest.approx(result[tuple(methods)].pearson.mean, abs=1e-6)
+    assert printed["pairs"][0]["pearson"]["mean"] == pytest.approx(
+        result[tuple(methods)].pearson.mean, abs=1e-6
+    )
     assert [image["file"] for image in printed["images"]] == sorted(f"{name}.png" for name in SAYS)
     assert printed["images"][0]["label"] == "unknown"
 

@@ -92,8 +92,8 @@ class Comparing:
         str | None,
         option(
             MODEL,
-            "Network to explain: torchvision:resnet50, timm:NAME, or your own package.module:factory?width=2, which "
-            "is run. Default: what --checkpoint says.",
+            "Network to explain: torchvision:resnet50, timm:NAME, or your own code, module:function?width=2. "
+            "Default: what --checkpoint says.",
             "NAME",
         ),
     ] = None
@@ -164,7 +164,7 @@ class Comparing:
         str,
         option(
             METHODS,
-            "The class to explain: predicted, label, the name of one, or package.module:function, a score of the "
+            "The class to explain: predicted, label, the name of one, or your own module:function, a score of the "
             "model's output.",
             "CLASS",
         ),

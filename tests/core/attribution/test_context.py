@@ -359,7 +359,7 @@ def test_what_cannot_be_found_is_refused(binary_folder: Path, monkeypatch: pytes
     wanted = "target boat: no such class; choose predicted, label, airplane"
     for selection in (Selection(n=3), Selection(ids=(1,), only="all"), Selection(ids=(1001,), only="all")):
         assert_refuses(engine, selection, UsageError, wanted, target="boat")
-    others = Engine(small_classifier(classes=tuple(each.upper() for each in CLASSES)))
+    others = Engine(small_classifier(classes=tuple(f"{each} or so" for each in CLASSES)))
     assert_refuses(others, Selection(n=3), UsageError, "which images are right is unknown")
 
 

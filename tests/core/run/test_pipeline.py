@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from architectures import architecture
 from small import (
     CPU,
     SmallNet,
@@ -429,7 +430,9 @@ def test_every_method_gives_finite_maps_in_every_precision(
 ) -> None:
     options = {"steps": 2, "samples": 2} | (FAST if mode.get("fast") else {})
     methods = quick([name], **options)
-    engine = small_engine(layer=layer, **mode)
+    attention = METHODS[name].family == "attention"
+    model = architecture("vit") if attention else None
+    engine = Engine(small_classifier(model), layer=None if model else layer, **mode)
     ((_, found),) = explain_selection(engine, Selection(ids=(3, 7), only="all"), methods, data=sample)
     assert found.maps.shape == (1, 2, 32, 32)
     assert found.maps.dtype == torch.float32
