@@ -203,6 +203,7 @@ def test_untrained_weights_leave_the_generator_alone() -> None:
     found = xaicmp.load_model("torchvision:resnet18", weights="none")
     assert torch.equal(torch.get_rng_state(), before)
     assert len(found.classes) == 1000
+    assert found.name == "torchvision:resnet18 with random weights"
     assert found.crop_pct == pytest.approx(224 / 256)
 
 

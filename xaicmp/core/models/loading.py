@@ -45,7 +45,7 @@ def load_network(spec: str, weights: str | Path | None, remark: Remark) -> Class
     named = str(weights or DEFAULT_WEIGHTS)
     found = source(rest, None if named == UNTRAINED else named, None)
     found.module.eval()
-    return found
+    return found if named != UNTRAINED else replace(found, name=f"{found.name} with random weights")
 
 
 def with_file(source: Source, rest: str, file: WeightsFile, remark: Remark) -> Classifier:
