@@ -368,6 +368,7 @@ def test_a_picture_in_svg_names_every_method_and_stage(
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
+        ("--draws 3", ["--draws goes with --randomise"]),
         (
             "--plot a.png --faithfulness --randomise cascading",
             ["--plot draws --randomise or --faithfulness", "give one of them"],

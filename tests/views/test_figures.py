@@ -5,6 +5,7 @@ import io
 import re
 import warnings
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -101,6 +102,18 @@ def test_the_original_is_drawn_as_it_is_and_the_maps_differ(two_rows: Compared) 
     for column in (1, 2, 3):
         overlay, bare = (cell(drawn[style], figures[style], column) for style in ("overlay", "map"))
         assert np.abs(overlay - bare).mean() > 5
+
+
+def test_an_overlay_leaves_the_photograph_as_it_is_where_the_map_is_lowest(two_rows: Compared) -> None:
+    comparison, batches = two_rows
+    maps = torch.zeros_like(batches[0].maps)
+    maps[..., 16:] = 1
+    figure = images_figure(comparison, [replace(batches[0], maps=maps), *batches[1:]], "overlay")
+    shown = cell(pixels_of(figure), figure, 1)
+    grey = batches[0].pixels[0].permute(1, 2, 0).numpy() @ np.array([0.299, 0.587, 0.114])
+    left = shown[:, : int(0.45 * shown.shape[1])]
+    assert (left.max(axis=2) - left.min(axis=2)).max() <= 2  # grey, without a tint
+    assert abs(left.mean() - grey[:, :14].mean()) < 6
 
 
 def test_a_bare_map_is_brightest_where_the_map_is_highest(sample: ImageSet) -> None:

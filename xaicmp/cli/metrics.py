@@ -66,7 +66,7 @@ def command(
 
     if output:
         format_of(output)
-    check_plot(options)
+    check_studies(options)
     check_output(options, output=output, plot=options.plot)
     if options.maps is not None:
         check_alone(options, options.maps, verbose=verbose, resume=resume)
@@ -181,8 +181,10 @@ def check_alone(options: Measuring, path: Path, **others: bool) -> None:
             raise UsageError(f"--{name.replace('_', '-')} needs the {what}; leave it or --from out")
 
 
-def check_plot(options: Measuring) -> None:
+def check_studies(options: Measuring) -> None:
     """Fail before the work rather than after it."""
+    if options.draws is not None and options.randomise is None:
+        raise UsageError("--draws goes with --randomise; give both, or neither")
     if options.plot is None:
         return
     from xaicmp.views.figures.style import check_name

@@ -302,8 +302,9 @@ class Measuring(Comparing):
         ),
     ] = None
     draws: Annotated[
-        int, option(STUDIES, "Re-initialised models of --randomise at each stage.", "N", min=1)
-    ] = 5
+        int | None,
+        option(STUDIES, "Re-initialised models of --randomise at each stage. Default: 5.", "N", min=1),
+    ] = None
     faithfulness: Annotated[
         bool,
         option(

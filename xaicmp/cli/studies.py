@@ -13,6 +13,7 @@ from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.studies.groups import by_images, by_method
 from xaicmp.core.studies.pair_tests import differences
+from xaicmp.core.studies.randomisation import DRAWS
 from xaicmp.errors import UsageError
 from xaicmp.result import Result
 from xaicmp.views.table import Table
@@ -98,7 +99,7 @@ def of_model(
                 Asked(studies.repetition(values, "retrain", "Each method on another checkpoint", note))
             )
         if options.randomise is not None:
-            random = result.randomisation(options.randomise, options.draws, show)
+            random = result.randomisation(options.randomise, options.draws or DRAWS, show)
             found.append(Asked(studies.randomisation(random, comparison), random, "randomisation"))
         if options.faithfulness:
             removed = result.faithfulness(torch.cat([each.maps for each in batches], dim=1), show)

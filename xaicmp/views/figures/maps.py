@@ -86,7 +86,7 @@ def _draw(canvas: Axes, pixels: np.ndarray, values: np.ndarray, style: str, exte
         return
     grey = pixels @ np.array([0.299, 0.587, 0.114])
     canvas.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent)
-    canvas.imshow(scaled, cmap=COLOURS, vmin=0, vmax=1, alpha=0.25 + 0.6 * scaled, extent=extent)
+    canvas.imshow(scaled, cmap=COLOURS, vmin=0, vmax=1, alpha=0.85 * scaled, extent=extent)
 
 
 def _label(canvas: Axes, comparison: Comparison, row: int, extent: Extent) -> None:
