@@ -83,11 +83,9 @@ def load_model(
     """
     file = weights if checkpoint is None else checkpoint
     is_file = isinstance(spec, Path) or (isinstance(spec, str) and Path(spec).suffix in WEIGHTS)
-    if (
-        file is not None
-        and (is_file or not isinstance(spec, str))
-        and (spec is not None or checkpoint is None)
-    ):
+    named = isinstance(spec, str) and not is_file
+    alone = spec is None and checkpoint is not None
+    if file is not None and not (named or alone):
         raise UsageError(f"{arg('weights')} go with the name of a {arg('model')}, as in torchvision:resnet50")
     if isinstance(spec, Classifier):
         found = spec

@@ -10,20 +10,18 @@ none), an attribute ``needs_layer`` that its maps are as coarse as those of the 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module, metadata
 from itertools import chain
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from xaicmp.core.attribution.method import REDUCTIONS, Method
-from xaicmp.core.machine.foreign import foreign
+from xaicmp.core.machine.foreign import foreign, look_in_working_folder
 from xaicmp.errors import UsageError, XaicmpError
 
 GROUP = "xaicmp.methods"
@@ -53,8 +51,7 @@ def find_plugin(spec: str) -> Method:
     """
     if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", spec):
         raise UsageError(f"plug-in {spec!r} is not of the form package.module:function")
-    if not {"", str(Path.cwd())} & set(sys.path):
-        sys.path.append(str(Path.cwd()))
+    look_in_working_folder()
     return _method(metadata.EntryPoint(spec, spec, GROUP), UsageError)
 
 

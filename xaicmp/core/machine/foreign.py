@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 
 from xaicmp.core.machine.memory import ran_out
 from xaicmp.errors import XaicmpError
@@ -40,6 +41,12 @@ def foreign(what: str) -> Iterator[None]:
         raise XaicmpError(f"{what}: {_line(error)}") from error
     finally:
         os._exit = leave
+
+
+def look_in_working_folder() -> None:
+    """Let modules also be found in the working folder, after all other places, so that none there hides an installed one."""
+    if not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))
 
 
 def _line(error: BaseException) -> str:

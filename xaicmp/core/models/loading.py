@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def with_file(source: Source, rest: str, file: WeightsFile, remark: Remark) -> C
             classifier, fit = other, refit
     name = classifier.provenance.get("architecture", rest)
     if not fit.complete:
-        raise XaicmpError(misfit(file.path, name, fit, source, rest, file))
+        raise XaicmpError(misfit(file.path, name, fit, relatives(rest, file)))
     fill(classifier.module, fit.weights, file.path)
     described, assumed = _described(classifier, file)
     kept = {"path": str(file.path), "sha256": file.sha256, "weights": file.path.name}
@@ -113,15 +113,8 @@ def checked_classes(names: Iterable[Any], where: str) -> tuple[str, ...]:
     return names
 
 
-def misfit(
-    path: Path,
-    name: str,
-    fit: Fit,
-    source: Source | None = None,
-    rest: str = "",
-    file: WeightsFile | None = None,
-) -> str:
-    """How far the weights in a file fit a network, in one line, and which network would take them."""
+def misfit(path: Path, name: str, fit: Fit, better: Sequence[str] = ()) -> str:
+    """How far the weights in a file fit a network, in one line, and which of ``better`` would take them."""
     total = len(fit.weights) + len(fit.missing)
     parts = [f"checkpoint {path} does not fit {name}: {len(fit.weights)} of {total} tensors fit"]
     if fit.missing:
@@ -132,12 +125,11 @@ def misfit(
         )
     if fit.surplus:
         parts.append(f"it also holds {', '.join(sorted(fit.surplus)[:3])}")
-    better = [] if source is None or file is None else relatives(source, rest, file)
     way = f"try {arg('model')} {better[0]}" if better else "use a checkpoint of this architecture"
     return ", ".join(parts) + f"; {way}"
 
 
-def relatives(source: Source, rest: str, file: WeightsFile) -> list[str]:
+def relatives(rest: str, file: WeightsFile) -> list[str]:
     """Networks of a like name, of torchvision or our own, that take the weights in a file."""
     from torchvision.models import list_models
 

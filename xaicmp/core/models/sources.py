@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from xaicmp.core.machine.foreign import foreign
+from xaicmp.core.machine.foreign import foreign, look_in_working_folder
 from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.errors import UsageError, XaicmpError, arg
@@ -84,8 +83,7 @@ def find_object(spec: str, role: str) -> Callable[..., Any]:
         XaicmpError: it cannot be imported, or called.
     """
     name, _, attribute = spec.partition(":")
-    if not {"", str(Path.cwd())} & set(sys.path):
-        sys.path.append(str(Path.cwd()))
+    look_in_working_folder()
     with foreign(f"{role} {spec} cannot be imported"):
         found: Any = import_module(name)
         for part in attribute.split("."):

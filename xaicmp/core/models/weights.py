@@ -57,7 +57,7 @@ class Fit:
     Attributes:
         weights: by the network's names, those that fit.
         missing: what does not fit, as a sentence each.
-        nest, prefix: where in the file the weights were.
+        nest: under which key of the file the weights were.
         surplus: what the file holds besides.
         classes: if nothing but the number of classes differs, that of the file.
         renamed: how names were changed, if they were.
@@ -66,7 +66,6 @@ class Fit:
     weights: dict[str, Tensor]
     missing: tuple[str, ...]
     nest: str
-    prefix: str
     surplus: tuple[str, ...]
     classes: int | None = None
     renamed: str = ""
@@ -101,13 +100,13 @@ def best_fit(module: nn.Module, document: Mapping[str, Any]) -> Fit:
     """The weights in ``document``, nested, prefixed or named as they may be, that fit ``module`` best."""
     expected = module.state_dict()
     fits = [
-        _fit(expected, weights, nest, prefix, renamed)
+        _fit(expected, weights, nest, renamed)
         for nest, found in _nested(document)
-        for prefix, stripped in _stripped(found)
+        for stripped in _stripped(found)
         for renamed, weights in _renamed(stripped)
     ]
     if not fits:
-        return Fit({}, tuple(f"{name} is missing" for name in expected), "", "", ())
+        return Fit({}, tuple(f"{name} is missing" for name in expected), "", ())
     best = max(fits, key=lambda fit: (fit.complete, len(fit.weights), -len(fit.surplus)))
     return best if best.complete or best.classes else _in_order(expected, document) or best
 
@@ -201,12 +200,12 @@ def _nested(
             yield from _nested(inner, f"{nest}.{key}" if nest else key, depth - 1)
 
 
-def _stripped(weights: dict[str, Tensor], prefix: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _stripped(weights: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     """The weights, and those of them under each prefix, without it."""
-    yield prefix, weights
+    yield weights
     for each in PREFIXES:
         if inner := {name[len(each) :]: value for name, value in weights.items() if name.startswith(each)}:
-            yield from _stripped(inner, prefix + each)
+            yield from _stripped(inner)
 
 
 def _renamed(weights: dict[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -218,9 +217,7 @@ def _renamed(weights: dict[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor
         yield "shortcut to downsample, linear to fc", other
 
 
-def _fit(
-    expected: Mapping[str, Tensor], weights: dict[str, Tensor], nest: str, prefix: str, renamed: str
-) -> Fit:
+def _fit(expected: Mapping[str, Tensor], weights: dict[str, Tensor], nest: str, renamed: str) -> Fit:
     fitting, missing, counts = {}, [], set()
     for name, value in expected.items():
         got = weights.get(name)
@@ -234,7 +231,7 @@ def _fit(
         counts.add(int(got.shape[0]) if got is not None and heads else None)
     surplus = tuple(name for name in _without_counters(weights) if name not in expected)
     classes = counts.pop() if len(counts) == 1 and len(missing) <= 2 and not surplus else None
-    return Fit(fitting, tuple(missing), nest, prefix, surplus, classes, renamed)
+    return Fit(fitting, tuple(missing), nest, surplus, classes, renamed)
 
 
 def _in_order(expected: Mapping[str, Tensor], document: Mapping[str, Any]) -> Fit | None:
@@ -249,6 +246,6 @@ def _in_order(expected: Mapping[str, Tensor], document: Mapping[str, Any]) -> Fi
         ):
             matched = {own: got for (own, _), (_, got) in pairs}
             return Fit(
-                matched, (), nest, "", (), renamed="by their order, because names differ and all shapes fit"
+                matched, (), nest, (), renamed="by their order, because names differ and all shapes fit"
             )
     return None

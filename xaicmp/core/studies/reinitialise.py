@@ -1,6 +1,6 @@
 """Copies of a model whose weights are re-initialised stage by stage, and whether these are still alive.
 
-A network with weights drawn anew under statistics that belong to others gives every image the same activations, and
+A network with re-initialised weights under statistics that belong to others gives every image the same activations, and
 its maps say nothing of methods. So each copy is one that could be trained: weights from their layer's own
 distribution, no biases, normalisations that change no scale, and running statistics of its own activations.
 """
