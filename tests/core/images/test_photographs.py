@@ -17,7 +17,7 @@ from torchvision.transforms import InterpolationMode, functional
 
 import xaicmp
 from xaicmp.core.images.classes import match_classes
-from xaicmp.core.images.files import FileImages, find_files, to_rgb
+from xaicmp.core.images.files import FileImages, find_files, read_image, to_rgb
 from xaicmp.core.images.framing import Framing
 from xaicmp.core.images.source import Unreadable
 from xaicmp.errors import UsageError, XaicmpError
@@ -218,6 +218,26 @@ def test_nothing_is_decoded_before_it_is_asked_for(tmp_path: Path) -> None:
     assert len(source) == 3000 and source.size() == (8, 8)
     paths[7].unlink()
     assert len(source) == 3000
+
+
+def test_each_file_is_decoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[Path] = []
+
+    def counted(path: Path, framing: Framing) -> torch.Tensor:
+        decoded.append(path)
+        return read_image(path, framing)
+
+    monkeypatch.setattr("xaicmp.core.images.files.read_image", counted)
+    source = find_files(["photos"], FRAMING)
+    first, second = np.array([0, 1]), np.array([2, 3])
+    source.ahead(first)
+    source.ahead(second)
+    [
+        each.result() for each in source._started.values()
+    ]  # the second batch is ready before the first is asked for
+    for ids in (first, first, second):
+        source.pixels(ids)
+    assert sorted(decoded) == sorted(source.paths)
 
 
 def test_classes_are_matched_by_name() -> None:

@@ -62,6 +62,7 @@ class FileImages(ImageSource):
         self.labels = None if labels is None else np.asarray(labels, dtype=np.int64)
         self._pool: ThreadPoolExecutor | None = None
         self._started: dict[int, Future[Tensor]] = {}
+        self._next: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -72,7 +73,7 @@ class FileImages(ImageSource):
         Raises:
             Unreadable: some cannot be decoded.
         """
-        self.ahead(ids)
+        self._start(ids)
         found, broken = [], {}
         for each in ids.tolist():
             try:
@@ -86,10 +87,8 @@ class FileImages(ImageSource):
                 Image.DecompressionBombError,
             ) as error:
                 broken[each] = f"{self.paths[each]}: {reason_of(error)}"
-        wanted = set(ids.tolist())
-        self._started = {
-            each: future for each, future in self._started.items() if each in wanted or not future.done()
-        }
+        kept = self._next | set(ids.tolist())
+        self._started = {each: future for each, future in self._started.items() if each in kept}
         if broken and self.strict:
             raise XaicmpError(
                 f"cannot read {next(iter(broken.values()))}; leave it out, or do without {arg('strict')}"
@@ -103,6 +102,10 @@ class FileImages(ImageSource):
 
     def ahead(self, ids: np.ndarray) -> None:
         """Decode them beside the model, in threads: decoding and resizing do not hold Python's lock."""
+        self._next = set(ids.tolist())
+        self._start(ids)
+
+    def _start(self, ids: np.ndarray) -> None:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
         for each in ids.tolist():
