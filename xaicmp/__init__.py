@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from xaicmp.core.run.running import Running
     from xaicmp.core.training.loop import Training, train
     from xaicmp.core.training.recipe import RECIPES, Recipe, Run
-    from xaicmp.errors import UsageError, XaicmpError
+    from xaicmp.errors import Below, UsageError, XaicmpError
     from xaicmp.result import Result
 
 __version__ = version("xaicmp")
@@ -58,7 +58,7 @@ _HOMES = {
     "core.run.running": ("Running",),
     "core.training.loop": ("Training", "train"),
     "core.training.recipe": ("RECIPES", "Recipe", "Run"),
-    "errors": ("UsageError", "XaicmpError"),
+    "errors": ("Below", "UsageError", "XaicmpError"),
     "result": ("Result",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -67,6 +67,7 @@ __all__ = [
     "METHODS",
     "RECIPES",
     "STATISTICS",
+    "Below",
     "Classifier",
     "Comparison",
     "ImageSet",

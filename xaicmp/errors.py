@@ -35,5 +35,9 @@ class UsageError(XaicmpError):
     """What was asked for cannot be meant: a wrong value rather than a failed attempt."""
 
 
+class Below(XaicmpError):
+    """It was done, and agreement is below what was asked for."""
+
+
 class Interrupted(XaicmpError):
     """The user stopped it. The message says what is kept and how to resume."""

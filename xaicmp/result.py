@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from xaicmp.core.agreement.statistic import Pair
+from xaicmp.core.agreement.statistic import Pair, Statistic
 from xaicmp.core.attribution import Method
-from xaicmp.core.choices import Randomise
+from xaicmp.core.choices import FailOn, Randomise
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.comparison import Result as Outcome
+from xaicmp.core.results.gate import check_bounds, read_bounds
 from xaicmp.core.results.intervals import Summary
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import Explainer
@@ -206,6 +207,29 @@ class Result:
 
         engine, images = self._model()
         return measure(engine, images, self.comparison.predictions, self.methods)
+
+    def check(self, *bounds: str, on: FailOn = "mean", against: Repetition | None = None) -> None:
+        """Raise ``Below`` unless agreement reaches its bounds; what is undefined does not.
+
+        Args:
+            bounds: ``"pearson=0.3"`` for every pair without a model-free method, or ``"grad-cam,saliency:iou=0.2"``
+                for one. A distance must not be above its bound.
+            on: ``"mean"``, or ``"ci"`` for the lower end of its interval.
+            against: of ``Result.against``; then ``"pearson=0.3"`` is of each method with itself, and
+                ``"grad-cam:iou=0.2"`` of one.
+
+        Raises:
+            UsageError: it is no bound, or of what was not measured.
+        """
+        measured, own = self.comparison, [] if against is None else [(name,) for name in against.titles]
+
+        def summary(subject: tuple[str, ...], statistic: Statistic) -> Summary:
+            if against is not None and len(subject) == 1:
+                return against.summary(statistic.name, subject[0])
+            return measured.result(statistic, (subject[0], subject[1])).summary
+
+        known, usual = [*self.pairs, *own], own or measured.model_pairs
+        check_bounds(read_bounds(bounds, measured.statistics, known, usual), summary, on)
 
     def figure(self, kind: str = "shares") -> Figure:
         """A figure of the comparison, or of a study: ``"shares"``, ``"randomisation"``, ``"faithfulness"``.

@@ -16,7 +16,7 @@ import typer
 
 from xaicmp.cli import explain, figure, metrics, train
 from xaicmp.cli.multivalue import Group, MultiValueCommand
-from xaicmp.errors import Interrupted, UsageError, XaicmpError
+from xaicmp.errors import Below, Interrupted, UsageError, XaicmpError
 from xaicmp.views.table import printable
 
 # Everything that is wrong with a command line derives from this class, be Click apart or inside Typer.
@@ -29,6 +29,7 @@ class ExitStatus(IntEnum):
     DONE = 0
     FAILED = 1
     WRONG_COMMAND_LINE = 2
+    BELOW = 3
     INTERRUPTED = 130
 
 
@@ -77,7 +78,8 @@ def run(arguments: Sequence[str]) -> int:
     except Interrupted as error:
         return _fail(error.on_the_command_line(), ExitStatus.INTERRUPTED)
     except XaicmpError as error:
-        return _fail(error.on_the_command_line(), ExitStatus.FAILED)
+        status = ExitStatus.BELOW if isinstance(error, Below) else ExitStatus.FAILED
+        return _fail(error.on_the_command_line(), status)
     except KeyboardInterrupt:  # where Typer does not see it
         return _fail("interrupted", ExitStatus.INTERRUPTED)
     except (BrokenPipeError, SystemExit):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from xaicmp.cli.studies import Asked
+    from xaicmp.core.agreement.statistic import Statistic
     from xaicmp.core.results.comparison import Comparison
     from xaicmp.core.results.explanations import Explanations
     from xaicmp.core.run.journal import Journal
@@ -33,6 +35,8 @@ OF_MAPS = {
     "seed",
     "quiet",
     "plot",
+    "fail_under",
+    "fail_on",
 }
 """Options that need no model."""
 OF_NUMBERS = OF_MAPS - {"statistics", "top", "controls", "ci", "seed"}
@@ -71,13 +75,16 @@ def command(
     if options.maps is not None:
         check_alone(options, options.maps, verbose=verbose, resume=resume)
         comparison, found = of_file(options, options.maps)
+        check_under(options, comparison.statistics, list(comparison.titles))
         write_files(options, output, comparison, found, details)
         show(comparison, found, format, details)
+        fail_under(options, comparison, found)
         return
     with together(options.device) as group:
         if group.world > 1 and options.of_model:
             raise UsageError(f"--{options.of_model[0]} runs in one process; leave it or torchrun out")
         session = Session(options, default=100, curve=options.curve, group=group)
+        check_under(options, session.settings.statistics, [each.name for each in session.methods])
         with session.journal(output, resume) as journal:
             comparison, found = of_images(options, session, journal)
             if group.rank > 0:
@@ -94,6 +101,7 @@ def command(
             )
             # Where stdout is a document, it stays one.
             Console(stderr=format != "table").print(table)
+        fail_under(options, comparison, found)
 
 
 def of_file(options: Measuring, path: Path) -> tuple[Comparison, list[Asked]]:
@@ -179,6 +187,27 @@ def check_alone(options: Measuring, path: Path, **others: bool) -> None:
         if name not in (OF_NUMBERS if numbers else OF_MAPS):
             what = "maps" if name in OF_MAPS else "model"
             raise UsageError(f"--{name.replace('_', '-')} needs the {what}; leave it or --from out")
+
+
+def check_under(options: Measuring, statistics: Sequence[Statistic], methods: Sequence[str]) -> None:
+    """Raise UsageError before the work if --fail-under is of what is not measured."""
+    if options.fail_under is None:
+        if options.fail_on != "mean":
+            raise UsageError("--fail-on goes with --fail-under; give both, or neither")
+        return
+    from xaicmp.core.results.gate import read_bounds
+
+    own = [(name,) for name in methods] if options.against else []
+    read_bounds(options.fail_under, statistics, [*combinations(methods, 2), *own], [])
+
+
+def fail_under(options: Measuring, comparison: Comparison, found: Sequence[Asked]) -> None:
+    """Raise Below if agreement does not reach --fail-under."""
+    if options.fail_under is not None:
+        from xaicmp.result import Result
+
+        against = next((each.found for each in found if each.table.key == "retrain"), None)
+        Result(comparison).check(*options.fail_under, on=options.fail_on, against=against)
 
 
 def check_studies(options: Measuring) -> None:

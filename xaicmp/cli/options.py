@@ -15,6 +15,7 @@ from xaicmp.core.choices import (
     Baseline,
     By,
     Control,
+    FailOn,
     Interpolation,
     Only,
     Precision,
@@ -323,6 +324,19 @@ class Measuring(Comparing):
             "FILE",
         ),
     ] = None
+
+    fail_under: Annotated[
+        list[str] | None,
+        option(
+            OUTPUT,
+            "End with status 3 if a mean is below: pearson=0.3, for one pair grad-cam,saliency:pearson=0.3. With --against "
+            "pearson=0.3 is of each method with itself.",
+            "BOUND...",
+        ),
+    ] = None
+    fail_on: Annotated[
+        FailOn, option(OUTPUT, "What --fail-under looks at: the mean, or the lower end of its interval.")
+    ] = "mean"
 
     @property
     def curve(self) -> bool:

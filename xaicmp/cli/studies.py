@@ -95,9 +95,8 @@ def of_model(
         if other is not None:
             note = f"The same images and classes, explained on {options.against} too."
             values = result.against(other, show)
-            found.append(
-                Asked(studies.repetition(values, "retrain", "Each method on another checkpoint", note))
-            )
+            table = studies.repetition(values, "retrain", "Each method on another checkpoint", note)
+            found.append(Asked(table, values))
         if options.randomise is not None:
             random = result.randomisation(options.randomise, options.draws or DRAWS, show)
             found.append(Asked(studies.randomisation(random, comparison), random, "randomisation"))

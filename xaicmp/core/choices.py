@@ -25,6 +25,8 @@ Control = Literal["other-image", "shift", "resolution", "none"]
 By = Literal["class", "correct", "confidence", "method"]
 # How the layers of the model are re-initialised.
 Randomise = Literal["cascading", "independent"]
+# What of an agreement is held against its bound: the mean, or the worse end of its interval.
+FailOn = Literal["mean", "ci"]
 # What a network computes in.
 Precision = Literal["float32", "bf16"]
 # How a network is trained: ``training.recipe.RECIPES``.
