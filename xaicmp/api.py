@@ -123,7 +123,8 @@ def load_images(
             tuples with labels; an ``ImageSource``, which is returned; paths of photographs, folders, patterns or
             lists of paths, see ``find_files``; the path of a folder that holds CIFAR-10; ``source:rest`` for another
             of ``core.images.sources``; None for CIFAR-10's test set, of which the first 1,000 images ship with xaicmp.
-        model: who looks at photographs: it says to what size they are brought. Without it: 224 x 224.
+        model: who looks at them: it says to what size photographs are brought (without it, 224 x 224), and how tensors
+            are normalised, so that they can be drawn.
         progress: told how far a download is.
         options: of photographs: ``labels``, ``label_map``, ``strict``, see ``find_files``; of tensors: ``labels``,
             ``classes``, ``mean``, ``std``, ``name``, see ``TensorImages``.
@@ -148,13 +149,24 @@ def load_images(
         spec = [spec]
     if isinstance(spec, Sequence) and spec and all(isinstance(each, str | Path) for each in spec):
         return find_files(spec, framing_of(model), **options)
+    if not isinstance(spec, Tensor | np.ndarray | Iterable):
+        raise UsageError(
+            f"images: a {type(spec).__name__} is none; give a tensor, batches, an ImageSource or a folder"
+        )
+    normalised = model is not None and model.mean != (0.0,)
+    if model is not None and normalised:
+        options = {"mean": model.mean, "std": model.std} | options
     if isinstance(spec, Tensor | np.ndarray):
-        return TensorImages(spec, **options)
-    if isinstance(spec, Iterable):
-        return from_batches(spec, **options)
-    raise UsageError(
-        f"images: a {type(spec).__name__} is none; give a tensor, batches, an ImageSource or a folder"
-    )
+        found = TensorImages(spec, **options)
+    else:
+        found = from_batches(spec, **options)
+    if normalised and isinstance(found, TensorImages):
+        low, high = found.tensor.aminmax()
+        if low >= 0 and high <= 1:
+            raise UsageError(
+                "images lie between 0 and 1, and this model wants them normalised: minus its mean, over its std"
+            )
+    return found
 
 
 def compare(
@@ -279,19 +291,7 @@ class _Job:
         classifier = load_model(model, remark=running.remark)
         if isinstance(targets, str) and ":" in targets:
             classifier, targets = scored_by(classifier, targets), "predicted"
-        drawn = {} if classifier.mean == (0.0,) else {"mean": classifier.mean, "std": classifier.std}
-        in_memory = isinstance(images, Tensor | np.ndarray) or (
-            isinstance(images, Iterable) and not isinstance(images, Sequence | ImageSource | Path)
-        )
-        source = load_images(
-            images, model=classifier, progress=running.progress, **(drawn if in_memory else {})
-        )
-        if drawn and in_memory and isinstance(source, TensorImages):
-            low, high = source.tensor.aminmax()
-            if low >= 0 and high <= 1:
-                raise UsageError(
-                    "images lie between 0 and 1, and this model wants them normalised: minus its mean, over its std"
-                )
+        source = load_images(images, model=classifier, progress=running.progress)
         if select is None:
             cifar = isinstance(source, ImageSet)
             select = Selection(n=100) if cifar else Selection(n=len(source), only="all")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from xaicmp import api
-from xaicmp.core.models.checkpoint import FORMAT
+from xaicmp.core.models.weights import FORMAT
 
 Xaicmp = Callable[..., Any]
 COMMANDS = ("metrics", "explain", "figure")

@@ -69,7 +69,8 @@ class Table:
             yield from _lines(self.title, "bold")
         yield from Layout.of(self, options.max_width).lines()
         if self.note:
-            yield from ("", Text(printable(self.note), style="dim"))
+            yield ""
+            yield from (Text(line, style="dim") for line in _wrapped(printable(self.note), options.max_width))
 
     def sectioned(self) -> Iterator[tuple[str | None, Sequence[Cell]]]:
         """Each row after the heading of the section that begins with it, if one does."""

@@ -6,7 +6,6 @@ A checkpoint is a dict of tensors and plain values, read with ``torch.load(weigh
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,13 +20,12 @@ from xaicmp.core.images.cifar10 import CLASSES
 from xaicmp.core.machine.storage import replacing
 from xaicmp.core.models.architectures import BARE
 from xaicmp.core.models.classifier import Classifier
-from xaicmp.core.models.loading import Remark, misfit, with_file
-from xaicmp.core.models.metadata import check_metadata, described
+from xaicmp.core.models.loading import Remark, with_file
+from xaicmp.core.models.metadata import check_metadata
 from xaicmp.core.models.sources import find_source, own
-from xaicmp.core.models.weights import best_fit, fill, read_weights
+from xaicmp.core.models.weights import FORMAT, read_weights, sha256_of
 from xaicmp.errors import XaicmpError
 
-FORMAT = "xaicmp checkpoint 1"
 DEFAULT = Path("checkpoints") / "resnet18.pt"
 SHIPPED = "resnet18-cifar10.pt"
 SHIPPED_SHA256 = "417d3f0e10fc18247ffbc468b72586234b85c06f37ea1422787db1b8f8c70bfc"
@@ -84,33 +82,21 @@ def load_checkpoint(path: Path | None = None, remark: Remark = lambda message: N
     """
     file = read_weights(default_checkpoint() if path is None else path)
     path, document = file.path, file.document
-    if document.get("format") == FORMAT:
-        weights, metadata = document.get("state_dict"), document.get("metadata")
-        if not isinstance(weights, Mapping) or not isinstance(metadata, dict):
-            raise XaicmpError(f"checkpoint {path} lacks its weights or metadata; use another")
-    elif str(document.get("format")).startswith("xaicmp checkpoint"):
-        raise XaicmpError(f"checkpoint {path} was written by a newer xaicmp; upgrade to read it")
-    else:
+    if path == shipped_checkpoint() and file.sha256 != SHIPPED_SHA256:
+        raise XaicmpError(f"checkpoint {path} is not the one that ships: it is damaged; install xaicmp again")
+    if document.get("format") != FORMAT:
         return Checkpoint(path, file.sha256, with_file(own, BARE, file, remark))
+    metadata = document["metadata"]
     check_metadata(metadata, path)
-    architecture = metadata.get("architecture", BARE)
-    classes = tuple(metadata.get("classes", CLASSES))
-    source, rest = find_source(architecture)
-    made = source(rest, None, len(classes))
-    fit = best_fit(made.module, {"state_dict": weights})
-    if not fit.complete:
-        raise XaicmpError(misfit(path, architecture, fit))
-    fill(made.module, fit.weights, path)
-    _check_sums(path, file.sha256, document, weights)
+    source, rest = find_source(metadata.get("architecture", BARE))
     classifier = replace(
-        described(made, metadata),
-        classes=classes,
-        module=made.module.eval(),
+        with_file(source, rest, file, remark),
+        classes=tuple(metadata.get("classes", CLASSES)),
         name=f"{path.name}, shipped with xaicmp" if path == shipped_checkpoint() else str(path),
         provenance={
             "path": str(path),
             "sha256": file.sha256,
-            "architecture": architecture,
+            "architecture": metadata.get("architecture", BARE),
             "test_accuracy": metadata.get("test_accuracy"),
         },
     )
@@ -159,22 +145,3 @@ def stored_weights(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
         name: value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
         for name, value in model.state_dict().items()
     }
-
-
-def sha256_of(weights: Mapping[str, Tensor]) -> str:
-    """Of the names, types, shapes and values of a ``state_dict``."""
-    digest = hashlib.sha256()
-    for name, value in weights.items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _check_sums(path: Path, sha256: str, document: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """Raise XaicmpError if the file that ships, or weights that carry their sum, are not what was written."""
-    if path == shipped_checkpoint() and sha256 != SHIPPED_SHA256:
-        raise XaicmpError(f"checkpoint {path} is not the one that ships: it is damaged; install xaicmp again")
-    if document.get("format") == FORMAT and document.get("sha256", sum_ := sha256_of(weights)) != sum_:
-        raise XaicmpError(
-            f"refused checkpoint {path}: its weights are not those that were written; use another"
-        )

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from xaicmp.core.machine.storage import contents
 from xaicmp.errors import XaicmpError, arg
 
+FORMAT = "xaicmp checkpoint 1"
+"""What our own files say they are."""
 NESTS = ("state_dict", "model_state_dict", "model", "net", "module", "ema", "model_ema", "state_dict_ema")
 """Under which keys training programs keep the weights; the first that fits best is taken."""
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "network.", "net.")
@@ -80,7 +82,8 @@ def read_weights(path: Path) -> WeightsFile:
     """Read a ``.pt``, ``.pth`` or ``.safetensors`` file.
 
     Raises:
-        XaicmpError: missing, unreadable, damaged, or more than tensors and plain values.
+        XaicmpError: missing, unreadable, damaged, or more than tensors and plain values; one of our own that is
+            incomplete, of a newer version, or whose weights do not have their sum.
     """
     try:
         content = contents(path)
@@ -93,6 +96,7 @@ def read_weights(path: Path) -> WeightsFile:
     document = read(path, content)
     if not isinstance(document, dict):
         raise XaicmpError(f"checkpoint {path} holds a {type(document).__name__}, not weights; use another")
+    _check_ours(path, document)
     return WeightsFile(path, hashlib.sha256(content).hexdigest(), document)
 
 
@@ -130,6 +134,29 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     module.load_state_dict(copies, strict=False, assign=True)
     if not any(bool(each.any()) for each in module.parameters()):
         raise XaicmpError(f"checkpoint {path} has weights that are all 0; use a trained one")
+
+
+def sha256_of(weights: Mapping[str, Tensor]) -> str:
+    """Of the names, types, shapes and values of a ``state_dict``."""
+    digest = hashlib.sha256()
+    for name, value in weights.items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_ours(path: Path, document: Mapping[str, Any]) -> None:
+    if document.get("format") != FORMAT:
+        if str(document.get("format")).startswith("xaicmp checkpoint"):
+            raise XaicmpError(f"checkpoint {path} was written by a newer xaicmp; upgrade to read it")
+        return
+    weights = document.get("state_dict")
+    if not isinstance(weights, Mapping) or not isinstance(document.get("metadata"), dict):
+        raise XaicmpError(f"checkpoint {path} lacks its weights or metadata; use another")
+    if (written := document.get("sha256")) and written != sha256_of(_tensors(weights)):
+        raise XaicmpError(
+            f"refused checkpoint {path}: its weights are not those that were written; use another"
+        )
 
 
 def _read_safetensors(path: Path, content: bytes) -> Any:

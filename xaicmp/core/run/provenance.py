@@ -13,8 +13,8 @@ from xaicmp.core.attribution import Method
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.models.architectures import BARE
-from xaicmp.core.models.checkpoint import sha256_of
 from xaicmp.core.models.classifier import Classifier
+from xaicmp.core.models.weights import sha256_of
 from xaicmp.core.results.comparison import Source
 from xaicmp.core.results.predictions import UNKNOWN, Predictions
 from xaicmp.core.run.engine import NOT_FINITE, Engine

@@ -12,49 +12,52 @@ WIDEST = 3
 """Pairs that fit beside an image's columns at 80 characters; more are listed below one another."""
 MOST = 10
 """Pairs that are listed below their image; of more, the image gets the mean."""
-IMAGE = ("id", "label", "predicted", "conf.")
 
 
 def images_table(comparison: Comparison) -> Table:
     """What each image is, what it was taken for, and how far each pair agrees on it."""
     pairs, statistics = comparison.pairs, comparison.statistics
     titles = [statistic.title(comparison.top) for statistic in statistics]
-    images = [_image(comparison, row) for row in range(len(comparison.predictions))]
-    note = f"✗ marks a wrong prediction. {comparison.source.about}"
+    image, images = _images(comparison)
+    wrong = "✗ marks a wrong prediction. " if "label" in image else ""
+    note = f"{wrong}{comparison.source.about}"
     if len(pairs) <= WIDEST and len(statistics) <= BESIDE:
         heads = ["{}\nvs {}".format(*(comparison.titles[name] for name in pair)) for pair in pairs]
-        for row, image in enumerate(images):
-            image += ["/".join(_values(comparison, pair, row)) for pair in pairs]
+        for row, cells in enumerate(images):
+            cells += ["/".join(_values(comparison, pair, row)) for pair in pairs]
         return Table(
-            [*IMAGE, *heads], images, note=f"{'/'.join(titles)} of each pair. {note}", left=len(IMAGE)
+            [*image, *heads], images, note=f"{'/'.join(titles)} of each pair. {note}", left=len(image)
         )
     if len(pairs) > MOST:
         for each in statistics:
-            for image, mean in zip(images, comparison.mean_over_pairs(each.name), strict=True):
-                image.append(decimals(mean))
+            for cells, mean in zip(images, comparison.mean_over_pairs(each.name), strict=True):
+                cells.append(decimals(mean))
         over = (
             f"Mean over {len(comparison.model_pairs)} pairs, where they are defined; --format json has each."
         )
-        return Table([*IMAGE, *titles], images, note=f"{over} {note}", left=len(IMAGE))
+        return Table([*image, *titles], images, note=f"{over} {note}", left=len(image))
     rows: list[list[str]] = []
     sections = {}
-    widths = [max(map(len, column)) for column in zip(IMAGE, *images, strict=True)]
-    heading, *lines = ("  ".join(map(str.ljust, each, widths)).rstrip() for each in (IMAGE, *images))
+    widths = [max(map(len, column)) for column in zip(image, *images, strict=True)]
+    heading, *lines = ("  ".join(map(str.ljust, each, widths)).rstrip() for each in (image, *images))
     for row, line in enumerate(lines):
         sections[len(rows)] = line
         rows += [[f"  {name_pair(comparison, pair)}", *_values(comparison, pair, row)] for pair in pairs]
     return Table([heading, *titles], rows, note=note, sections=sections)
 
 
-def _image(comparison: Comparison, row: int) -> list[str]:
-    chosen, classes = comparison.predictions, comparison.source.classes
-    number = str(chosen.ids[row]).rjust(len(str(chosen.ids.max())))
-    return [
-        f"{number}  {shortened(comparison.source.name(row))}".rstrip(),
-        classes[chosen.labels[row]],
-        classes[chosen.predicted[row]] + (" ✗" if chosen.wrong[row] else ""),
-        decimals(chosen.confidence[row]),
-    ]
+def _images(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """What each image is and was taken for, under which headings: its file's name or else its number, its label if known."""
+    chosen, source = comparison.predictions, comparison.source
+    known = bool((chosen.labels >= 0).any())
+    digits = len(str(chosen.ids.max()))
+    images = []
+    for row, image in enumerate(chosen.ids):
+        label = [source.classes[chosen.labels[row]]] if known else []
+        predicted = source.classes[chosen.predicted[row]] + " ✗" * bool(chosen.wrong[row])
+        name = shortened(source.name(row)) or str(image).rjust(digits)
+        images.append([name, *label, predicted, decimals(chosen.confidence[row])])
+    return ["image" if source.names else "id", *["label"] * known, "predicted", "conf."], images
 
 
 def _values(comparison: Comparison, pair: tuple[str, str], row: int) -> list[str]:
