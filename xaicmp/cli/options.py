@@ -329,7 +329,7 @@ class Measuring(Comparing):
         list[str] | None,
         option(
             OUTPUT,
-            "End with status 3 if a mean is below: pearson=0.3, for one pair grad-cam,saliency:pearson=0.3. With --against "
+            "End with status 3 if a mean is below: pearson=0.3, for one pair lrp,cam:pearson=0.3. With --against "
             "pearson=0.3 is of each method with itself.",
             "BOUND...",
         ),
