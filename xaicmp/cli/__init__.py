@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -39,7 +40,7 @@ app = typer.Typer(
     help="Do explanation methods agree? Measure it, image by image.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"auto_envvar_prefix": "XAICMP", "help_option_names": ["-h", "--help"]},
 )
 for module in (train, explain, metrics, figure):
     app.command(cls=MultiValueCommand)(module.command)
@@ -64,14 +65,15 @@ def options(
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit status."""
     try:
-        status = app(args=list(arguments), prog_name="xaicmp", standalone_mode=False)
+        typed = shlex.join(["xaicmp", *arguments])
+        status = app(args=list(arguments), prog_name="xaicmp", standalone_mode=False, obj=typed)
         sys.stdout.flush()
     except CommandLineError as error:
         if not arguments:  # the help has been shown
             return ExitStatus.WRONG_COMMAND_LINE
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "xaicmp"
-        message = error.format_message().replace("Value error, ", "").rstrip(". ")
+        message = _place_of(error) + error.format_message().replace("Value error, ", "").rstrip(". ")
         return _fail(f"{message}. See `{command} --help`.", ExitStatus.WRONG_COMMAND_LINE)
     except UsageError as error:
         return _fail(error.on_the_command_line(), ExitStatus.WRONG_COMMAND_LINE)
@@ -100,6 +102,16 @@ def run(arguments: Sequence[str]) -> int:
     if status == ExitStatus.INTERRUPTED:
         return _fail("interrupted", ExitStatus.INTERRUPTED)
     return int(status or ExitStatus.DONE)
+
+
+def _place_of(error: Any) -> str:
+    """The file or the variable that a wrong value stands in, if it is not the command line."""
+    context, option = getattr(error, "ctx", None), getattr(error, "param", None)
+    if context is None or option is None or (source := context.get_parameter_source(option.name)) is None:
+        return ""
+    variable = f"{context.auto_envvar_prefix}_{option.name.upper()}"
+    places = {"DEFAULT_MAP": context.meta.get("config"), "ENVIRONMENT": variable}
+    return f"{places[source.name]}: " if source.name in places else ""
 
 
 def _drop_stdout() -> None:

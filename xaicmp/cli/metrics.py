@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 
 from xaicmp.cli.options import OUTPUT, FormatOption, Measuring, Resume, option, with_options
-from xaicmp.cli.session import Session, check_output, remark, settings_of, show_comparison, together
+from xaicmp.cli.session import (
+    Session,
+    check_output,
+    remark,
+    settings_of,
+    show_comparison,
+    signed,
+    together,
+)
 from xaicmp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -120,7 +128,7 @@ def of_file(options: Measuring, path: Path) -> tuple[Comparison, list[Asked]]:
         from xaicmp.core.run.maps_file import compare_maps
 
         found, settings = [], settings_of(options, curve=options.curve)
-        comparison = compare_maps(path, settings, partial(remark, options))
+        comparison = signed(compare_maps(path, settings, partial(remark, options)))
     if not options.studies:
         return comparison, found
     from xaicmp.cli.studies import of_maps

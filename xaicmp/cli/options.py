@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from xaicmp.cli.config import ORIGIN, SHOW, config_option, effective, to_toml
 from xaicmp.core.choices import (
     Baseline,
     By,
@@ -42,7 +44,9 @@ def formats() -> list[str]:
 
 def option(panel: str, help: str, metavar: str | None = None, *names: str, **limits: Any) -> Any:
     """A Typer option under the heading ``panel`` of ``--help``."""
-    return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=panel, **limits)
+    return typer.Option(
+        *names, help=help, metavar=metavar, rich_help_panel=panel, show_envvar=False, **limits
+    )
 
 
 Data = Annotated[
@@ -377,9 +381,23 @@ def with_options(options: type[Any]) -> Callable[[Callable[..., None]], Callable
             parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             for parameter in list(signature.parameters.values())[1:]
         ]
+        shared_and_own = {each.name: each.annotation for each in (*shared, *own)}
+        own += [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, annotation, default in (
+                ("config", Annotated[Path | None, config_option(shared_and_own)], None),
+                ("show_config", Annotated[bool, SHOW], False),
+                ("context", typer.Context, inspect.Parameter.empty),
+            )
+        ]
 
         @functools.wraps(function)
-        def command(**values: Any) -> None:
+        def command(context: typer.Context, config: Path | None, show_config: bool, **values: Any) -> None:
+            given = to_toml(effective(context, values))
+            if show_config:
+                sys.stdout.write(given)
+                return
+            ORIGIN.set({"command": context.find_root().obj, "config": given})
             chosen = options(**{field.name: values.pop(field.name) for field in fields(options)})
             function(chosen, **values)
 

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from xaicmp.cli.config import ORIGIN
 from xaicmp.cli.multivalue import parse_ids
 from xaicmp.cli.options import NOISY, Comparing
 from xaicmp.errors import Interrupted, UsageError, XaicmpError
@@ -287,7 +288,7 @@ class Session:
             remark(options, f"{result.images.name}: the files' checksums are not the official ones")
         if options.n is not None and len(result) < options.n:
             remark(options, f"there are {len(result)} such images, not {options.n}; these are compared")
-        return result
+        return replace(result, comparison=signed(result.comparison))
 
     @contextmanager
     def journal(self, output: Path | None, resume: bool) -> Iterator[Journal | None]:
@@ -333,6 +334,11 @@ class Session:
                 "resume with the same command and --resume"
             ) from error
         journal.remove()
+
+
+def signed(comparison: Comparison) -> Comparison:
+    """The same, whose documents say which command line and options made it."""
+    return replace(comparison, source=comparison.source.signed(**ORIGIN.get()))
 
 
 def show_comparison(

@@ -38,6 +38,10 @@ class Source:
     classes: tuple[str, ...]
     names: tuple[str, ...] = ()
 
+    def signed(self, **more: Any) -> Source:
+        """The same with further ``details``."""
+        return replace(self, details=self.details | more)
+
     def name(self, row: int) -> str:
         """The name of an image, empty where it has none but its id."""
         return self.names[row] if self.names else ""

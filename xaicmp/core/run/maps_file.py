@@ -26,6 +26,7 @@ from xaicmp.core.results.predictions import UNKNOWN, Predictions
 from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.journal import Journal
+from xaicmp.core.run.provenance import versions
 from xaicmp.core.run.scoring import BLOCK, score
 from xaicmp.errors import UsageError, XaicmpError
 
@@ -90,6 +91,7 @@ def compare_maps(
                 "checkpoint": {},
                 "data": {"name": str(arrays.get("data", "")), "split": "", "verified": None, "sample": None},
                 "seed": settings.seed,
+                "versions": versions(),
             },
             classes,
         ),

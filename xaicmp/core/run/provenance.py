@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from platform import python_version
 from typing import Any
 
 import numpy as np
@@ -45,10 +46,16 @@ def source_of(
             "precision": engine.precision,
             "fast": engine.fast,
             "batch_size": engine.batch_size,
+            "versions": versions(),
         },
         classes_of(engine.classifier, images, predictions),
         tuple(names) if any(names) else (),
     )
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers depend on."""
+    return {"python": python_version()} | {name: version(name) for name in ("torch", "captum", "xaicmp")}
 
 
 def classes_of(classifier: Classifier, images: ImageSource, predictions: Predictions) -> tuple[str, ...]:

@@ -1,0 +1,126 @@
+"""Options in a file: ``--config run.toml`` reads them, ``--show-config`` prints them, and documents carry them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from difflib import get_close_matches
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+
+from xaicmp.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+OWN = ("config", "show_config", "help")
+"""Options that are none of a run."""
+ORIGIN: ContextVar[dict[str, Any]] = ContextVar("ORIGIN", default={})  # noqa: B039  # nobody writes into it
+"""What documents say of the command: ``command``, the line as typed, and ``config``, the file of its options."""
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def keys_of(context: typer.Context) -> dict[str, str]:
+    """What each parameter is called in a file, by its name: as its option without the dashes."""
+    options = {each.name or "": max(each.opts, key=len).lstrip("-") for each in context.command.params}
+    return {name: key for name, key in options.items() if name not in OWN}
+
+
+def config_option(annotations: Mapping[str, Any]) -> Any:
+    """``--config`` of a command whose parameters have these annotations."""
+
+    def read(context: typer.Context, path: Path | None) -> Path | None:
+        if path is not None and not context.resilient_parsing:
+            context.default_map = _read(path, keys_of(context), annotations)
+            context.meta["config"] = path
+        return path
+
+    return typer.Option(
+        help="Read options from this TOML file, as --show-config prints it. The command line wins over variables such as "
+        "XAICMP_METRICS_N, and these over the file.",
+        metavar="FILE",
+        rich_help_panel="Running",
+        is_eager=True,
+        callback=read,
+        show_envvar=False,
+    )
+
+
+SHOW = typer.Option(
+    "--show-config",
+    help="Print the TOML file that makes this run again, and exit.",
+    show_envvar=False,
+    rich_help_panel="Running",
+)
+
+
+def _read(path: Path, keys: Mapping[str, str], annotations: Mapping[str, Any]) -> dict[str, Any]:
+    """The values in a file, by parameter; UsageError names the file and what is wrong."""
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"cannot read --config {path}: {error.strerror}; --show-config prints such a file"
+        ) from error
+    except ValueError as error:  # of UTF-8 too
+        raise UsageError(f"{path} is no TOML file: {error}") from error
+    names = {key: name for name, key in keys.items()}
+    for key, value in given.items():
+        if key not in names:
+            near = get_close_matches(key, names, 1)
+            hint = f"did you mean {near[0]}?" if near else "see --help for the options"
+            raise UsageError(f"{path}: there is no option {key!r}; {hint}")
+        several, kind = kind_of(annotations[names[key]])
+        values = value if several and isinstance(value, list) else [value]
+        if (several and not isinstance(value, list)) or not all(_is(each, kind) for each in values):
+            wanted = f"a list, each {WORDS[kind]}" if several else WORDS[kind]
+            raise UsageError(f"{path}: {key} = {_toml(value)} is of the wrong type; give {wanted}")
+    return {names[key]: value for key, value in given.items()}
+
+
+def kind_of(annotation: Any) -> tuple[bool, type]:
+    """Whether an option takes several values, and the type of each: bool, int, float or str."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (UnionType, Union):
+        annotation = next(each for each in get_args(annotation) if each is not type(None))
+    if get_origin(annotation) is list:
+        return True, kind_of(get_args(annotation)[0])[1]
+    return False, str if annotation is Path or get_origin(annotation) is Literal else annotation
+
+
+def _is(value: Any, kind: type) -> bool:
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def effective(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a run as plain values, by key; those that say nothing left out."""
+    plain: Callable[[Any], Any] = lambda value: str(value) if isinstance(value, Path) else value  # noqa: E731
+    keys = keys_of(context)
+    return {
+        keys[name]: [plain(each) for each in value] if isinstance(value, list | tuple) else plain(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Plain values as a TOML file."""
+    return "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):  # JSON's text is TOML's, but for one character
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value)  # numbers, and what is no value of an option
