@@ -84,7 +84,9 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(error.on_the_command_line(), status)
     except KeyboardInterrupt:  # where Typer does not see it
         return _fail("interrupted", ExitStatus.INTERRUPTED)
-    except (BrokenPipeError, SystemExit):
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and "_XAICMP_COMPLETE" in os.environ:
+            return int(error.code or 0)  # with which a shell is told whether there is anything to offer
         # The reader has gone, as `head` does; Typer and rich make an exit of it.
         _drop_stdout()
         return ExitStatus.DONE

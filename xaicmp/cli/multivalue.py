@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 
 import typer.core
 
@@ -42,7 +43,22 @@ class MultiValueCommand(PlainFlags, typer.core.TyperCommand):
             if getattr(parameter, "multiple", False)
             for name in parameter.opts
         }
-        return super().parse_args(ctx, spread(args, several))
+        if not ctx.resilient_parsing:
+            return super().parse_args(ctx, spread(args, several))
+        ctx.meta["words"] = [word for word in args if word != "="]  # a shell may take it for a word
+        with suppress(UsageError):
+            args = spread(args, several)
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx, incomplete):  # type: ignore[no-untyped-def]
+        """What may come next: another value of an option that takes several, else the name of an option."""
+        words = ctx.meta["words"]
+        last = max((at for at, word in enumerate(words) if word.startswith("-")), default=len(words))
+        name = "".join(words[last : last + 1]).partition("=")[0]
+        for parameter in self.params if not incomplete.startswith("-") else ():
+            if name in parameter.opts and (parameter.multiple or words[last:] == [name]):
+                return parameter.shell_complete(ctx, incomplete)
+        return super().shell_complete(ctx, incomplete)
 
 
 def spread(arguments: list[str], several: set[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from xaicmp.cli.completion import method_names, offered
 from xaicmp.cli.config import ORIGIN, SHOW, config_option, effective, to_toml
 from xaicmp.core.choices import (
     Baseline,
@@ -85,7 +86,14 @@ def check_format(word: str) -> str:
 
 
 FormatOption = Annotated[
-    str, option(OUTPUT, "What to print on stdout.", f"[{'|'.join(formats())}]", parser=check_format)
+    str,
+    option(
+        OUTPUT,
+        "What to print on stdout.",
+        f"[{'|'.join(formats())}]",
+        parser=check_format,
+        autocompletion=offered(formats),
+    ),
 ]
 
 
@@ -183,6 +191,7 @@ class Comparing:
             "classes of other libraries (captum:Saliency, pytorch_grad_cam:GradCAM), "
             "your own (package.module:function). Default: published. See explain --list-methods.",
             "NAME...",
+            autocompletion=offered(method_names),
         ),
     ] = None
     reduce: Annotated[
@@ -219,6 +228,7 @@ class Comparing:
             COMPARISON,
             f"What to measure: {', '.join(get_args(Statistic))}. Default: pearson iou.",
             "NAME...",
+            autocompletion=offered(Statistic),
         ),
     ] = None
     top: Annotated[
@@ -231,6 +241,7 @@ class Comparing:
             COMPARISON,
             f"What agreement is held against: {', '.join(get_args(Control))}. Default: other-image shift.",
             "NAME...",
+            autocompletion=offered(Control),
         ),
     ] = None
     ci: Annotated[float, option(COMPARISON, "Level of the confidence intervals.", "SHARE")] = 0.95
@@ -292,7 +303,13 @@ class Measuring(Comparing):
     ] = False
     by: Annotated[
         list[str] | None,
-        option(STUDIES, f"Also show agreement by {', '.join(get_args(By))}.", "NAME...", parser=check_by),
+        option(
+            STUDIES,
+            f"Also show agreement by {', '.join(get_args(By))}.",
+            "NAME...",
+            parser=check_by,
+            autocompletion=offered(By),
+        ),
     ] = None
     rerun: Annotated[
         bool, option(STUDIES, "Also compare each method with itself under another seed.", None, "--rerun")
@@ -336,6 +353,7 @@ class Measuring(Comparing):
             "End with status 3 if a mean is below: pearson=0.3, for one pair lrp,cam:pearson=0.3. With --against "
             "pearson=0.3 is of each method with itself.",
             "BOUND...",
+            autocompletion=offered(Statistic, end="="),
         ),
     ] = None
     fail_on: Annotated[
