@@ -248,7 +248,7 @@ def test_a_table_for_a_paper_is_the_one_worked_out_by_hand() -> None:
     assert (
         to_latex(table)
         == r"""\begin{table}
-\centering
+\centering\footnotesize\setlength{\tabcolsep}{4pt}
 \caption{50\% of \{it\} Grad-CAM, $\tau$ $<$ 1.}
 \begin{tabular}{lrr}
 \toprule
@@ -262,6 +262,13 @@ x & 0.5 & $-$0.1 to 0.2 \\
 \end{table}
 """
     )
+
+
+def test_what_stands_beneath_on_a_terminal_stands_beneath_in_a_paper() -> None:
+    table = Table(("a", "b", "c", "d"), [[1, 2, 3, 4]], beneath=(2,))
+    lines = to_latex(table).splitlines()
+    assert lines[3] == r"\begin{tabular}{lrr}"
+    assert lines[5:10] == [r"a & b & d \\", r" & c &  \\", r"\midrule", r"1 & 2 & 4 \\", r" & 3 &  \\"]
 
 
 COMMANDS = {

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 from rich.cells import cell_len
@@ -72,6 +73,16 @@ class Table:
             yield ""
             yield from (Text(line, style="dim") for line in _wrapped(printable(self.note), options.max_width))
 
+    def stacked(self) -> list[list[int]]:
+        """The columns, each with those that stand beneath it."""
+        groups: list[list[int]] = []
+        for index in range(len(self.columns)):
+            if index in self.beneath:
+                groups[-1].append(index)
+            else:
+                groups.append([index])
+        return groups
+
     def sectioned(self) -> Iterator[tuple[str | None, Sequence[Cell]]]:
         """Each row after the heading of the section that begins with it, if one does."""
         return ((self.sections.get(index), row) for index, row in enumerate(self.rows))
@@ -100,13 +111,7 @@ class Layout:
         side_by_side = cls._fill(table, [[index] for index in every], room)
         if len(side_by_side.blocks) == 1 or not table.beneath:
             return side_by_side
-        groups: list[list[int]] = []
-        for index in every:
-            if index in table.beneath:
-                groups[-1].append(index)
-            else:
-                groups.append([index])
-        return cls._fill(table, groups, room, wrap=True)
+        return cls._fill(table, table.stacked(), room, wrap=True)
 
     @classmethod
     def _fill(cls, table: Table, groups: Sequence[Sequence[int]], room: int, wrap: bool = False) -> Layout:
@@ -279,20 +284,20 @@ def _csv_cell(cell: Cell) -> Cell:
 
 @table_format("latex", ".tex")
 def to_latex(table: Table) -> str:
-    """A ``table`` of the package booktabs, its title and note the caption."""
+    """A ``table`` of the package booktabs, its title and note the caption; in columns as narrow as on a terminal."""
+    groups = table.stacked()
     lines = []
     for heading, row in table.sectioned():
         if heading is not None:
-            lines.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{{_latex(heading)}}} \\")
-        lines.append(_latex_row(row))
-    columns = "l" * table.left + "r" * (len(table.columns) - table.left)
+            lines.append(rf"\multicolumn{{{len(groups)}}}{{l}}{{{_latex(heading)}}} \\")
+        lines += _latex_rows(row, groups)
     parts = (
         r"\begin{table}",
-        r"\centering",
+        r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
         rf"\caption{{{_latex(f'{table.title} {table.note}')}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
+        rf"\begin{{tabular}}{{{'l' * table.left}{'r' * (len(groups) - table.left)}}}",
         r"\toprule",
-        _latex_row(table.columns),
+        *_latex_rows(table.columns, groups),
         r"\midrule",
         *lines,
         r"\bottomrule",
@@ -302,8 +307,10 @@ def to_latex(table: Table) -> str:
     return "".join(f"{part}\n" for part in parts)
 
 
-def _latex_row(row: Sequence[Cell]) -> str:
-    return " & ".join(_latex(_shown(cell)) for cell in row) + r" \\"
+def _latex_rows(row: Sequence[Cell], groups: Sequence[Sequence[int]]) -> Iterator[str]:
+    """A row, and below it what stands beneath its cells."""
+    for line in zip_longest(*groups):
+        yield " & ".join("" if index is None else _latex(_shown(row[index])) for index in line) + r" \\"
 
 
 def _latex(text: str) -> str:
