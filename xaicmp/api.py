@@ -206,6 +206,7 @@ def compare(
         settings,
         keep=job.running.keep,
         processes=job.running.processes,
+        progress=job.running.progress,
     )
     return Result(comparison, source, job.engine, job.explainer.methods)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 
 from xaicmp.cli.options import OUTPUT, FormatOption, Measuring, Resume, option, with_options
+from xaicmp.cli.progress import progress_bar
 from xaicmp.cli.session import (
     Session,
     check_output,
@@ -84,6 +85,7 @@ def command(
         check_alone(options, options.maps, verbose=verbose, resume=resume)
         comparison, found = of_file(options, options.maps)
         check_under(options, comparison.statistics, list(comparison.titles))
+        run_tests(options, comparison)
         write_files(options, output, comparison, found, details)
         show(comparison, found, format, details)
         fail_under(options, comparison, found)
@@ -97,6 +99,7 @@ def command(
             comparison, found = of_images(options, session, journal)
             if group.rank > 0:
                 return
+            run_tests(options, comparison)
             write_files(options, output, comparison, found, details, journal.folder if journal else None)
         show(comparison, found, format, details)
         if verbose:
@@ -152,6 +155,15 @@ def of_images(
         return result.comparison, []
     found = of_maps(options, result.comparison)
     return result.comparison, found + of_model(options, session, result, batches, other)
+
+
+def run_tests(options: Measuring, comparison: Comparison) -> None:
+    """Test every pair, which is kept with the comparison."""
+    with progress_bar(options.quiet) as show:
+        for number, pair in enumerate(comparison.pairs):
+            show("testing", number, len(comparison.pairs))
+            for each in comparison.statistics:
+                comparison.result(each, pair)
 
 
 def write_files(

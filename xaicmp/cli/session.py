@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from xaicmp.cli.config import ORIGIN
 from xaicmp.cli.multivalue import parse_ids
 from xaicmp.cli.options import NOISY, Comparing
+from xaicmp.cli.progress import Stages, progress_bar
 from xaicmp.errors import Interrupted, UsageError, XaicmpError
 from xaicmp.views.table import printable
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from xaicmp.views.table import Table
 
 
+LOADING = "loading"
 DESCRIBED = ("classes", "input_size", "mean", "std", "crop_pct", "interpolation")
 """Options that say what is known about the model."""
 FAST_REPLACES = (Comparing.ig_steps, Comparing.ig_rule, Comparing.precision)
@@ -124,22 +124,6 @@ def remark(options: Any, message: str) -> None:
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr when that is a terminal, otherwise nothing."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(file=sys.stderr)
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done)
-
-        yield show
-
-
-@contextmanager
 def together(device: str) -> Iterator[Processes]:
     """The processes that torchrun started, of which the first alone prints and writes; else there is one."""
     from xaicmp.core.machine.devices import find_device
@@ -169,19 +153,26 @@ class Session:
     def __init__(
         self, options: Comparing, default: int, *, curve: bool = False, group: Processes | None = None
     ) -> None:
-        from xaicmp.core.attribution import PUBLISHED, get_methods
-        from xaicmp.core.attribution.selection import split_names
-        from xaicmp.core.machine.devices import find_device, has_bf16
         from xaicmp.core.machine.processes import ALONE
-        from xaicmp.core.run.engine import FAST
-        from xaicmp.core.run.running import Running
 
         if options.fast and (options.ig_steps, options.ig_rule, options.precision) != FAST_REPLACES:
             raise UsageError("--fast sets --ig-steps, --ig-rule and --precision; leave it or them out")
         self.group = group or ALONE
         self.options = replace(options, quiet=options.quiet or self.group.rank > 0)
+        with progress_bar(self.options.quiet) as show:
+            show(LOADING, 0, 0)
+            self._load(default, curve, show)
+
+    def _load(self, default: int, curve: bool, show: Stages) -> None:
+        from xaicmp.core.attribution import PUBLISHED, get_methods
+        from xaicmp.core.attribution.selection import split_names
+        from xaicmp.core.machine.devices import find_device, has_bf16
+        from xaicmp.core.run.engine import FAST
+        from xaicmp.core.run.running import Running
+
+        options = self.options
         self.checkpoint, self.classifier = self._model()
-        self.images = self._images()
+        self.images = self._images(show)
         self.selection = selection_of(self.options, default, self.images, self.classifier.classes)
         if repeated := self.selection.repeated:
             ids = "id" if repeated == 1 else "ids"
@@ -236,7 +227,7 @@ class Session:
                 say(line)
         return checkpoint, load_model(checkpoint.classifier, **about)
 
-    def _images(self) -> ImageSource:
+    def _images(self, show: Stages) -> ImageSource:
         from xaicmp.api import load_images
         from xaicmp.core.images.cifar10 import load_cifar10
 
@@ -255,10 +246,9 @@ class Session:
             raise UsageError(
                 f"--{next(iter(files)).replace('_', '-')} goes with --images; name photographs too"
             )
-        with progress_bar(options.quiet) as show:
-            if options.data is not None:
-                return load_cifar10("test", options.data, progress=show)
-            return load_images(progress=show)
+        if options.data is not None:
+            return load_cifar10("test", options.data, progress=show)
+        return load_images(progress=show)
 
     def compare(self, keep: Keep | None = None, journal: Journal | None = None) -> Result:
         """Choose, explain and compare, with progress on stderr.

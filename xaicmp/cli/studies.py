@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from xaicmp.cli.session import Session, progress_bar
+from xaicmp.cli.progress import progress_bar
+from xaicmp.cli.session import Session
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.studies.groups import by_images, by_method

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from xaicmp.cli.options import (
     IMAGES,
@@ -25,10 +23,10 @@ from xaicmp.cli.options import (
     option,
     with_options,
 )
+from xaicmp.cli.progress import Stages, progress_bar
 from xaicmp.cli.session import (
     Session,
     check_output,
-    progress_bar,
     remark,
     selection_of,
     show_comparison,
@@ -227,13 +225,14 @@ def _train(options: Options, run: Run, path: Path, device: torch.device, group: 
         processes=group,
         on_step=display.step,
         on_epoch=display.epoch,
+        progress=display.stages,
     )
     try:
         checkpoint = train(run, images, test, path, training)
     except KeyboardInterrupt as error:
         raise Interrupted(f"stopped; {display.kept(path)}") from error
     finally:
-        display.bar.stop()
+        display.stages.bars.stop()
     if group.rank == 0 and resume is not None and resume.training is None:
         remark(options, f"the training in {path} was complete already")
     return [Epoch(**epoch) for epoch in checkpoint.metadata["history"]]
@@ -253,43 +252,30 @@ def _write(history: list[Epoch], output: Path | None, plot: Path | None) -> None
 
 
 class _Display:
-    """A live bar on stderr while an epoch runs, and a row of the table on stdout when it ends."""
+    """Bars on stderr while an epoch runs, and a row of the table on stdout when it ends."""
 
     def __init__(self, run: Run, *, quiet: bool, silent: bool) -> None:
-        self.console = Console(file=sys.stderr)
-        self.hidden = quiet or silent or not self.console.is_terminal
-        self.silent = silent
-        self.run = run
-        self.epochs = 0
-        self.bar = self._bar()
-
-    def _bar(self) -> Progress:
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TimeRemainingColumn())
-        return Progress(*columns, console=self.console, transient=True, disable=self.hidden)
+        self.silent, self.run, self.epochs = silent, run, 0
+        self.stages = Stages(quiet or silent)
+        self.stages.bars.start()
 
     def step(self, step: Step) -> None:
-        if self.hidden:
-            return
-        done = step.batches * (step.epoch - 1)
-        if not self.bar.tasks:
-            self.bar.add_task("", total=step.batches * step.epochs, completed=done)
-            self.bar.start()
-        at = f"{step.batch}/{step.batches}" if step.batch < step.batches else "testing"
-        self.bar.update(
-            self.bar.tasks[0].id,
-            completed=done + step.batch,
-            description=f"epoch {step.epoch}/{step.epochs}  {at}  loss {step.loss:.3f}  "
-            f"acc. {100 * step.accuracy:.1f}%  {step.images_per_second:.0f} images/s",
+        self.stages(
+            "training",
+            step.epoch - 1 + step.batch / step.batches,
+            step.epochs,
+            f"training  epoch {step.epoch}/{step.epochs}  loss {step.loss:.3f}  acc. {100 * step.accuracy:.1f}%  "
+            f"{step.images_per_second:.0f} images/s",
         )
 
     def epoch(self, epoch: Epoch) -> None:
         from xaicmp.views.tables.training import epochs_table
 
-        self.bar.stop()
+        self.stages.bars.stop()  # which would take what is printed to stderr
         if not self.silent:
             Console().print(epochs_table([epoch], header=not self.epochs))
         self.epochs += 1
-        self.bar = self._bar()
+        self.stages.bars.start()
 
     def kept(self, path: Path) -> str:
         """What is kept, and how to resume."""

@@ -398,7 +398,7 @@ def test_the_blocks_do_not_depend_on_the_batch_size(
     monkeypatch.setattr(
         comparing,
         "score",
-        lambda explanations, how: (
+        lambda explanations, how, progress: (
             sizes.append(explanations.predictions.ids.tolist()),
             score(explanations, how),
         )[1],

@@ -25,7 +25,7 @@ def why_not(method: Method, context: Context) -> str | None:
         UsageError: what was asked for, such as the layer, cannot be meant.
     """
 
-    def enough(done: int, total: int) -> None:
+    def enough(done: float, total: float) -> None:
         raise _Enough
 
     context.report = enough

@@ -124,7 +124,7 @@ class Context:
         batch_size: int = 64,
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
-        report: Callable[[int, int], None] = lambda done, total: None,
+        report: Callable[[float, float], None] = lambda done, total: None,
         original: nn.Module | None = None,
         precise: bool = False,
         forward: Forward | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import get_args
 
@@ -198,8 +198,11 @@ def smoothgrad_ig(
     _check_path("smoothgrad-ig", steps, rule)
     total = torch.zeros_like(wide(images))
     start = baselines_of(baseline, images.detach(), context).expand_as(images)
+    report, begun = context.report, 0
     for noise in noises("smoothgrad-ig", images, samples, stdev, context):
         noisy, count = images.detach() + noise, len(noise)
+        context.report = partial(_report_part, report, begun, count, samples)
+        begun += count
         found = _integrate(
             model,
             noisy.flatten(0, 1),
@@ -278,13 +281,19 @@ def noises(purpose: str, images: Tensor, samples: int, stdev: float, context: Co
     if not stdev >= 0:
         raise UsageError(f"{purpose}: stdev {stdev:g}: needs 0 or more")
     width = stdev * (images.amax(dim=(1, 2, 3)) - images.amin(dim=(1, 2, 3))).detach().view(-1, 1, 1, 1)
-    generators = list(context.generators(purpose))
+    generators, report = list(context.generators(purpose)), context.report
     at_once = max(1, context.batch_size // len(images))
     for done in range(0, samples, at_once):
         count = min(at_once, samples - done)
         drawn = [torch.randn(images.shape[1:], generator=each) for _ in range(count) for each in generators]
         yield width * torch.stack(drawn).unflatten(0, (count, -1)).to(images)
-        context.report(done + count, samples)
+        report(done + count, samples)
+
+
+def _report_part(
+    report: Callable[[float, float], None], begun: int, count: int, samples: int, done: float, total: float
+) -> None:
+    report(begun + count * done / total, samples)
 
 
 def wide(values: Tensor) -> Tensor:
@@ -323,7 +332,16 @@ def _integrate(
     context: Context,
 ) -> Tensor:
     """Integrated Gradients in float64, by Captum."""
-    attributions = IntegratedGradients(lambda scaled: model(scaled.to(images.dtype))).attribute(
+    done = 0
+
+    def scored(scaled: Tensor) -> Tensor:
+        nonlocal done
+        if done:  # and with it the way back
+            context.report(done, steps * len(images))
+        done += len(scaled)
+        return model(scaled.to(images.dtype))
+
+    attributions = IntegratedGradients(scored).attribute(
         wide(images),
         baselines=wide(baselines),
         target=targets,

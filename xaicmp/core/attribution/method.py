@@ -10,6 +10,7 @@ completeness gap ``(N,)``. Choices, headings, documents and tests follow.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,16 @@ class Method:
     needs_layer: bool = False
     model_free: bool = False
     sees_modules: bool = False
+
+    @property
+    def passes(self) -> float:
+        """About ``cost``, as a number; a channel counts as 256, and what says nothing as 2."""
+        found = re.search(r"\d+", self.cost)
+        passes = float(found[0]) if found else 2.0
+        for word, default in (("step", 1), ("sample", 1), ("channel", 256)):
+            if re.search(rf"\b(a|and) {word}\b", self.cost):
+                passes *= self.options.get(f"{word}s", default)
+        return max(passes, 0.1)
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor, **context: Any) -> Tensor:
         """The maps of ``images`` for the classes ``targets``; the model is left as it was found.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+Progress = Callable[[str, float, float], None]
+"""Called with what is being done, how much of it is done, and how much there is; 0 of 0 where nobody knows."""
 
 
-def no_progress(stage: str, done: int, total: int) -> None:
+def no_progress(stage: str, done: float, total: float) -> None:
     """Tell nobody."""

@@ -9,6 +9,7 @@ from xaicmp.core.attribution import Method
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.memory import trim
 from xaicmp.core.machine.processes import ALONE, Processes
+from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import Predictions
@@ -30,6 +31,7 @@ def compare_explanations(
     *,
     keep: Keep | None = None,
     processes: Processes = ALONE,
+    progress: Progress = no_progress,
 ) -> tuple[ImageSource, Comparison]:
     """Score explanations one block at a time; of several processes, which all see all of them, each in its turn.
 
@@ -38,7 +40,7 @@ def compare_explanations(
         stream: the images and a batch of explanations, from ``explain_selection``; one batch or more.
         settings: how maps are compared.
         keep: called with each batch of explanations, which are otherwise forgotten.
-        processes: those that share the work.
+        processes, progress: those that share the work; told how far the comparing is.
 
     Raises:
         UsageError: fewer than two methods, or a share of top pixels outside (0, 1) or less than one pixel.
@@ -51,7 +53,7 @@ def compare_explanations(
 
     def finish() -> None:
         mine = len(scores) % processes.world == processes.rank
-        scores.append(score(_merged(block), settings) if mine else None)
+        scores.append(score(_merged(block), settings, progress) if mine else None)
         block.clear()
         trim()
 
@@ -71,8 +73,7 @@ def compare_explanations(
                 finish()
     if block:
         finish()
-    predictions = Predictions.join(parts)
-    of_all = zip(*processes.gather(lambda: scores), strict=True)
+    of_all, predictions = zip(*processes.gather(lambda: scores), strict=True), Predictions.join(parts)
     return images, Comparison(
         source_of(engine, images, predictions, methods),
         {method.name: method.title for method in methods},

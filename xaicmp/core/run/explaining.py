@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import accumulate, islice
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -31,8 +32,8 @@ from xaicmp.errors import UsageError, XaicmpError, arg
 EXPLAINING = "explaining"
 Target = str | int | np.ndarray
 """The class that is explained: ``"predicted"``, ``"label"``, the name or the index of a class, or one index per image."""
-Tell = Callable[[int, int, int], None]
-"""Told the index of a method, and how much of how much of its work is done."""
+Tell = Callable[[float], None]
+"""Told the share of the work on a batch that is done."""
 Candidates = tuple[ImageSource, np.ndarray]
 
 
@@ -86,9 +87,10 @@ class Explainer:
         self.engine, self.methods, self.target = engine, tuple(methods), target
         self.skipped: dict[int, str] = {}
         self._layer: str | None = None
+        self._costs = [each.passes for each in self.methods]  # from the first batch on, what it took
 
     def admitted(
-        self, batch: Batch, selection: Selection, most: int, tell: Callable[[int], Tell]
+        self, batch: Batch, selection: Selection, most: int, tell: Callable[[int, int], Tell]
     ) -> Explanations:
         """Explain those of a batch of candidates that ``selection`` admits, the first ``most`` of them.
 
@@ -96,7 +98,7 @@ class Explainer:
             batch: the candidates.
             selection: which of them are meant.
             most: how many are still wanted.
-            tell: makes what is told of progress, given how many images are explained at once.
+            tell: makes what is told of progress, given how many images are behind, and how many are explained at once.
         """
 
         def work(some: slice) -> Explanations:
@@ -113,7 +115,9 @@ class Explainer:
             if len(rows) == 0:
                 return replace(self._none(every.rows(rows), pixels), excluded=left)
             context = self._context(inputs[at], every.rows(rows), forward=forward, rows=at)
-            return replace(self._explained(context, every.rows(rows), pixels, tell(len(rows))), excluded=left)
+            return replace(
+                self._explained(context, every.rows(rows), pixels, tell(some.start, len(rows))), excluded=left
+            )
 
         if len(batch.ids) == 0:
             nothing = np.empty(0, dtype=np.int64)
@@ -130,11 +134,13 @@ class Explainer:
         for start in range(0, len(predictions), size):
             part = predictions.rows(slice(start, start + size))
             batch = Batch.read(images, part.ids)
-            tell = partial(_report, progress, start, len(part) / len(self.methods), len(predictions))
+            progress(EXPLAINING, start, len(predictions))
 
             def work(
-                some: slice, batch: Batch = batch, part: Predictions = part, tell: Tell = tell
+                some: slice, batch: Batch = batch, part: Predictions = part, start: int = start
             ) -> Explanations:
+                own = part.ids[some]
+                tell = partial(_report, progress, start + some.start, len(own), len(predictions))
                 context = self._context(self._inputs(batch.rows(some)), part.rows(some))
                 return self._explained(context, part.rows(some), batch.pixels[some], tell)
 
@@ -173,9 +179,11 @@ class Explainer:
 
     def _explained(self, context: Context, part: Predictions, pixels: Tensor, tell: Tell) -> Explanations:
         """The maps of one batch by every method."""
-        maps, gaps, grids = [], {}, {}
-        for index, method in enumerate(self.methods):
-            context.report = partial(tell, index)
+        maps, gaps, grids, seconds = [], {}, {}, []
+        ends = list(accumulate(self._costs))
+        for method, cost, end in zip(self.methods, self._costs, ends, strict=True):
+            started = perf_counter()
+            context.report = partial(_tell_part, tell, (end - cost) / ends[-1], cost / ends[-1])
             with autocast(self.engine.device, self.engine.precision):
                 explanation = method.explain_in(context)
             maps.append(explanation.maps.cpu())
@@ -184,7 +192,9 @@ class Explainer:
             if method.needs_layer and explanation.single and context.at_layer.activations is not None:
                 height, width = context.at_layer.activations.shape[2:]
                 grids[method.name] = (int(height), int(width))
-            tell(index, 1, 1)
+            tell(end / ends[-1])
+            seconds.append(perf_counter() - started)
+        self._costs = seconds
         names = tuple(each.name for each in self.methods)
         return Explanations(part, pixels, names, torch.stack(maps), gaps, grids)
 
@@ -251,10 +261,8 @@ def explain_selection(
     candidates = _candidates(explainer, images, selection, lambda: count)
 
     def explained(images: ImageSource, ids: np.ndarray) -> Explanations:
-        def tell(part: int) -> Tell:
-            share = part * processes.world / len(explainer.methods)
-            return partial(_report, progress, count, share, wanted)
-
+        progress(EXPLAINING, count, wanted)
+        tell = partial(_teller, progress, count, processes.world, wanted)
         batch = Batch.readable(images, ids, explainer.skipped)
         return explainer.admitted(batch, selection, wanted - count, tell)
 
@@ -263,6 +271,7 @@ def explain_selection(
         if number < behind:
             names = [each.name for each in explainer.methods]
             parts = [processes.share(partial(_kept, journal, number, *turn[0], names))]
+            progress("resuming", number + 1, behind)
         else:
             own = turn[processes.rank : processes.rank + 1]
             found = processes.gather(partial(lambda own: [explained(*each) for each in own], own))
@@ -276,7 +285,7 @@ def explain_selection(
             count, number = count + len(part.predictions), number + 1
             if len(part.predictions):
                 yield source, part
-        progress(EXPLAINING, count, wanted)
+    progress(EXPLAINING, count, wanted)
     if excluded:
         _say_excluded(explainer.engine, count)
     if explainer.skipped:
@@ -399,8 +408,15 @@ def _admitted(batch: Predictions, selection: Selection) -> np.ndarray:
     return np.flatnonzero(finite & {"correct": known & ~wrong, "wrong": wrong, "all": finite}[only])
 
 
-def _report(
-    progress: Progress, before: int, share: float, whole: int, index: int, done: int, total: int
-) -> None:
-    """Tell ``progress`` that ``done`` of ``total`` are done of the method ``index``, each worth ``share`` images."""
-    progress(EXPLAINING, int(before + share * (index + done / total) + 1e-9), whole)
+def _teller(progress: Progress, before: int, world: int, whole: int, behind: int, part: int) -> Tell:
+    """What is told of a part of a batch, ``behind`` images into it; other processes are taken to be as far."""
+    return partial(_report, progress, before + behind * world, part * world, whole)
+
+
+def _report(progress: Progress, before: int, part: int, whole: int, share: float) -> None:
+    """Tell ``progress`` that of ``whole`` images ``before`` are done, and of another ``part`` a share."""
+    progress(EXPLAINING, min(before + part * share, whole), whole)
+
+
+def _tell_part(tell: Tell, before: float, part: float, done: float, total: float) -> None:
+    tell(before + part * done / total)

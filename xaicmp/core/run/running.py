@@ -31,7 +31,7 @@ class Running:
         seed: of every random draw of the methods.
         layer: the name of the layer whose maps the CAMs weigh; None for the last with more than one pixel.
         fast: whether Integrated Gradients takes 8 steps instead of 32; what comes out is approximate.
-        progress: told ``(stage, done, total)``.
+        progress: told ``(stage, done, total)``, as in ``("explaining", 3.2, 20)``; methods weigh by what they cost.
         remark: told in one line what the user should know.
         journal: keeps explanations on disk as they come, see ``Journal``.
         processes: those that share the work, see ``processes``.

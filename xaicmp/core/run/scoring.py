@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,10 +11,12 @@ from torch import Tensor
 from xaicmp.core.agreement.controls import KEYS, Context
 from xaicmp.core.agreement.curve import iou_curves
 from xaicmp.core.agreement.statistic import Pair, chunks, is_constant, prepare_all, take
+from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.scores import Scores, Values
 from xaicmp.core.results.settings import Settings
 
+MEASURING = "measuring"
 BLOCK = 1024
 """Images whose maps are compared at once; the maps of other images come from the same block."""
 
@@ -26,11 +30,14 @@ ROUNDING = torch.finfo(torch.float32).eps
 """What float32 makes of a value, relative to it."""
 
 
-def score(explanations: Explanations, settings: Settings) -> Scores:
+def score(explanations: Explanations, settings: Settings, progress: Progress = no_progress) -> Scores:
     """Compare the maps of every two methods, and each with what a control makes of the other.
 
     Only what the controls take from other images is held of all images; the rest is done a few images at a time.
     """
+    steps = count(1)
+    whole = len(settings.statistics) * (1 + len(settings.controls))
+    progress(MEASURING, 0, whole)
     names, chosen, top = explanations.methods, explanations.predictions, settings.top
     maps, grids = explanations.maps.transpose(0, 1), _grids(explanations)
     pairs = torch.combinations(torch.arange(len(names))).T
@@ -48,6 +55,7 @@ def score(explanations: Explanations, settings: Settings) -> Scores:
         parts = [take(prepared, rows) for rows in chunks(maps)]
         observed = torch.cat([statistic.compare_pairs(part, part, pairs) for part in parts])
         values[statistic.name] = named(observed)
+        progress(MEASURING, next(steps), whole)
         if statistic.uses_top:
             tied[statistic.name] = named(prepared.tied[:, pairs[0]] | prepared.tied[:, pairs[1]])
         context = Context(
@@ -58,6 +66,7 @@ def score(explanations: Explanations, settings: Settings) -> Scores:
             controls[key][statistic.name] = named(found.values)
             if found.p is not None:
                 p_values.setdefault(key, {})[statistic.name] = named(found.p)
+            progress(MEASURING, next(steps), whole)
     return Scores(
         values,
         tied,

@@ -177,6 +177,7 @@ def randomisation_test(
     shape = (methods, draws, len(stages), len(inputs.images))
     agreement, other = ({each.name: np.empty(shape) for each in statistics} for _ in range(2))
     accuracies, shares = np.empty((draws, len(stages))), np.empty((draws, len(stages)))
+    progress("re-initialising", 0, draws * len(stages))
     for draw in range(draws):
         copies = reinitialised(model, inputs.measured, kind, settings.seed, draw)
         for stage, copied in enumerate(copies):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -58,9 +59,15 @@ def repeat(
         statistic.name: {method.name: [] for method in methods} for statistic in settings.statistics
     }
     same = {method.name: True for method in methods}
+    told = [0.0, 0.0]
+
+    def tell(which: int, stage: str, done: float, total: float) -> None:
+        told[which] = done
+        progress(stage, sum(told) / 2, total)
+
     both = zip(
-        first.again(images, predictions, progress),
-        second.again(images, predictions),
+        first.again(images, predictions, partial(tell, 0)),
+        second.again(images, predictions, partial(tell, 1)),
         strict=True,
     )
     for one, other in both:

@@ -13,6 +13,7 @@ from xaicmp.core.images.cifar10 import MEAN, STD
 from xaicmp.core.images.tensors import ImageSet, normalise
 from xaicmp.core.machine.devices import autocast
 from xaicmp.core.machine.processes import ALONE, Processes
+from xaicmp.core.machine.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def class_accuracy(
     *,
     batch_size: int = 250,
     interrupted: threading.Event | None = None,
+    progress: Progress = no_progress,
 ) -> ClassAccuracy:
     """Count the images of each class that ``model``, in eval mode on ``device``, classifies correctly.
 
@@ -46,15 +48,19 @@ def class_accuracy(
     """
     stop = interrupted or threading.Event()
     totals = torch.zeros(2, len(images.classes), dtype=torch.int64, device=device)
-    for rows in torch.arange(len(images)).tensor_split(processes.world)[processes.rank].split(batch_size):
+    own, done = torch.arange(len(images)).tensor_split(processes.world)[processes.rank], 0
+    for rows in own.split(batch_size):
+        progress("testing", done, len(own))
         labels = images.labels[rows].to(device)
         inputs = normalise(images.tensor[rows].to(device), MEAN, STD)
         with autocast(device, precision):
             right = model(inputs.contiguous(memory_format=torch.channels_last)).argmax(dim=1) == labels
         totals[0] += labels[right].bincount(minlength=totals.shape[1])
         totals[1] += labels.bincount(minlength=totals.shape[1])
+        done += len(rows)
         if stop.is_set():
             break
+    progress("testing", done, len(own))
     if processes.any(stop.is_set(), device):
         raise KeyboardInterrupt
     correct, count = processes.sum(totals).cpu()

@@ -24,6 +24,7 @@ from xaicmp.core.images.cifar10 import MEAN, STD
 from xaicmp.core.images.tensors import ImageSet, normalise
 from xaicmp.core.machine.devices import autocast
 from xaicmp.core.machine.processes import ALONE, Processes
+from xaicmp.core.machine.progress import Progress
 from xaicmp.core.machine.storage import differences
 from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, stored_weights
@@ -72,6 +73,7 @@ class Training:
         resume: a checkpoint of the same run to resume from; nothing is done if that is complete.
         processes: this process among those that train together.
         on_step, on_epoch: told of each step and epoch, of the epochs behind ``resume`` at once.
+        progress: told how far each epoch's testing is.
     """
 
     device: torch.device = CPU
@@ -80,6 +82,7 @@ class Training:
     processes: Processes = ALONE
     on_step: Callable[[Step], None] = lambda step: None
     on_epoch: Callable[[Epoch], None] = lambda epoch: None
+    progress: Progress = lambda stage, done, total: None
 
 
 def train(
@@ -116,7 +119,9 @@ def train(
             last = number + 1 == run.epochs
             kept = trainer.stored()
             precision = "float32" if last else run.precision
-            by_class = class_accuracy(kept, test, device, precision, processes, interrupted=interrupted)
+            by_class = class_accuracy(
+                kept, test, device, precision, processes, interrupted=interrupted, progress=how.progress
+            )
             rate = len(images) / seconds
             history.append(Epoch(number + 1, loss, accuracy, by_class.overall, seconds, rate))
             metadata = plan | _results(history, by_class, device, processes.world)
