@@ -195,7 +195,8 @@ def compare(
         UsageError: what was asked for cannot be meant.
         XaicmpError: it could not be done: a method cannot explain this model, no image was admitted.
     """
-    job = _Job.of(model, images, targets, methods, select, running)
+    others = settings is not None and settings.other_classes
+    job = _Job.of(model, images, targets, methods, select, running, others)
     settings = settings or Settings(seed=job.running.seed)
     settings.check(source_size(job.images))  # before the work
     stream = job.stream()
@@ -287,6 +288,7 @@ class _Job:
         methods: Sequence[str | Method],
         select: Selection | None,
         running: Running | None,
+        other_classes: bool = False,
     ) -> _Job:
         running = running or Running()
         classifier = load_model(model, remark=running.remark)
@@ -302,7 +304,7 @@ class _Job:
         chosen = methods_of(methods)
         if "all" in methods:
             chosen = applying(engine, source.size(), chosen)
-        return _Job(engine, Explainer(engine, chosen, targets), source, select, running)
+        return _Job(engine, Explainer(engine, chosen, targets, other_classes), source, select, running)
 
     def stream(self) -> Iterable[tuple[ImageSource, Explanations]]:
         """The explanations, batch by batch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -65,7 +65,7 @@ def command(
         bool,
         option(
             OUTPUT,
-            "Show every control and chance; in CSV, one row per image, pair and statistic.",
+            "Show every control and chance, other classes too (three times the work); in CSV, one row per image, pair and statistic.",
             None,
             "--details",
         ),
@@ -90,6 +90,7 @@ def command(
         show(comparison, found, format, details)
         fail_under(options, comparison, found)
         return
+    options = detailed(options) if details else options
     with together(options.device) as group:
         if group.world > 1 and options.of_model:
             raise UsageError(f"--{options.of_model[0]} runs in one process; leave it or torchrun out")
@@ -113,6 +114,13 @@ def command(
             # Where stdout is a document, it stays one.
             Console(stderr=format != "table").print(table)
         fail_under(options, comparison, found)
+
+
+def detailed(options: Measuring) -> Measuring:
+    """With the control that takes maps for other classes, if none is named."""
+    from xaicmp.core.agreement.controls import DEFAULT_CONTROLS
+
+    return replace(options, controls=options.controls or [*DEFAULT_CONTROLS, "other-class"])
 
 
 def of_file(options: Measuring, path: Path) -> tuple[Comparison, list[Asked]]:

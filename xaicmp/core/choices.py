@@ -20,7 +20,7 @@ Statistic = Literal[
     "pearson", "spearman", "kendall", "cosine", "ssim", "iou", "rbo", "mass-overlap", "jensen-shannon", "sign"
 ]
 # What agreement is held against: ``agreement.controls.CONTROLS``, or nothing.
-Control = Literal["other-image", "shift", "resolution", "none"]
+Control = Literal["other-image", "shift", "resolution", "other-class", "none"]
 # What images are grouped by.
 By = Literal["class", "correct", "confidence", "method"]
 # How the layers of the model are re-initialised.

@@ -132,6 +132,8 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
                 "d_z": number(result.above.d_z),
             }
             values["explained_by_other_image"] = number(result.explained)
+        for key, test in result.above_class.items():
+            values[f"above_{key}"] = above(test) | {"adjusted": number(test.adjusted), "n": test.n}
         if result.images_above is not None:
             share = result.images_above
             values |= {"images_above_other": number(share.mean), "images_above_other_ci": ends(share)}

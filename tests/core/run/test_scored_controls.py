@@ -36,7 +36,7 @@ from xaicmp.views.table import to_markdown, to_text
 from xaicmp.views.tables.comparison import pairs_table
 
 SIDE = 8
-ALL = ("other_image", "other_image_same_class", "shifted", "pooled")
+ALL = ("other_image", "other_image_same_class", "shifted", "pooled", "other_class", "other_class_runner_up")
 
 
 def noise(images: int) -> Tensor:
@@ -161,7 +161,9 @@ def test_a_statistic_and_a_control_are_added_in_one_place_each_and_seen_in_a_com
         table = text(pairs_table(comparison, details=True))
         assert "Same brightest pixel" in table
         assert "Mirrored" in table
-    with pytest.raises(UsageError, match="choose from other-image, shift, resolution, mirror, none"):
+    with pytest.raises(
+        UsageError, match="choose from other-image, shift, resolution, other-class, mirror, none"
+    ):
         get_controls(["chance"])
 
 

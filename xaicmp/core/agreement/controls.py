@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,6 +31,9 @@ SHIFTS = 19
 
 DRAWS = 100
 """Other images that a map is compared with, or all if there are fewer, where not all can be had by one product."""
+
+OTHER_CLASS = ("other_class", "other_class_runner_up")
+"""The keys of the control that takes maps of other classes: a drawn one, and the runner-up."""
 
 TILE = 64
 """Images on each side of such a product, whose rounding must not depend on how much is worked on at once."""
@@ -50,6 +54,7 @@ class Context:
         labels: int64 ``(N,)``, their classes, below 0 where unknown.
         grids: the true height and width of each method's maps.
         seed: of whatever is drawn.
+        other_maps: ``(2, N, M, H, W)``, for other classes, see ``Explanations``; None without.
     """
 
     statistic: Statistic
@@ -62,6 +67,7 @@ class Context:
     labels: np.ndarray
     grids: Sequence[tuple[int, int]]
     seed: int
+    other_maps: Tensor | None = None
 
     def __repr__(self) -> str:
         return f"Context({self.statistic.name!r}, {len(self.maps)} images, {self.pairs.shape[1]} pairs)"
@@ -458,5 +464,35 @@ register_control(
         (ControlKey("pooled", "at the coarser grid", "Coarser\ngrid", _pooled),),
         about="both maps are pooled to the coarser of their grids: what a difference in resolution hides",
         source="means over the blocks of the grid, by adaptive average pooling",
+    )
+)
+
+
+def _other_class(context: Context, kind: int) -> Controlled:
+    """The mean of both ways, A's map for its target with B's for another class and the reverse; NaN unless both are."""
+    statistic, pairs, parts = context.statistic, context.pairs, []
+    if context.other_maps is None:
+        raise UsageError(
+            f"{arg('controls')} other-class needs the model, because there are no maps of other classes; leave it out"
+        )
+    for rows in chunks(context.maps):
+        own = take(context.prepared, rows)
+        other = statistic.prepare(context.other_maps[kind, rows].contiguous(), context.top)
+        ways = [statistic.compare_pairs(own, other, each) for each in (pairs, pairs.flip(0))]
+        parts.append((ways[0] + ways[1]) / 2)
+    return Controlled(torch.cat(parts))
+
+
+register_control(
+    Control(
+        "other-class",
+        (
+            ControlKey(OTHER_CLASS[0], "for another class", "Other\nclass", partial(_other_class, kind=0)),
+            ControlKey(
+                OTHER_CLASS[1], "for the runner-up", "Runner-up\nclass", partial(_other_class, kind=1)
+            ),
+        ),
+        about="one of the two maps is for another class of the same image: what is not about the class",
+        source="mean of both ways; the class is drawn, or that with the highest logit but for the explained one",
     )
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xaicmp.core.agreement.controls import LEVEL, SHIFTS, among_highest
+from xaicmp.core.agreement.controls import LEVEL, OTHER_CLASS, SHIFTS, among_highest
 from xaicmp.core.agreement.statistic import Pair, Statistic
 from xaicmp.core.results.intervals import Summary, defined_mean, summarise, summarise_share
 from xaicmp.core.results.predictions import Predictions
@@ -59,6 +59,7 @@ class Result:
         verdict: what it is worth.
         said: the same in words.
         above: whether the mean is above that of another image's map; None without that control.
+        above_class: by key of ``OTHER_CLASS``, the same of the same image's map for another class.
         explained: the share of the mean that another image's map explains, over the images where both are defined;
             undefined for a distance, and where the mean is not above 0.
         images_above: the share of images that agree more than with the maps of other images; None without that control.
@@ -73,6 +74,7 @@ class Result:
     verdict: Verdict
     said: str
     above: PairedTest | None
+    above_class: dict[str, PairedTest]
     explained: float
     images_above: Summary | None
     above_shifted: Summary | None
@@ -171,8 +173,8 @@ class Comparison:
         summary = summarise(values, tied, level=settings.level, seed=settings.seed)
         chance = statistic.chance(self.top, self.pixels)
         controls = {name: each[statistic.name][pair] for name, each in self.scores.controls.items()}
-        tests = self._tests_of(statistic)
-        unlike, above = (each[self.pairs.index(pair)] if each else None for each in tests)
+        tests = {key: each[self.pairs.index(pair)] for key, each in self._tests_of(statistic).items()}
+        unlike, above = tests.pop("chance", None), tests.pop(OTHER_IMAGE, None)
         found = Verdict.IDENTITY if pair in self.identities else verdict(unlike, above, statistic.higher)
         said = found.long
         if found is Verdict.FEW:
@@ -193,17 +195,18 @@ class Comparison:
             found,
             said,
             above,
+            tests,
             explained,
             images_above,
             above_shifted,
         )
 
     @cached_property
-    def _tests(self) -> dict[str, tuple[list[PairedTest], list[PairedTest]]]:
+    def _tests(self) -> dict[str, dict[str, list[PairedTest]]]:
         return {}
 
-    def _tests_of(self, statistic: Statistic) -> tuple[list[PairedTest], list[PairedTest]]:
-        """The tests of all pairs against chance, and against another image; none of what is not known.
+    def _tests_of(self, statistic: Statistic) -> dict[str, list[PairedTest]]:
+        """The tests of all pairs against ``chance``, another image and other classes, as far as these are known.
 
         Their flips have a seed of their own, so that a verdict depends on the maps alone.
         """
@@ -211,15 +214,14 @@ class Comparison:
         if name not in self._tests:
             values = np.array([self.scores.values[name][pair] for pair in self.pairs])
             chance = statistic.chance(self.top, self.pixels)
-            control = self.scores.controls.get(OTHER_IMAGE)
-            unlike, above = [], []
+            tests, controls = {}, self.scores.controls
             if chance is not None:
-                unlike = paired_tests(values, np.full_like(values, chance), level=None)
-            if control is not None:
-                others = np.array([control[name][pair] for pair in self.pairs])
+                tests["chance"] = paired_tests(values, np.full_like(values, chance), level=None)
+            for key in (each for each in (OTHER_IMAGE, *OTHER_CLASS) if each in controls):
+                others = np.array([controls[key][name][pair] for pair in self.pairs])
                 margin = settings.margin_of(statistic)
-                above = paired_tests(values, others, level=settings.level, margin=margin)
-            self._tests[name] = unlike, above
+                tests[key] = paired_tests(values, others, level=settings.level, margin=margin)
+            self._tests[name] = tests
         return self._tests[name]
 
     def _against(self, values: np.ndarray, other: np.ndarray, higher: bool) -> tuple[float, Summary]:

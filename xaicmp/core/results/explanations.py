@@ -25,6 +25,8 @@ class Explanations:
         completeness: by method that promises it, the gap ``(N,)``, see ``attribution.Explanation``.
         grids: by method whose maps are coarser than the image, their true height and width.
         excluded: ids of images that were left out because the model's logits on them are not finite.
+        other_maps: float32 ``(2, M, N, H, W)``, of the same images for a drawn class and for the runner-up, see
+            ``explaining.other_classes``; NaN where there is no other. None where nobody asked for them.
     """
 
     predictions: Predictions
@@ -34,12 +36,16 @@ class Explanations:
     completeness: dict[str, np.ndarray] = field(default_factory=dict)
     grids: dict[str, tuple[int, int]] = field(default_factory=dict)
     excluded: tuple[int, ...] = ()
+    other_maps: Tensor | None = None
 
     def rows(self, rows: slice) -> Explanations:
         """Those of a part of the images."""
         gaps = {name: gap[rows] for name, gap in self.completeness.items()}
         chosen, pixels, maps = self.predictions.rows(rows), self.pixels[rows], self.maps[:, rows]
-        return replace(self, predictions=chosen, pixels=pixels, maps=maps, completeness=gaps)
+        others = None if self.other_maps is None else self.other_maps[:, :, rows]
+        return replace(
+            self, predictions=chosen, pixels=pixels, maps=maps, completeness=gaps, other_maps=others
+        )
 
     @staticmethod
     def join(parts: Sequence[Explanations]) -> Explanations:
@@ -47,6 +53,7 @@ class Explanations:
         excluded = tuple(chain.from_iterable(part.excluded for part in parts))
         parts = [part for part in parts if len(part.predictions)] or parts[:1]
         gaps = parts[0].completeness
+        others = [part.other_maps for part in parts if part.other_maps is not None]
         return replace(
             parts[0],
             predictions=Predictions.join([part.predictions for part in parts]),
@@ -54,4 +61,5 @@ class Explanations:
             maps=torch.cat([part.maps for part in parts], dim=1),
             completeness={name: np.concatenate([part.completeness[name] for part in parts]) for name in gaps},
             excluded=excluded,
+            other_maps=torch.cat(others, dim=2) if others else None,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xaicmp.core.agreement.controls import DEFAULT_CONTROLS, NONE, get_controls
+from xaicmp.core.agreement.controls import DEFAULT_CONTROLS, NONE, OTHER_CLASS, get_controls
 from xaicmp.core.agreement.registry import DEFAULT_STATISTICS, get_statistics
 from xaicmp.core.agreement.statistic import Statistic
 from xaicmp.core.agreement.top_pixels import count_top
@@ -86,6 +86,11 @@ class Settings:
             f"{name}={getattr(self, name)}" for name, value in usual.items() if getattr(self, name) != value
         ]
         return f"Settings({', '.join(shown)})"
+
+    @property
+    def other_classes(self) -> bool:
+        """Whether a control takes maps for other classes."""
+        return any(key in OTHER_CLASS for key in self.controls)
 
     def margin_of(self, statistic: Statistic) -> float:
         """The margin of a statistic: as large a part of its range as it is of a correlation's."""

@@ -26,7 +26,7 @@ from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.run.engine import NOT_FINITE, Engine
-from xaicmp.core.run.journal import Journal
+from xaicmp.core.run.journal import ANEW, Journal
 from xaicmp.errors import UsageError, XaicmpError, arg
 
 EXPLAINING = "explaining"
@@ -35,6 +35,7 @@ Target = str | int | np.ndarray
 Tell = Callable[[float], None]
 """Told the share of the work on a batch that is done."""
 Candidates = tuple[ImageSource, np.ndarray]
+Change = Callable[[Tensor, np.ndarray], Tensor]
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,21 @@ class Explainer:
         engine: the classifier and how it is run.
         methods: one or more.
         target: which class is explained.
+        other_classes: whether the same images are explained for two other classes too, see ``other_classes``.
 
     Attributes:
         skipped: by id, why an image cannot be read.
     """
 
-    def __init__(self, engine: Engine, methods: Sequence[Method], target: Target = "predicted") -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        methods: Sequence[Method],
+        target: Target = "predicted",
+        other_classes: bool = False,
+    ) -> None:
         self.engine, self.methods, self.target = engine, tuple(methods), target
+        self.other_classes = other_classes
         self.skipped: dict[int, str] = {}
         self._layer: str | None = None
         self._costs = [each.passes for each in self.methods]  # from the first batch on, what it took
@@ -115,9 +124,9 @@ class Explainer:
             if len(rows) == 0:
                 return replace(self._none(every.rows(rows), pixels), excluded=left)
             context = self._context(inputs[at], every.rows(rows), forward=forward, rows=at)
-            return replace(
-                self._explained(context, every.rows(rows), pixels, tell(some.start, len(rows))), excluded=left
-            )
+            report, logits = tell(some.start, len(rows)), forward.logits[at]
+            found = self._of_classes(context, every.rows(rows), pixels, report, logits)
+            return replace(found, excluded=left)
 
         if len(batch.ids) == 0:
             nothing = np.empty(0, dtype=np.int64)
@@ -125,9 +134,16 @@ class Explainer:
         return Explanations.join(self.engine.room.run(work, len(batch.ids)))
 
     def again(
-        self, images: ImageSource, predictions: Predictions, progress: Progress = no_progress
+        self,
+        images: ImageSource,
+        predictions: Predictions,
+        progress: Progress = no_progress,
+        change: Change = lambda inputs, ids: inputs,
     ) -> Iterator[Explanations]:
-        """Explain images that are chosen already, for the targets that stand in ``predictions``, batch by batch."""
+        """Explain images that are chosen already, for the targets that stand in ``predictions``, batch by batch.
+
+        ``change`` makes of the model's inputs ``(B, 3, H, W)``, of the images with these ids, what is explained.
+        """
         if len(predictions) == 0:
             return
         size = settled(self.engine, images, predictions.ids)
@@ -141,8 +157,8 @@ class Explainer:
             ) -> Explanations:
                 own = part.ids[some]
                 tell = partial(_report, progress, start + some.start, len(own), len(predictions))
-                context = self._context(self._inputs(batch.rows(some)), part.rows(some))
-                return self._explained(context, part.rows(some), batch.pixels[some], tell)
+                context = self._context(change(self._inputs(batch.rows(some)), own), part.rows(some))
+                return self._of_classes(context, part.rows(some), batch.pixels[some], tell)
 
             yield Explanations.join(self.engine.room.run(work, len(part)))
 
@@ -176,6 +192,24 @@ class Explainer:
             forward=forward,
             rows=rows,
         )
+
+    def _of_classes(
+        self, context: Context, part: Predictions, pixels: Tensor, tell: Tell, logits: Tensor | None = None
+    ) -> Explanations:
+        """The maps of one batch by every method, and those for other classes, if they are wanted."""
+        if not self.other_classes:
+            return self._explained(context, part, pixels, tell)
+        logits = context.at_input.logits[: len(part)] if logits is None else logits
+        thirds = [partial(_tell_part, tell, before / 3, 1 / 3, total=1) for before in range(3)]
+        own = self._explained(context, part, pixels, thirds[0])
+        if logits.shape[1] < 2:
+            return replace(own, other_maps=torch.full_like(torch.stack([own.maps] * 2), torch.nan))
+        others = []
+        for third, targets in zip(thirds[1:], other_classes(logits, part, self.engine.seed), strict=True):
+            other = replace(part, targets=targets)
+            at = self._context(context.images[: context.count], other)
+            others.append(self._explained(at, other, pixels, third).maps)
+        return replace(own, other_maps=torch.stack(others))
 
     def _explained(self, context: Context, part: Predictions, pixels: Tensor, tell: Tell) -> Explanations:
         """The maps of one batch by every method."""
@@ -234,6 +268,27 @@ class Explainer:
         return targets.astype(np.int64)
 
 
+def other_classes(logits: Tensor, predictions: Predictions, seed: int) -> np.ndarray:
+    """For each image another class than its target: a drawn one, and the runner-up, with the highest other logit.
+
+    What is drawn depends on the seed and the image's id, and not on the other images.
+
+    Args:
+        logits: ``(N, C)``, of two classes or more.
+        predictions: which images, and their targets.
+        seed: of the draws.
+
+    Returns:
+        int64 ``(2, N)``.
+    """
+    targets, count = predictions.targets, logits.shape[1]
+    rngs = (np.random.default_rng([seed, int(each), count]) for each in predictions.ids)
+    drawn = np.array([rng.integers(count - 1) for rng in rngs])
+    others = logits.double().cpu().numpy()
+    others[np.arange(len(others)), targets] = -np.inf
+    return np.stack([drawn + (drawn >= targets), others.argmax(axis=1)])
+
+
 def explain_selection(
     explainer: Explainer,
     images: ImageSource,
@@ -269,8 +324,7 @@ def explain_selection(
     behind = processes.share(lambda: 0 if journal is None else journal.found)
     while count < wanted and (turn := list(islice(candidates, 1 if number < behind else processes.world))):
         if number < behind:
-            names = [each.name for each in explainer.methods]
-            parts = [processes.share(partial(_kept, journal, number, *turn[0], names))]
+            parts = [processes.share(partial(_kept, journal, number, *turn[0], explainer))]
             progress("resuming", number + 1, behind)
         else:
             own = turn[processes.rank : processes.rank + 1]
@@ -333,10 +387,16 @@ def labels_of(engine: Engine, images: ImageSource, ids: np.ndarray) -> np.ndarra
 
 
 def _kept(
-    journal: Journal | None, number: int, images: ImageSource, ids: np.ndarray, methods: Sequence[str]
+    journal: Journal | None, number: int, images: ImageSource, ids: np.ndarray, explainer: Explainer
 ) -> Explanations:
     assert journal is not None  # because rank 0 alone reads
-    return journal.read(number, images, ids, methods)
+    part = journal.read(number, images, ids, [each.name for each in explainer.methods])
+    if len(part.predictions) and explainer.other_classes != (part.other_maps is not None):
+        raise UsageError(
+            f"{journal.folder} was begun {'without' if explainer.other_classes else 'with'} {arg('controls')} other-class; "
+            f"give the same options, or {ANEW}"
+        )
+    return part
 
 
 def _candidates(

@@ -93,6 +93,11 @@ class Journal:
         arrays |= {f"map {name}": each.numpy() for name, each in zip(batch.methods, batch.maps, strict=True)}
         arrays |= {f"gap {name}": gap for name, gap in batch.completeness.items()}
         arrays |= {f"grid {name}": np.array(grid) for name, grid in batch.grids.items()}
+        if batch.other_maps is not None:
+            others = batch.other_maps.unbind(dim=1)
+            arrays |= {
+                f"other {name}": each.numpy() for name, each in zip(batch.methods, others, strict=True)
+            }
         arrays["excluded"] = np.array(batch.excluded, dtype=np.int64)
         with replacing(self._path(number)) as temporary:
             np.savez(temporary, candidates=_crc(candidates), **arrays)
@@ -108,6 +113,9 @@ class Journal:
             if int(arrays["candidates"]) != _crc(images.readable(ids)[1]):
                 raise UsageError(f"{self.folder} is of other images; give the same {arg('data')}, or {ANEW}")
             chosen = Predictions(*(arrays[field.name] for field in fields(Predictions)))
+            others = [
+                torch.from_numpy(arrays[each]) for name in methods if (each := f"other {name}") in arrays
+            ]
             return Explanations(
                 chosen,
                 images.pixels(chosen.ids),
@@ -120,6 +128,7 @@ class Journal:
                     if f"grid {name}" in arrays
                 },
                 tuple(arrays["excluded"].tolist()),
+                torch.stack(others, dim=1) if others else None,
             )
 
     def column(self, name: str) -> Iterator[np.ndarray]:

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ ARRAYS = {
     "confidence": ("numbers", ("N",)),
     "grids": ("whole numbers", ("M", "2")),
     "completeness": ("numbers", ("M", "N")),
+    "other_maps": ("numbers", ("2", "M", "N", "H", "W")),
 }
 """The arrays that are read: their kind and shape for M methods and N images. Only the first two must be there."""
 
@@ -53,7 +55,7 @@ def compare_maps(
     Args:
         path: an ``.npz`` file with ``methods`` strings ``(M,)`` and ``maps`` ``(M, N, H, W)``; and, if known,
             ``ids`` ``(N,)``, ``labels``, ``predicted`` and ``targets`` (strings), ``confidence``, ``grids``
-            ``(M, 2)``, ``completeness`` ``(M, N)``. What else it holds is not read.
+            ``(M, 2)``, ``completeness`` ``(M, N)``, ``other_maps`` ``(2, M, N, H, W)``. What else it holds is not read.
         settings: what is measured.
         remark: told how many images were left out because the file holds them before, with the same maps.
 
@@ -80,7 +82,8 @@ def compare_maps(
     none = torch.empty(0, 3, 0, 0, dtype=torch.uint8)
     of_class = np.where(np.array(classes)[predictions.labels] == UNKNOWN, -1, predictions.labels)
     scored = replace(predictions, labels=of_class)  # those of no known class are not of one class
-    whole = Explanations(scored, none, tuple(names), maps, gaps, grids)
+    others = torch.from_numpy(arrays["other_maps"].astype(kind)) if "other_maps" in arrays else None
+    whole = Explanations(scored, none, tuple(names), maps, gaps, grids, other_maps=others)
     starts = range(0, len(predictions), BLOCK)
     scores = Scores.join([score(whole.rows(slice(start, start + BLOCK)), settings) for start in starts])
     return Comparison(
@@ -244,7 +247,8 @@ def write_maps(path: Path, journal: Journal, images: ImageSource, comparison: Co
     It holds, readable with ``allow_pickle=False``: ``ids`` int64 (N,), ``labels``, ``predicted`` and ``targets``
     strings (N,), ``confidence`` float64 (N,), ``images`` uint8 (N, H, W, 3), ``methods`` strings (M,),
     ``maps`` float32 (M, N, H, W), ``grids`` int64 (M, 2) (height and width that the maps truly have),
-    ``completeness`` float64 (M, N) (NaN for methods that promise none), ``data`` string and ``verified`` bool.
+    ``completeness`` float64 (M, N) (NaN for methods that promise none), ``data`` string and ``verified`` bool; and
+    with the control ``other-class``, ``other_maps`` float32 (2, M, N, H, W).
 
     Args:
         path: the file.
@@ -259,14 +263,18 @@ def write_maps(path: Path, journal: Journal, images: ImageSource, comparison: Co
     methods, data = list(comparison.titles), images.provenance
     size = next(journal.column(f"map {methods[0]}")).shape[1:]
     with replacing(path, journal.folder) as target, zipfile.ZipFile(target, "w") as archive:
+        shape, of = (len(methods), len(predictions), *size), {"descr": "<f4", "fortran_order": False}
         with archive.open("maps.npy", "w", force_zip64=True) as entry:
-            shape = (len(methods), len(predictions), *size)
-            np.lib.format.write_array_header_1_0(
-                entry, {"descr": "<f4", "fortran_order": False, "shape": shape}
-            )
+            np.lib.format.write_array_header_1_0(entry, of | {"shape": shape})
             for name in methods:
                 for part in journal.column(f"map {name}"):
                     entry.write(part.astype("<f4", copy=False).tobytes())
+        if any(True for _ in journal.column(f"other {methods[0]}")):
+            with archive.open("other_maps.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array_header_1_0(entry, of | {"shape": (2, *shape)})
+                for kind, name in product(range(2), methods):
+                    for part in journal.column(f"other {name}"):
+                        entry.write(part[kind].astype("<f4", copy=False).tobytes())
         none = np.full(len(predictions), np.nan)
         gaps = [np.concatenate(list(journal.column(f"gap {name}")) or [none]) for name in methods]
         for name, array in {

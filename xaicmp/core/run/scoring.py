@@ -41,6 +41,7 @@ def score(explanations: Explanations, settings: Settings, progress: Progress = n
     names, chosen, top = explanations.methods, explanations.predictions, settings.top
     maps, grids = explanations.maps.transpose(0, 1), _grids(explanations)
     pairs = torch.combinations(torch.arange(len(names))).T
+    others = None if explanations.other_maps is None else explanations.other_maps.transpose(1, 2)
 
     def named(found: Tensor) -> dict[Pair, np.ndarray]:
         rows = found.T.contiguous().numpy()
@@ -59,7 +60,17 @@ def score(explanations: Explanations, settings: Settings, progress: Progress = n
         if statistic.uses_top:
             tied[statistic.name] = named(prepared.tied[:, pairs[0]] | prepared.tied[:, pairs[1]])
         context = Context(
-            statistic, top, maps, prepared, pairs, observed, chosen.ids, chosen.labels, grids, settings.seed
+            statistic,
+            top,
+            maps,
+            prepared,
+            pairs,
+            observed,
+            chosen.ids,
+            chosen.labels,
+            grids,
+            settings.seed,
+            others,
         )
         for key in settings.controls:
             found = KEYS[key].compute(context)

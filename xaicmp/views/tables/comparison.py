@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from xaicmp.core.agreement.controls import SHORT_TITLES
+from xaicmp.core.agreement.controls import LEVEL, OTHER_CLASS, SHORT_TITLES
 from xaicmp.core.agreement.statistic import Pair, Statistic
 from xaicmp.core.results.comparison import OTHER_IMAGE, Comparison, Result
 from xaicmp.views.document import document, flat, source
@@ -17,6 +17,8 @@ MATRIX = 7
 """From so many methods on, the pairs are shown as a matrix."""
 EXPLAINED = "Explained", "d_z", "Images\nabove"
 """What details say of the other image: the share of the mean it explains, the effect size, the images above it."""
+
+STARS = "* beside another class: the agreement about the explained class is told apart from it (p < 0.05)."
 
 
 def pairs_table(comparison: Comparison, details: bool = False) -> Table:
@@ -62,8 +64,10 @@ def _by_statistic(comparison: Comparison, details: bool) -> Table:
     columns = ["Pair", "Mean ± std", level_title(comparison.settings)]
     columns += [SHORT_TITLES[name] for name in controls]
     columns += ["Chance", "Corrected", *EXPLAINED] if details else ["Verdict"]
-    beneath = [2, *(columns.index(each) for each in ("Corrected", "d_z") if details)]
-    return Table(columns, rows, note=caption(comparison), sections=sections, beneath=beneath)
+    under = ("Corrected", "d_z", SHORT_TITLES[OTHER_CLASS[1]]) if details else ()
+    beneath = [2, *(columns.index(each) for each in under if each in columns)]
+    stars = "" if not {*OTHER_CLASS}.intersection(controls) else f"{STARS} "
+    return Table(columns, rows, note=stars + caption(comparison), sections=sections, beneath=beneath)
 
 
 def _matrix(comparison: Comparison) -> Table:
@@ -97,7 +101,8 @@ def _matrix(comparison: Comparison) -> Table:
 
 def _cells(comparison: Comparison, statistic: Statistic, pair: Pair, controls: list[str]) -> list[str]:
     result = comparison.result(statistic, pair)
-    shown = [decimals(result.controls[name]) for name in controls]
+    apart = [name for name, test in result.above_class.items() if test.decides < LEVEL]
+    shown = [decimals(result.controls[name]) + " *" * (name in apart) for name in controls]
     return [spread(result.summary), interval(result.summary), *shown]
 
 
