@@ -479,11 +479,12 @@ def test_a_kept_comparison_is_shown_again_in_every_format(
 ) -> None:
     words = ("--compare-pairs", "--by", "correct", "--plot", "curve.svg")
     methods = ("--methods", "grad-cam", "saliency", "edge")
-    first = printed(metrics("--output", "kept.json", *words, methods=methods))
+    controls = ("--controls", "other-image,shift,other-class")  # those of --details
+    first = printed(metrics("--output", "kept.json", *words, *controls, methods=methods))
     forms = [
         ("--format", form, *more) for form in FORMATS if form != "table" for more in ((), ("--details",))
     ]
-    expected = [printed(metrics(*form, methods=methods)) for form in forms]
+    expected = [printed(metrics(*form, *controls, methods=methods)) for form in forms]
     monkeypatch.setattr("xaicmp.core.models.checkpoint.load_checkpoint", never)
     again = ("metrics", "--from", "kept.json")
     assert printed(xaicmp(*again, *words)) == first
@@ -600,6 +601,9 @@ def test_controls_are_what_was_asked_for(metrics: Xaicmp) -> None:
     assert keys("--controls", "resolution") == {"pooled"}
     assert keys("--controls", "shift,resolution") == shift | {"pooled"}
     assert keys("--controls", "other-image") == other
+    classes = {"other_class", "other_class_runner_up"}
+    assert keys("--controls", "other-class") == classes | {f"above_{each}" for each in classes}
+    assert keys("--details") == keys("--controls", "other-image,shift,other-class")
     text = " ".join(printed(metrics("--controls", "resolution", "--details")).split())
     assert "Coarser" in text
     assert "Other" not in text

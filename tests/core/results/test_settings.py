@@ -46,7 +46,7 @@ def test_the_defaults_are_those_of_the_registries() -> None:
         ({"statistics": []}, "statistics names none; choose from pearson, "),
         (
             {"controls": ["chance"]},
-            "unknown control 'chance'; choose from other-image, shift, resolution, none",
+            "unknown control 'chance'; choose from other-image, shift, resolution, other-class, none",
         ),
         ({"controls": ["none", "shift"]}, "controls none goes alone; leave it or the others out"),
         ({"level": 95}, "level 95 is no level of an interval; give one between 0 and 1, as 0.95"),

@@ -18,7 +18,15 @@ from small import choose, compare, small_engine
 from torch import Tensor
 
 from xaicmp.core.agreement import statistic
-from xaicmp.core.agreement.controls import CONTROLS, DRAWS, get_controls, other_images, roll, shifts
+from xaicmp.core.agreement.controls import (
+    CONTROLS,
+    DRAWS,
+    OTHER_CLASS,
+    get_controls,
+    other_images,
+    roll,
+    shifts,
+)
 from xaicmp.core.agreement.registry import STATISTICS, agreement, get_statistics
 from xaicmp.core.attribution import get_methods
 from xaicmp.core.images.selection import Selection
@@ -512,13 +520,16 @@ def test_controls_are_asked_for_by_name() -> None:
         "other_image",
         "other_image_same_class",
     )
-    assert set(get_controls(list(CONTROLS))) == set(ALL)
+    assert set(get_controls(list(CONTROLS))) == {*ALL, *OTHER_CLASS}
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["another"], "unknown control 'another'; choose from other-image, shift, resolution, none"),
+        (
+            ["another"],
+            "unknown control 'another'; choose from other-image, shift, resolution, other-class, none",
+        ),
         (["shift", "none"], "controls none goes alone; leave it or the others out"),
         ([""], "unknown control ''; choose from"),
     ],
