@@ -52,6 +52,12 @@ OF_NUMBERS = OF_MAPS - {"statistics", "top", "controls", "ci", "seed"}
 """Options that need no maps."""
 
 
+DETAILS = (
+    "Show every control, other classes too (each image is explained three times), and chance; in CSV, one row per "
+    "image, pair and statistic."
+)
+
+
 @with_options(Measuring)
 def command(
     options: Measuring,
@@ -61,15 +67,7 @@ def command(
         option(OUTPUT, "Also write the result here: .json, .csv (the pairs alone) or .md.", "FILE"),
     ] = None,
     resume: Resume = False,
-    details: Annotated[
-        bool,
-        option(
-            OUTPUT,
-            "Show every control and chance, other classes too (three times the work); in CSV, one row per image, pair and statistic.",
-            None,
-            "--details",
-        ),
-    ] = False,
+    details: Annotated[bool, option(OUTPUT, DETAILS, None, "--details")] = False,
     verbose: Annotated[
         bool, option(OUTPUT, "Also show how the checkpoint was trained.", None, "--verbose", "-v")
     ] = False,
