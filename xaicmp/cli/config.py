@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
+from xaicmp.core.machine.storage import text_of
 from xaicmp.errors import UsageError
 
 if sys.version_info >= (3, 11):
@@ -64,12 +65,12 @@ SHOW = typer.Option(
 def _read(path: Path, keys: Mapping[str, str], annotations: Mapping[str, Any]) -> dict[str, Any]:
     """The values in a file, by parameter; UsageError names the file and what is wrong."""
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
+        given = tomllib.loads(text_of(path))
     except OSError as error:
         raise UsageError(
             f"cannot read --config {path}: {error.strerror}; --show-config prints such a file"
         ) from error
-    except ValueError as error:  # of UTF-8 too
+    except (ValueError, RecursionError) as error:  # of UTF-8 too
         raise UsageError(f"{path} is no TOML file: {error}") from error
     names = {key: name for name, key in keys.items()}
     for key, value in given.items():

@@ -259,9 +259,9 @@ class Session:
 
         options = self.options
         size = self.classifier.input_size
-        if options.model is not None and options.images is None and size not in (None, self.images.size()):
+        if options.images is None and size not in (None, self.images.size()):
             raise UsageError(
-                f"--model {options.model} looks at images of {size[0]} x {size[1]}, and without --images there is CIFAR-10 alone; "
+                f"{self.classifier.name} looks at images of {size[0]} x {size[1]}, and without --images there is CIFAR-10 alone; "
                 "name photographs, or a folder of them"
             )
         with progress_bar(options.quiet) as show:

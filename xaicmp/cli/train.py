@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -54,7 +55,7 @@ of_recipe = partial(option, "Recipe (each replaces a value of --recipe)")
 class Options:
     """The options of ``train``."""
 
-    epochs: Annotated[int, of_training("Passes over the training set.", "N", min=1)] = 5
+    epochs: Annotated[int, of_training("Passes over the training set.", "N", min=1, max=1_000_000)] = 5
     checkpoint: Annotated[Path | None, of_training("Where to write. Default: checkpoints/resnet18.pt.")] = (
         None
     )
@@ -81,7 +82,7 @@ class Options:
     lr: Annotated[float | None, of_recipe("Highest learning rate.", "N", min=0)] = None
     momentum: Annotated[float | None, of_recipe("Momentum.", "N", min=0, max=1)] = None
     weight_decay: Annotated[float | None, of_recipe("Weight decay of what SGD updates.", "N", min=0)] = None
-    batch_size: Annotated[int | None, of_recipe("Images per step.", "N", min=1)] = None
+    batch_size: Annotated[int | None, of_recipe("Images per step.", "N", min=1, max=1_000_000)] = None
     schedule: Annotated[Schedule | None, of_recipe("Schedule of the learning rate.")] = None
     label_smoothing: Annotated[
         float | None, of_recipe("Share of the target spread over all classes.", "N", min=0, max=1)
@@ -144,10 +145,12 @@ def command(
 
     device = find_device(options.device)
     with together(options.device) as group:
-        path = options.checkpoint or _create(DEFAULT)
-        _check_outputs(options, output, plot, path)
-        run = options.run(device)
+        path = options.checkpoint or DEFAULT
         with ExitStack() as stack:
+            if options.checkpoint is None:
+                stack.enter_context(_folder(path.parent))
+            _check_outputs(options, output, plot, path)
+            run = options.run(device)
             group.share(lambda: stack.enter_context(held(_lock(path), path)))
             history = _train(options, run, path, device, group)
         if group.rank == 0:
@@ -160,14 +163,22 @@ def command(
 command.__name__ = "train"
 
 
-def _create(path: Path) -> Path:
+@contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """Create a folder, which goes again if nothing is put there."""
+    created = not folder.exists()
     try:
-        path.parent.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
     except OSError as error:
         raise XaicmpError(
-            f"cannot create the folder {path.parent}: {error.strerror}; name another path with --checkpoint"
+            f"cannot create the folder {folder}: {error.strerror}; name another path with --checkpoint"
         ) from error
-    return path
+    try:
+        yield
+    finally:
+        if created:
+            with suppress(OSError):  # it is in use
+                folder.rmdir()
 
 
 def _lock(path: Path) -> Path:

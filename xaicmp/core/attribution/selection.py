@@ -18,6 +18,8 @@ LIBRARIES = ("captum", "pytorch_grad_cam")
 """What ``libraries.LIBRARIES`` has classes of."""
 KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
 """What the values of options may be."""
+MOST = 1_000_000
+"""Whole numbers, of steps and samples, are at most this."""
 
 
 def groups() -> dict[str, tuple[str, ...]]:
@@ -181,4 +183,6 @@ def _checked(found: Method, key: str, value: Any) -> Any:
         raise UsageError(f"{found.name}: {key} {value}: choose from {', '.join(choices)}")
     if kind in KINDS and (type(value) is not kind or (kind is float and not math.isfinite(value))):
         raise UsageError(f"{found.name}: {key} {value}: give {KINDS[kind]}")
+    if kind is int and value > MOST:
+        raise UsageError(f"{found.name}: {key} {value}: give at most {MOST:,}")
     return value

@@ -21,6 +21,7 @@ from xaicmp.core.images.download import fetch
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.images.tensors import ImageSet, Split
 from xaicmp.core.machine.progress import Progress, no_progress
+from xaicmp.core.machine.storage import contents
 from xaicmp.errors import XaicmpError, arg
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -168,7 +169,7 @@ def _load_binary(folder: Path, split: Split) -> ImageSet:
     for name in FILES[split]:
         path = folder / name
         try:
-            content = path.read_bytes()
+            content = contents(path)
         except OSError as error:
             raise XaicmpError(f"cannot read {path}: {error.strerror}; put the file there") from error
         if len(content) != RECORDS * RECORD_BYTES:

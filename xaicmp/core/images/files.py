@@ -20,6 +20,7 @@ from torch import Tensor
 
 from xaicmp.core.images.framing import Framing
 from xaicmp.core.images.source import ImageSource, Unreadable
+from xaicmp.core.machine.storage import regular, text_of
 from xaicmp.errors import UsageError, XaicmpError, arg
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -152,7 +153,7 @@ class FileImages(ImageSource):
 
 def read_image(path: Path, framing: Framing) -> Tensor:
     """The image in a file as a network sees it: uint8 ``(3, H, W)``."""
-    with Image.open(path) as image:
+    with Image.open(regular(path)) as image:
         if image.width * image.height > MOST_PIXELS:
             raise Image.DecompressionBombError(
                 f"{image.width} x {image.height} pixels are more than can be meant"
@@ -216,6 +217,10 @@ def find_files(
     named = read_labels(labels) if labels is not None else _by_folder(paths, root)
     if labels is not None and named is not None:
         paths, named = _labelled(paths, named, labels)
+    if label_map is not None and named is None:
+        raise UsageError(
+            f"{arg('label_map')} goes with labels, and these images have none; give {arg('labels')} too"
+        )
     if label_map is not None and named:
         renamed = dict(read_rows(label_map))
         named = {path: renamed.get(name, name) for path, name in named.items()}
@@ -229,7 +234,7 @@ def _files(word: str) -> list[Path]:
     path = Path(word)
     if word == STDIN or (path.suffix in LISTS and path.is_file()):
         try:
-            lines = sys.stdin.readlines() if word == STDIN else path.read_text("utf-8-sig").splitlines()
+            lines = sys.stdin.readlines() if word == STDIN else text_of(path).splitlines()
         except (OSError, ValueError) as error:
             raise XaicmpError(
                 f"cannot read the list {word}: {reason_of(error)}; write one path per line"
@@ -237,14 +242,14 @@ def _files(word: str) -> list[Path]:
         beside = Path() if word == STDIN else path.parent
         named = [Path(line.strip()) for line in lines if line.strip()]
         return [each if each.exists() or each.is_absolute() else beside / each for each in named]
-    if path.is_dir():
+    if word and path.is_dir():
         return sorted(
             Path(folder) / name
             for folder, _, names in os.walk(path, followlinks=True)
             for name in names
             if name.lower().endswith(SUFFIXES) and not name.startswith(".")
         )
-    if path.exists():
+    if word and path.exists():
         return [path]
     found = sorted(Path(each) for each in glob.glob(word, recursive=True))  # noqa: PTH207  (a pattern may begin with a root)
     if not found:
@@ -278,7 +283,7 @@ def read_rows(path: Path) -> list[tuple[str, str]]:
         XaicmpError: it cannot be read, or has a row of fewer than two values.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = text_of(path)
         if path.suffix == ".json":
             return [(str(key), str(value)) for key, value in json.loads(text).items()]
         rows = [row for row in csv.reader(text.splitlines()) if row]

@@ -76,15 +76,29 @@ def followed(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def regular(path: Path) -> Path:
+    """The path, unless it is of a device or a pipe, which may never end: OSError."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is a device or a pipe", str(path))
+    return path
+
+
 def contents(path: Path) -> bytes:
-    """All of a regular file; a device or a pipe may never end.
+    """All of a regular file.
 
     Raises:
         OSError: it cannot be read.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise OSError(errno.EINVAL, "it is a device or a pipe", str(path))
-    return path.read_bytes()
+    return regular(path).read_bytes()
+
+
+def text_of(path: Path) -> str:
+    """The same as UTF-8, without its mark.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is not UTF-8.
+    """
+    return contents(path).decode("utf-8-sig")
 
 
 @contextmanager

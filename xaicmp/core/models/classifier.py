@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from xaicmp.core.choices import INTERPOLATIONS, Interpolation
 from xaicmp.core.images.tensors import normalise
 from xaicmp.errors import UsageError, arg
+
+MOST_SIDE = 10_000
+"""The height and width of images are below this, in pixels."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,12 +53,21 @@ class Classifier:
         for name in ("classes", "mean", "std", "input_size"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        if len(self.mean) != len(self.std) or not {len(self.mean)} <= {1, 3} or not min(self.std) > 0:
+        finite = all(map(math.isfinite, (*self.mean, *self.std)))
+        if (
+            len(self.mean) != len(self.std)
+            or len(self.mean) not in (1, 3)
+            or not finite
+            or min(self.std) <= 0
+        ):
             raise UsageError(
-                f"{arg('mean')} and {arg('std')}: give 1 or 3 values of each, and each std above 0"
+                f"{arg('mean')} and {arg('std')}: give 1 or 3 finite values of each, and each std above 0"
             )
-        if self.input_size is not None and not (len(self.input_size) == 2 and min(self.input_size) > 0):
-            raise UsageError(f"{arg('input_size')}: give height and width, each above 0")
+        size = self.input_size
+        if size is not None and not (len(size) == 2 and all(0 < side < MOST_SIDE for side in size)):
+            raise UsageError(
+                f"{arg('input_size')}: give height and width, each above 0 and below {MOST_SIDE:,}"
+            )
         if not 0 < self.crop_pct <= 1:
             raise UsageError(f"{arg('crop_pct')} {self.crop_pct:g}: give a share above 0 and up to 1")
         if self.interpolation not in INTERPOLATIONS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 
+from xaicmp.core.machine.storage import text_of
 from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.metadata import check_metadata, described
@@ -88,7 +90,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
         XaicmpError: it cannot be read, or holds something else.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = text_of(path)
         found: Any = json.loads(text) if path.suffix == ".json" else text.splitlines()
         found = found.get("id2label", found) if isinstance(found, dict) else found
         if isinstance(found, dict):
@@ -108,7 +110,7 @@ def checked_classes(names: Iterable[Any], where: str) -> tuple[str, ...]:
     names = tuple(names)
     if not names or not all(isinstance(name, str) and name and name.isprintable() for name in names):
         raise UsageError(f"{where}: a class name is empty or no text; give one name for each class")
-    if twice := next((name for index, name in enumerate(names) if name in names[:index]), None):
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise UsageError(f"{where}: {twice!r} names two classes; give each class its own name")
     return names
 

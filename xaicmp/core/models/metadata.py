@@ -10,7 +10,7 @@ from typing import Any
 
 from xaicmp.core.choices import INTERPOLATIONS
 from xaicmp.core.models.architectures import ARCHITECTURES, BARE
-from xaicmp.core.models.classifier import Classifier
+from xaicmp.core.models.classifier import MOST_SIDE, Classifier
 from xaicmp.errors import XaicmpError, arg
 
 NAMED = ("torchvision", "timm")
@@ -48,7 +48,7 @@ def check_metadata(metadata: Mapping[str, Any], path: Path) -> None:
         "mean": numbers,
         "std": lambda values: numbers(values) and min(values) > 0,
         "input_size": lambda size: (
-            len(size) == 2 and all(isinstance(side, int) and 0 < side < 10_000 for side in size)
+            len(size) == 2 and all(isinstance(side, int) and 0 < side < MOST_SIDE for side in size)
         ),
         "crop_pct": lambda share: 0 < share <= 1,
         "interpolation": lambda name: name in INTERPOLATIONS,

@@ -64,8 +64,10 @@ class Settings:
         """
         if not 0 < level < 1:
             raise UsageError(f"level {level:g} is no level of an interval; give one between 0 and 1, as 0.95")
-        if not margin > 0:
-            raise UsageError(f"{arg('margin')} {margin:g} is no margin; give one above 0, as 0.05")
+        if not 0 < margin <= 2:  # as far as two correlations can be apart
+            raise UsageError(
+                f"{arg('margin')} {margin:g} is no margin; give one above 0 and up to 2, as 0.05"
+            )
         values = {
             "statistics": _statistics([statistics] if isinstance(statistics, str) else statistics),
             "top": top,

@@ -18,7 +18,7 @@ from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
 from xaicmp.core.images.source import ImageSource
-from xaicmp.core.machine.storage import differences, followed, held, replacing
+from xaicmp.core.machine.storage import differences, followed, held, replacing, text_of
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.errors import UsageError, XaicmpError, arg
@@ -185,8 +185,8 @@ class Journal:
 
     def _check_plan(self) -> None:
         try:
-            before = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            before = json.loads(text_of(self.folder / PLAN))
+        except (OSError, ValueError, RecursionError) as error:
             raise XaicmpError(f"cannot read {self.folder / PLAN}: {error}; {ANEW}") from error
         if changed := differences(before if isinstance(before, dict) else {}, self.plan):
             raise UsageError(
