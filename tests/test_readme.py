@@ -91,7 +91,7 @@ def test_every_option_named_for_a_subcommand_exists(command, capsys):
 
 
 def test_every_option_named_anywhere_exists(capsys):
-    known = {"--help", "--version", "--nproc-per-node", "--data"}
+    known = {"--help", "--version", "--nproc-per-node", "--data", "--install-completion"}
     for command in ("train", "explain", "metrics", "figure"):
         run([command, "--help"])
         known |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))

@@ -105,7 +105,7 @@ def test_csv_holds_the_documents_values(comparison: Comparison) -> None:
         assert (row["a"], row["b"], row["n"], row["verified"]) == (pair["a"], pair["b"], "3", "true")
         for name in ("pearson", "iou"):
             flat = dict(pair[name])
-            for key in ("ci", "above_shifted_ci", "images_above_other_ci"):
+            for key in ("ci", "above_shifted_ci", "explained_by_other_image_ci", "images_above_other_ci"):
                 flat[f"{key}_low"], flat[f"{key}_high"] = flat.pop(key)
             above = flat.pop("above_other_image")
             above["ci_low"], above["ci_high"] = above.pop("ci")

@@ -131,7 +131,8 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
                 "margin": comparison.settings.margin_of(statistic),
                 "d_z": number(result.above.d_z),
             }
-            values["explained_by_other_image"] = number(result.explained)
+            values["explained_by_other_image"] = number(result.explained.mean)
+            values["explained_by_other_image_ci"] = ends(result.explained)
         for key, test in result.above_class.items():
             values[f"above_{key}"] = above(test) | {"adjusted": number(test.adjusted), "n": test.n}
         if result.images_above is not None:

@@ -180,13 +180,13 @@ def test_no_verdict_depends_on_the_seed() -> None:
 def test_how_much_another_image_explains_and_how_many_images_are_above_it() -> None:
     comparison = comparison_of([0.5, 0.4, NAN, 0.1, 0.2], floor=[0.2, 0.2, 0.9, 0.2, NAN])
     result = comparison.result(comparison.statistics[0], AB)
-    assert result.explained == pytest.approx(0.6 / 1.0)
+    assert result.explained.mean == pytest.approx(0.6 / 1.0)
     assert result.images_above == summarise_share(np.array([1, 1, NAN, 0, NAN]))
     assert result.above is not None
     each = np.array([0.3, 0.2, -0.1])
     assert result.above.d_z == pytest.approx(each.mean() / each.std(ddof=1))
     nothing = comparison_of([-0.5, -0.4], floor=[0.2, 0.2])
-    assert np.isnan(nothing.result(nothing.statistics[0], AB).explained)
+    assert np.isnan(nothing.result(nothing.statistics[0], AB).explained.mean)
 
 
 def test_verdicts_of_many_pairs_go_by_adjusted_p() -> None:

@@ -12,7 +12,14 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xaicmp.core.results.intervals import FEW, interval, student, summarise, summarise_share
+from xaicmp.core.results.intervals import (
+    FEW,
+    interval,
+    ratio_interval,
+    student,
+    summarise,
+    summarise_share,
+)
 from xaicmp.core.results.pair_tests import PairTest, compare_pairs, letters
 from xaicmp.core.results.significance import flip_signs, holm, lowest_p, paired_test, paired_tests
 
@@ -494,3 +501,31 @@ def test_letters_do_not_run_out() -> None:
     found = list(letters(values, tests).values())
     assert found[:2] + found[50:54] == ["a", "b", "Y", "Z", "(53)", "(54)"]
     assert len(set(found)) == 60
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_at_the_ends_of_a_ratios_interval_students_test_has_its_level(count: int) -> None:
+    rng = np.random.default_rng(count)
+    whole = rng.normal(1.0, 0.1, count)
+    part = 0.4 * whole + rng.normal(0, 0.1, count)
+    for level in (0.5, 0.95):
+        low, high = ratio_interval(part, whole, level)
+        assert low < part.mean() / whole.mean() < high
+        for end in (low, high):
+            assert scipy.stats.ttest_1samp(part - end * whole, 0).pvalue == pytest.approx(1 - level)
+
+
+def test_a_ratios_interval_holds_it_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(2000):
+        whole = rng.exponential(1.0, 20)
+        low, high = ratio_interval(0.5 * whole + rng.exponential(0.3, 20), whole)
+        held.append(low <= 0.8 <= high)
+    assert 0.92 < np.mean(held) < 0.975
+
+
+def test_a_ratio_to_what_may_be_nothing_has_no_interval() -> None:
+    whole = np.array([-1.0, 1.2, -0.9, 1.1])
+    assert np.isnan(ratio_interval(np.ones(4), whole)).all()
+    assert np.isnan(ratio_interval(np.ones(1), np.ones(1))).all()

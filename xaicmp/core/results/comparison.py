@@ -11,7 +11,7 @@ import numpy as np
 
 from xaicmp.core.agreement.controls import LEVEL, OTHER_CLASS, SHIFTS, among_highest
 from xaicmp.core.agreement.statistic import Pair, Statistic
-from xaicmp.core.results.intervals import Summary, defined_mean, summarise, summarise_share
+from xaicmp.core.results.intervals import Summary, defined_mean, ratio_interval, summarise, summarise_share
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
@@ -61,7 +61,7 @@ class Result:
         above: whether the mean is above that of another image's map; None without that control.
         above_class: by key of ``OTHER_CLASS``, the same of the same image's map for another class.
         explained: the share of the mean that another image's map explains, over the images where both are defined;
-            undefined for a distance, and where the mean is not above 0.
+            undefined for a distance, and where the mean is not above 0. Its interval is Fieller's.
         images_above: the share of images that agree more than with the maps of other images; None without that control.
         above_shifted: whether each image is in the top 5% of its own shifted maps, undefined where these are too few
             to say; None likewise.
@@ -75,7 +75,7 @@ class Result:
     said: str
     above: PairedTest | None
     above_class: dict[str, PairedTest]
-    explained: float
+    explained: Summary
     images_above: Summary | None
     above_shifted: Summary | None
 
@@ -180,7 +180,7 @@ class Comparison:
         if found is Verdict.FEW:
             test = next(each for each in (unlike, above) if each and not each.lowest < LEVEL)
             said = f"n = {test.n}: too few for a test (smallest p {test.lowest:.2g})"
-        explained, images_above = float("nan"), None
+        explained, images_above = summarise(np.array([])), None
         if above is not None:
             explained, images_above = self._against(values, controls[OTHER_IMAGE], statistic.higher)
         above_shifted = None
@@ -224,11 +224,14 @@ class Comparison:
             self._tests[name] = tests
         return self._tests[name]
 
-    def _against(self, values: np.ndarray, other: np.ndarray, higher: bool) -> tuple[float, Summary]:
+    def _against(self, values: np.ndarray, other: np.ndarray, higher: bool) -> tuple[Summary, Summary]:
         """The share of the mean that another image explains, and the share of images above it."""
         differences = values - other
         known = ~np.isnan(differences)
-        mean = defined_mean(values[known])
-        explained = defined_mean(other[known]) / mean if higher and mean > 0 else float("nan")
+        mean, nothing = defined_mean(values[known]), summarise(np.array([]))
+        explained = nothing
+        if higher and mean > 0:
+            low, high = ratio_interval(other[known], values[known], self.settings.level)
+            explained = replace(nothing, mean=defined_mean(other[known]) / mean, low=low, high=high)
         more = np.where(known, differences > 0 if higher else differences < 0, np.nan)
         return explained, summarise_share(more, level=self.settings.level)

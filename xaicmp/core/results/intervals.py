@@ -134,6 +134,25 @@ def student(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     return mean - half, mean + half
 
 
+def ratio_interval(part: np.ndarray, whole: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Ends of the confidence interval of mean(part) / mean(whole), both ``(N,)`` without NaN (Fieller, 1954).
+
+    It holds each ratio r at which Student's test does not tell the mean of ``part`` - r ``whole`` from 0. NaN where the
+    mean of ``whole`` is not told from 0, because any ratio is possible then, and for fewer than two values.
+    """
+    from scipy.special import stdtrit
+
+    if (n := len(part)) < 2:
+        return float("nan"), float("nan")
+    allowed = stdtrit(n - 1, (1 + level) / 2) ** 2 * np.cov(whole, part) / n
+    means = np.array([whole.mean(), part.mean()])
+    (square, product), (_, constant) = np.outer(means, means) - allowed
+    root = product**2 - square * constant
+    if square <= 0 or root < 0:
+        return float("nan"), float("nan")
+    return float((product - root**0.5) / square), float((product + root**0.5) / square)
+
+
 def _bootstrap(values: np.ndarray, level: float, seed: int, resamples: int | None) -> tuple[float, float]:
     from scipy.stats import bootstrap  # here, because it takes most of a second to import
 

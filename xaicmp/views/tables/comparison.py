@@ -113,7 +113,7 @@ def _details(result: Result) -> list[str]:
     return [
         decimals(result.chance),
         decimals(result.corrected),
-        percent(result.explained),
+        percent(result.explained.mean),
         decimals(d_z, 2),
         percent(images),
     ]
