@@ -301,3 +301,17 @@ def test_maps_may_be_named_like_a_batch_of_the_journal(tmp_path: Path) -> None:
     assert (journal.batches, journal.images) == (2, 8)
     with np.load(path) as arrays:
         assert arrays["ids"].tolist() == list(range(8))
+
+
+def test_pixels_are_written_batch_by_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, methods = small_engine(batch_size=4), quick(PUBLISHED, steps=2)
+    journal = Journal(tmp_path / "a.npz", {})
+    images, comparison = compare_selection(engine, Selection(n=10, only="all"), methods, journal=journal)
+    asked: list[int] = []
+    pixels = images.pixels
+    monkeypatch.setattr(type(images), "pixels", lambda self, ids: asked.append(len(ids)) or pixels(ids))
+    write_maps(tmp_path / "a.npz", journal, images, comparison)
+    assert asked == [4, 4, 2]
+    with np.load(tmp_path / "a.npz") as arrays:
+        expected = pixels(np.arange(10)).permute(0, 2, 3, 1).numpy()
+        np.testing.assert_array_equal(arrays["images"], expected)

@@ -8,7 +8,7 @@ import lzma
 import math
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -263,18 +263,15 @@ def write_maps(path: Path, journal: Journal, images: ImageSource, comparison: Co
     methods, data = list(comparison.titles), images.provenance
     size = next(journal.column(f"map {methods[0]}")).shape[1:]
     with replacing(path, journal.folder) as target, zipfile.ZipFile(target, "w") as archive:
-        shape, of = (len(methods), len(predictions), *size), {"descr": "<f4", "fortran_order": False}
-        with archive.open("maps.npy", "w", force_zip64=True) as entry:
-            np.lib.format.write_array_header_1_0(entry, of | {"shape": shape})
-            for name in methods:
-                for part in journal.column(f"map {name}"):
-                    entry.write(part.astype("<f4", copy=False).tobytes())
+        maps = (len(methods), len(predictions), *size)
+        parts = (part for name in methods for part in journal.column(f"map {name}"))
+        _write_array(archive, "maps", "<f4", maps, parts)
         if any(True for _ in journal.column(f"other {methods[0]}")):
-            with archive.open("other_maps.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array_header_1_0(entry, of | {"shape": (2, *shape)})
-                for kind, name in product(range(2), methods):
-                    for part in journal.column(f"other {name}"):
-                        entry.write(part[kind].astype("<f4", copy=False).tobytes())
+            every = product(range(2), methods)
+            parts = (part[kind] for kind, name in every for part in journal.column(f"other {name}"))
+            _write_array(archive, "other_maps", "<f4", (2, *maps), parts)
+        parts = (images.pixels(ids).permute(0, 2, 3, 1).numpy() for ids in journal.column("ids"))
+        _write_array(archive, "images", "|u1", (len(predictions), *size, 3), parts)
         none = np.full(len(predictions), np.nan)
         gaps = [np.concatenate(list(journal.column(f"gap {name}")) or [none]) for name in methods]
         for name, array in {
@@ -283,7 +280,6 @@ def write_maps(path: Path, journal: Journal, images: ImageSource, comparison: Co
             "predicted": classes[predictions.predicted],
             "targets": classes[predictions.targets],
             "confidence": predictions.confidence,
-            "images": images.pixels(predictions.ids).numpy().transpose(0, 2, 3, 1),
             "methods": np.array(methods),
             "grids": np.array([next(journal.column(f"grid {name}"), size) for name in methods]),
             "completeness": np.array(gaps),
@@ -292,3 +288,14 @@ def write_maps(path: Path, journal: Journal, images: ImageSource, comparison: Co
         }.items():
             with archive.open(f"{name}.npy", "w") as entry:
                 np.lib.format.write_array(entry, np.asarray(array, order="C"), allow_pickle=False)
+
+
+def _write_array(
+    archive: zipfile.ZipFile, name: str, kind: str, shape: tuple[int, ...], parts: Iterable[np.ndarray]
+) -> None:
+    """Put an array into the archive of which no more than one part is in memory."""
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+        header = {"descr": kind, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(entry, header)
+        for part in parts:
+            entry.write(np.ascontiguousarray(part, dtype=kind).tobytes())
