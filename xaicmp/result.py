@@ -17,10 +17,11 @@ from xaicmp.core.choices import FailOn, Randomise
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.classifier import Classifier
-from xaicmp.core.results.comparison import Comparison
+from xaicmp.core.results.comparison import OTHER_IMAGE, Comparison
 from xaicmp.core.results.comparison import Result as Outcome
 from xaicmp.core.results.gate import check_bounds, read_bounds
 from xaicmp.core.results.intervals import Summary
+from xaicmp.core.results.place import Place
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import Explainer
 from xaicmp.errors import UsageError, arg
@@ -64,6 +65,11 @@ class PairResult:
         known = ", ".join(each.name for each in self.comparison.statistics)
         raise UsageError(f"statistic {statistic!r} was not measured; there are {known}")
 
+    def places(self, statistic: str, among: str = "other_image") -> list[Place]:
+        """Where each image's agreement stands among those with B's maps of other images, or ``"shifted"`` ones."""
+        self.outcome(statistic)
+        return self.comparison.places(among, statistic, self.pair)
+
     def __getattr__(self, name: str) -> Summary:
         if name.startswith("_"):
             raise AttributeError(name)
@@ -74,7 +80,7 @@ class PairResult:
 
     def __dir__(self) -> list[str]:
         own = [each.name.replace("-", "_") for each in self.comparison.statistics]
-        return [*own, "summary", "outcome", "comparison", "pair"]
+        return [*own, "summary", "outcome", "places", "comparison", "pair"]
 
     def __repr__(self) -> str:
         values = [
@@ -141,6 +147,26 @@ class Result:
         if group not in ("class", "correct", "confidence"):
             raise UsageError(f"by {group!r}: choose class, correct or confidence")
         return by_images(self.comparison, group)
+
+    def among(self, reference: ImageSource, progress: Progress = no_progress) -> Result:
+        """The same, each image's agreement ranked among those of A's map with B's maps of the images ``reference``.
+
+        These are explained for the class that the model predicts. What is the image itself does not count.
+
+        Raises:
+            UsageError: they are of another size.
+        """
+        from xaicmp.core.studies.reference import among_reference
+
+        engine, images = self._model()
+        explainer, chosen = Explainer(engine, self.methods), self.comparison
+        found = among_reference(explainer, images, chosen.predictions, reference, chosen.settings, progress)
+        scores = chosen.scores
+        p_values, among = (
+            old | {OTHER_IMAGE: new} for old, new in zip((scores.p_values, scores.among), found, strict=True)
+        )
+        scores = replace(scores, p_values=p_values, among=among)
+        return replace(self, comparison=replace(chosen, scores=scores, _results={}))
 
     def rerun(self, seed: int | None = None, progress: Progress = no_progress) -> Repetition:
         """Each method against itself under another seed; by default the next one."""

@@ -51,7 +51,7 @@ def same(a: Comparison, b: Comparison) -> None:
     assert repr(a.settings) == repr(b.settings)
     for name in ("ids", "labels", "predicted", "confidence", "targets"):
         np.testing.assert_array_equal(getattr(a.predictions, name), getattr(b.predictions, name))
-    for name in ("values", "tied", "identical", "controls", "p_values", "completeness", "curves"):
+    for name in ("values", "tied", "identical", "controls", "p_values", "completeness", "curves", "among"):
         equal(getattr(a.scores, name), getattr(b.scores, name))
 
 

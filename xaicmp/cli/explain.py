@@ -5,11 +5,22 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from xaicmp.cli.options import METHODS, OUTPUT, Comparing, FormatOption, Resume, option, with_options
-from xaicmp.cli.session import Session, check_output, remark, show_comparison, together
+from xaicmp.cli.options import IMAGES, METHODS, OUTPUT, Comparing, FormatOption, Resume, option, with_options
+from xaicmp.cli.session import (
+    Session,
+    check_output,
+    progress_bar,
+    remark,
+    show_comparison,
+    together,
+)
 from xaicmp.core.machine.storage import check_suffix
+from xaicmp.errors import UsageError
+
+if TYPE_CHECKING:
+    from xaicmp.core.images.source import ImageSource
 
 
 @with_options(Comparing)
@@ -18,6 +29,14 @@ def command(
     format: FormatOption = "table",
     output: Annotated[Path | None, option(OUTPUT, "Keep the maps here, as arrays: .npz.", "FILE")] = None,
     resume: Resume = False,
+    reference: Annotated[
+        list[str] | None,
+        option(
+            IMAGES,
+            "Rank each image's agreement among that with maps of these other images, instead of those that are explained.",
+            "PATH...",
+        ),
+    ] = None,
     list_methods: Annotated[
         bool,
         option(
@@ -37,8 +56,14 @@ def command(
     check_output(options, output=output)
     with together(options.device) as group:
         session = Session(options, default=100, group=group)
+        if reference and group.world > 1:
+            raise UsageError("--reference runs in one process; leave it or torchrun out")
+        others = images_of(reference, session) if reference else None
         with session.journal(output, resume) as journal:
             result = session.compare(journal=journal)
+            if others is not None:
+                with progress_bar(options.quiet) as show:
+                    result = result.among(others, show)
             if output and journal is not None and result.images is not None:
                 from xaicmp.core.run.maps_file import write_maps
 
@@ -47,6 +72,13 @@ def command(
             show_comparison(result.comparison, format, by_image=True)
             if not output:
                 remark(options, "the maps were not kept; add --output maps.npz to keep them")
+
+
+def images_of(words: list[str], session: Session) -> ImageSource:
+    """The images of --reference, seen as those that are explained."""
+    from xaicmp.api import load_images
+
+    return load_images(words if len(words) > 1 else words[0], model=session.classifier)
 
 
 def show_methods(options: Comparing, format: str) -> None:

@@ -35,8 +35,10 @@ SCHEMA = 2
 """The version of documents, raised when a key changes its meaning. Documents without one are of version 1."""
 OWN = ("schema", "xaicmp", "n", "methods", "top", "ci", "pairs", "images", "comparison", "scores")
 """The keys of every document. The others are those of ``Source.details``, and of studies."""
-SCORES = ("tied", "identical", "controls", "p_values", "curves")
+SCORES = ("tied", "identical", "controls", "p_values", "curves", "among")
 """The fields of ``Scores`` that do not stand with each image."""
+RANKS = {"rank_among_others": "other_image", "rank_among_shifts": "shifted"}
+"""Of each image, by the key of the control that has them."""
 MOST, MOST_PIXELS = 1e100, 10**8
 """A document with more is damaged."""
 
@@ -44,7 +46,7 @@ MOST, MOST_PIXELS = 1e100, 10**8
 def document(comparison: Comparison) -> dict[str, Any]:
     """The whole comparison as plain values; what is undefined is None."""
     origin, predictions, scores = comparison.source, comparison.predictions, comparison.scores
-    settings, places = comparison.settings, scores.shifted_p
+    settings, places, ranks = comparison.settings, scores.shifted_p, _ranks(comparison)
 
     def by_pair(values: dict[Pair, np.ndarray], row: int) -> dict[str, float | None]:
         return {pair_key(pair): number(values[pair][row]) for pair in comparison.pairs}
@@ -70,6 +72,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
             }
             | {each.name: by_pair(scores.values[each.name], row) for each in comparison.statistics}
             | ({"shifted_p": {name: by_pair(p, row) for name, p in places.items()}} if places else {})
+            | ranks[row]
             for row in range(len(predictions))
         ],
         "comparison": {
@@ -86,8 +89,20 @@ def document(comparison: Comparison) -> dict[str, Any]:
             "pixels": comparison.pixels,
             **{name: getattr(predictions, name).tolist() for name in ("labels", "predicted", "targets")},
         },
-        "scores": {name: _plain(getattr(scores, name)) for name in SCORES},
+        "scores": {name: _plain(getattr(scores, name)) for name in SCORES if name != "among" or scores.among},
     }
+
+
+def _ranks(comparison: Comparison) -> list[dict[str, Any]]:
+    """Of each image, where its agreement stands among those of other images' maps and of shifted ones."""
+    found: list[dict[str, Any]] = [{} for _ in comparison.predictions.ids]
+    for name, key in RANKS.items():
+        for statistic in comparison.statistics:
+            for pair in comparison.pairs:
+                for image, at in zip(found, comparison.places(key, statistic.name, pair), strict=False):
+                    entry = {"rank": at.rank, "of": at.among, "p": number(at.p), "verdict": at.said}
+                    image.setdefault(name, {}).setdefault(statistic.name, {})[pair_key(pair)] = entry
+    return found
 
 
 def _plain(values: Any) -> Any:
@@ -239,7 +254,7 @@ def _comparison(whole: dict[str, Any]) -> Comparison:
     scores = Scores(
         {each.name: {pair: of_images(each.name, key) for key, pair in pairs.items()} for each in statistics},
         completeness={name: of_images("completeness", name) for name in images[0]["completeness"]},
-        **{name: arrays(found[name]) for name in SCORES},
+        **{name: arrays(found.get(name, {}) if name == "among" else found[name]) for name in SCORES},
     )
     if any(each.keys() != set(pairs.values()) for each in scores.curves.values()):
         raise ValueError("the pairs of the curves")

@@ -10,7 +10,14 @@ from xaicmp.core.results.comparison import Comparison
 from xaicmp.views.document import to_json
 from xaicmp.views.table import FORMATS, RECORDS, SUFFIXES, Table
 from xaicmp.views.tables.comparison import pairs_records, pairs_table
-from xaicmp.views.tables.images import images_records, images_table, values_records
+from xaicmp.views.tables.images import (
+    ENOUGH,
+    images_records,
+    images_table,
+    most_others,
+    places_table,
+    values_records,
+)
 
 
 def comparison_text(
@@ -32,7 +39,8 @@ def comparison_text(
         records = values_records if details else images_records if by_image else pairs_records
         return FORMATS[format](records(comparison))
     table = images_table(comparison) if by_image else pairs_table(comparison, details)
-    return "\n".join(FORMATS[format](each) for each in (table, *studies) if each.columns)
+    places = [places_table(comparison)] if by_image and most_others(comparison) >= ENOUGH else []
+    return "\n".join(FORMATS[format](each) for each in (table, *places, *studies) if each.columns)
 
 
 def format_of(path: Path) -> str:

@@ -80,10 +80,12 @@ class Controlled:
     Attributes:
         values: float64 ``(N, K)``, NaN where undefined.
         p: float64 ``(N, K)``, of each observed value in its own null distribution; None if the control has none.
+        among: float64 ``(N, K)``, how many values that has, the observed one included; None likewise.
     """
 
     values: Tensor
     p: Tensor | None = None
+    among: Tensor | None = None
 
     def __repr__(self) -> str:
         return f"Controlled({' x '.join(map(str, self.values.shape))} values{', p' if self.p is not None else ''})"
@@ -234,20 +236,27 @@ def other_image(
     Returns:
         float64 ``(N, K)``, NaN for an image without a partner or undefined with all of them.
     """
+    values = _of_partners(statistic, prepared_a, prepared_b, pairs, partners)
+    return torch.stack([_over_draws(each, partners, balanced) for each in values], dim=1)
+
+
+def _of_partners(
+    statistic: Statistic, prepared_a: Prepared, prepared_b: Prepared, pairs: Tensor, partners: Tensor
+) -> Tensor:
+    """The statistic of A's map of each image with B's of each of its partners, float64 ``(K, draws, N)``."""
     values = torch.full((pairs.shape[1], *partners.shape), torch.nan, dtype=torch.float64)
     for rows in chunks(prepared_a.values[0]):
         own = take(prepared_a, rows)
         for draw, others in enumerate(partners[:, rows]):
             found = statistic.compare_pairs(own, take(prepared_b, others.clamp_min(0)), pairs)
             values[:, draw, rows] = found.masked_fill((others < 0)[:, None], torch.nan).T
-    balanced = balanced and bool((partners >= 0).all())
-    return torch.stack(
-        [_balanced(each, partners) if balanced else each.nanmean(dim=0) for each in values], dim=1
-    )
+    return values
 
 
-def _balanced(values: Tensor, partners: Tensor) -> Tensor:
-    """Of values ``(draws, N)``, the mean of each image's row plus that of its column, minus that of all."""
+def _over_draws(values: Tensor, partners: Tensor, balanced: bool) -> Tensor:
+    """Of values ``(draws, N)``, the mean of each image; if balanced plus that of its column, minus that of all."""
+    if not balanced or bool((partners < 0).any()):
+        return values.nanmean(dim=0)
     columns = torch.full_like(values, torch.nan).scatter_(1, partners, values).nanmean(dim=0)
     return values.nanmean(dim=0) + columns - values.nanmean()
 
@@ -259,17 +268,40 @@ def every_other_image(
 
     Nothing is drawn. ``groups`` as for ``other_images``.
     """
+    every = (_products(statistic, prepared, pair, groups) for pair in pairs.T.tolist())
+    return torch.stack([_over_all(values, balanced) for values in every], dim=1)
+
+
+def _products(statistic: Statistic, prepared: Prepared, pair: list[int], groups: np.ndarray) -> Tensor:
+    """The statistic of A's map of each image with B's of each other of its group, float64 ``(N, N)``, else NaN."""
     of = torch.from_numpy(groups)
     partner = ((of[:, None] == of) & (of >= 0)).fill_diagonal_(False)
     tiles = [slice(start, start + TILE) for start in range(0, len(of), TILE)]
-    found = []
-    for a, b in pairs.T.tolist():
-        rows, columns = ([take(prepared, (tile, method)) for tile in tiles] for method in (a, b))
-        parts = [torch.cat([statistic.compare_all(row, column) for column in columns], dim=1) for row in rows]
-        values = torch.cat(parts).masked_fill_(~partner, torch.nan)
-        mean = values.nanmean(dim=1)
-        found.append(mean + values.nanmean(dim=0) - values.nanmean() if balanced else mean)
-    return torch.stack(found, dim=1)
+    rows, columns = ([take(prepared, (tile, method)) for tile in tiles] for method in pair)
+    parts = [torch.cat([statistic.compare_all(row, column) for column in columns], dim=1) for row in rows]
+    return torch.cat(parts).masked_fill_(~partner, torch.nan)
+
+
+def _over_all(values: Tensor, balanced: bool) -> Tensor:
+    """Of values ``(N, N)``, the mean of each image's row; ``balanced`` as in ``other_image``."""
+    mean = values.nanmean(dim=1)
+    return mean + values.nanmean(dim=0) - values.nanmean() if balanced else mean
+
+
+def place(null: Tensor, observed: Tensor, higher: bool) -> tuple[Tensor, Tensor]:
+    """The exact p of each observed value ``(N,)`` among those of its null distribution ``(draws, N)``, NaN for none.
+
+    p is the share of values that agree as well as the observed one or better, itself included: exact if every other
+    map is as likely to stand in the place of B's.
+
+    Returns:
+        p, and how many values that is among, float64 ``(N,)``, NaN where there is no observed value.
+    """
+    # Products round otherwise than single values do.
+    as_good = null >= observed - 1e-12 if higher else null <= observed + 1e-12
+    none = observed.isnan()
+    among = (1.0 + (~null.isnan()).sum(dim=0)).double().masked_fill(none, torch.nan)
+    return ((1 + as_good.sum(dim=0)) / among).masked_fill(none, torch.nan), among
 
 
 def _any_other_image(context: Context) -> Controlled:
@@ -277,15 +309,22 @@ def _any_other_image(context: Context) -> Controlled:
 
 
 def _other_image_same_class(context: Context) -> Controlled:
-    return _with_partners(context, context.labels, balanced=False)
+    return Controlled(_with_partners(context, context.labels, balanced=False).values)
 
 
 def _with_partners(context: Context, groups: np.ndarray, *, balanced: bool) -> Controlled:
-    statistic, prepared, pairs = context.statistic, context.prepared, context.pairs
+    statistic, prepared, pairs, found = context.statistic, context.prepared, context.pairs, []
     if statistic.products:
-        return Controlled(every_other_image(statistic, prepared, pairs, groups, balanced=balanced))
-    partners = other_images(groups, min(DRAWS, len(groups) - 1), context.seed)
-    return Controlled(other_image(statistic, prepared, prepared, pairs, partners, balanced=balanced))
+        for pair, observed in zip(pairs.T.tolist(), context.observed.T, strict=True):
+            values = _products(statistic, prepared, pair, groups)
+            found.append((_over_all(values, balanced), *place(values.T, observed, statistic.higher)))
+    else:
+        partners = other_images(groups, min(DRAWS, len(groups) - 1), context.seed)
+        every = _of_partners(statistic, prepared, prepared, pairs, partners)
+        for values, observed in zip(every, context.observed.T, strict=True):
+            mean = _over_draws(values, partners, balanced)
+            found.append((mean, *place(values, observed, statistic.higher)))
+    return Controlled(*(torch.stack(each, dim=1) for each in zip(*found, strict=True)))
 
 
 register_control(
@@ -420,7 +459,8 @@ def _shifted(context: Context) -> Controlled:
         offsets = shifts(maps.shape[2:], context.ids[rows], seed=context.seed)
         rolled = (prepare_rolled(statistic, maps, prepared, each, context.top) for each in offsets)
         parts.append(shifted(statistic, context.observed[rows], prepared, rolled, context.pairs))
-    return Controlled(torch.cat([each.mean for each in parts]), torch.cat([each.p for each in parts]))
+    mean, p = (torch.cat([getattr(each, name) for each in parts]) for name in ("mean", "p"))
+    return Controlled(mean, p, torch.full_like(p, 1 + parts[0].draws).masked_fill(p.isnan(), torch.nan))
 
 
 register_control(

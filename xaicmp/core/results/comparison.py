@@ -12,6 +12,7 @@ import numpy as np
 from xaicmp.core.agreement.controls import LEVEL, OTHER_CLASS, SHIFTS, among_highest
 from xaicmp.core.agreement.statistic import Pair, Statistic
 from xaicmp.core.results.intervals import Summary, defined_mean, ratio_interval, summarise, summarise_share
+from xaicmp.core.results.place import Place
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
@@ -155,6 +156,15 @@ class Comparison:
         said = {each.title(self.top): self.result(each, pair).said for each in self.statistics}
         words = [f"{title}: {each}" for title, each in said.items()]
         return "; ".join(words) if len(set(said.values())) > 1 else next(iter(said.values()))
+
+    def places(self, key: str, statistic: str, pair: Pair) -> list[Place]:
+        """Where each image's agreement stands under the control ``key`` that has a null distribution; [] without it."""
+        if key not in self.scores.among:
+            return []
+        found = zip(
+            self.scores.p_values[key][statistic][pair], self.scores.among[key][statistic][pair], strict=True
+        )
+        return [Place(float(p), 0 if np.isnan(p) else int(among)) for p, among in found]
 
     def known_pairs(self, method: str) -> list[Pair]:
         """The pairs of a method with those that know the model; if there are none, with any."""

@@ -26,6 +26,7 @@ class Scores:
             neither varies.
         controls: by key of a control (``controls.KEYS``), what the statistics are under it.
         p_values: by key of a control that has a null distribution per image, the place of the observed value in it.
+        among: by the same keys, how many values that place is among, the observed one included.
         completeness: by method that promises it, float64 ``(N,)``, see ``attribution.Explanation``.
         curves: of ``curve.iou_curves``, if asked for.
     """
@@ -37,6 +38,7 @@ class Scores:
     p_values: dict[str, Values]
     completeness: dict[str, np.ndarray]
     curves: Values = field(default_factory=dict)
+    among: dict[str, Values] = field(default_factory=dict)
 
     @property
     def shifted_p(self) -> Values:

@@ -51,6 +51,7 @@ def score(explanations: Explanations, settings: Settings, progress: Progress = n
     tied: Values = {}
     controls: dict[str, Values] = {key: {} for key in settings.controls}
     p_values: dict[str, Values] = {}
+    among: dict[str, Values] = {}
     for statistic in settings.statistics:
         prepared = prepare_all(statistic, maps, top)
         parts = [take(prepared, rows) for rows in chunks(maps)]
@@ -77,6 +78,8 @@ def score(explanations: Explanations, settings: Settings, progress: Progress = n
             controls[key][statistic.name] = named(found.values)
             if found.p is not None:
                 p_values.setdefault(key, {})[statistic.name] = named(found.p)
+            if found.among is not None:
+                among.setdefault(key, {})[statistic.name] = named(found.among)
             progress(MEASURING, next(steps), whole)
     return Scores(
         values,
@@ -86,6 +89,7 @@ def score(explanations: Explanations, settings: Settings, progress: Progress = n
         p_values,
         explanations.completeness,
         iou_curves(maps, names, "other_image" in settings.controls) if settings.curve else {},
+        among,
     )
 
 

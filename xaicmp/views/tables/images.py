@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from xaicmp.core.results.comparison import Comparison
-from xaicmp.views.document import document, number, source
+import numpy as np
+
+from xaicmp.core.agreement.controls import LEVEL
+from xaicmp.core.results.comparison import OTHER_IMAGE, Comparison
+from xaicmp.core.results.place import Place
+from xaicmp.views.document import RANKS, document, number, source
 from xaicmp.views.table import Table, of_records
 from xaicmp.views.tables.comparison import BESIDE
 from xaicmp.views.text import decimals, name_pair, shortened
 
 WIDEST = 3
 """Pairs that fit beside an image's columns at 80 characters; more are listed below one another."""
+ENOUGH = round(1 / LEVEL)
+"""Fewer values cannot show that one is above the others."""
 MOST = 10
-"""Pairs that are listed below their image; of more, the image gets the mean."""
+"""Pairs that are listed below their image; of more, the image gets the mean. Up to so many images are ranked."""
 
 
 def images_table(comparison: Comparison) -> Table:
@@ -21,6 +27,8 @@ def images_table(comparison: Comparison) -> Table:
     image, images = _images(comparison)
     wrong = "✗ marks a wrong prediction. " if "label" in image else ""
     note = f"{wrong}{comparison.source.about}"
+    if 0 < (most := most_others(comparison)) < ENOUGH:
+        note += f" Too few others to rank the agreement on one image among (smallest p {1 / most:.2g}); --reference gives others."
     if len(pairs) <= WIDEST and len(statistics) <= BESIDE:
         heads = ["{}\nvs {}".format(*(comparison.titles[name] for name in pair)) for pair in pairs]
         for row, cells in enumerate(images):
@@ -44,6 +52,46 @@ def images_table(comparison: Comparison) -> Table:
         sections[len(rows)] = line
         rows += [[f"  {name_pair(comparison, pair)}", *_values(comparison, pair, row)] for pair in pairs]
     return Table([heading, *titles], rows, note=note, sections=sections)
+
+
+def most_others(comparison: Comparison) -> int:
+    """Among how many images an agreement is ranked at most; 0 where more images or pairs are shown than is room for."""
+    if max(len(comparison.pairs), len(comparison.predictions)) > MOST:
+        return 0
+    found = comparison.scores.among.get(OTHER_IMAGE, {}).values()
+    return int(max((np.nanmax(each, initial=0) for pairs in found for each in pairs.values()), default=0))
+
+
+def places_table(comparison: Comparison) -> Table:
+    """Where each image's agreement stands among those with other images' maps, and with shifted ones."""
+    rows: list[list[str]] = []
+    sections = {}
+    _, images = _images(comparison)
+    for row, image in enumerate(images):
+        sections[len(rows)] = "  ".join(image).strip()
+        for pair in comparison.pairs:
+            for each in comparison.statistics:
+                found = (comparison.places(key, each.name, pair) for key in RANKS.values())
+                others, shifts = (places[row] if places else None for places in found)
+                cells = [cell for at in (others, shifts) for cell in _place(at)]
+                said = others.said.partition(" (")[0] if others else "-"
+                rows.append([f"  {name_pair(comparison, pair)}", each.title(comparison.top), *cells, said])
+    columns = ("Pair", "Statistic", "Among\nothers", "p", "Among\nshifts", "p", "Among others")
+    note = (
+        "Among others: the rank of the agreement on this image, 1 for the highest, among that of the first method's map "
+        "with the second's maps of other images; p: the share that agrees as well or better. Of unrelated maps, "
+        "5% are above the others. Among shifts: the same with the second map rolled over the edges."
+    )
+    return Table(
+        columns, rows, "Does it agree about this image?", note, left=2, sections=sections, beneath=(3, 5)
+    )
+
+
+def _place(at: Place | None) -> list[str]:
+    """The rank and its p."""
+    if at is None or at.rank is None:
+        return ["-", "-"]
+    return [f"{at.rank} of {at.among}", decimals(at.p)]
 
 
 def _images(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
