@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from xaicmp.core.agreement.registry import iou, pearson
 from xaicmp.core.agreement.top_pixels import top_pixels
@@ -462,3 +463,25 @@ def test_verbose_tells_how_the_checkpoint_was_trained(xaicmp: Xaicmp, form: str)
 
 def test_version(xaicmp: Xaicmp) -> None:
     assert re.fullmatch(r"xaicmp \d+\.\d+\.\d+\n", done(xaicmp("--version")).out)
+
+
+# ---------------------------------------------------------------- one photograph
+
+
+def test_one_image_is_ranked_among_a_reference(xaicmp: Xaicmp, alone: Path) -> None:
+    """Photographs of the sample; the image itself, which is one of them, does not count."""
+    for index, pixels in enumerate(load_sample().tensor[:21].permute(0, 2, 3, 1).numpy()):
+        Image.fromarray(pixels).save(alone / f"{index}.png")
+    line = ["explain", "--ids", 3, "--methods", "saliency", "edge", "--quiet"]
+    alone_said = " ".join(done(xaicmp(*line)).out.split())
+    assert "Too few others to rank the agreement on one image among (smallest p 1)" in alone_said
+    shown = done(xaicmp(*line, "--reference", alone)).out
+    assert "Does it agree about this image?" in shown
+    found = document(xaicmp(*line, "--reference", alone, "--format", "json"))["images"][0]
+    entry = found["rank_among_others"]["pearson"]["saliency|edge"]
+    assert entry["of"] == 21
+    assert entry["p"] == pytest.approx(entry["rank"] / 21)
+    assert re.search(rf"{entry['rank']} of 21 .*{entry['verdict']}", shown)
+    refused = xaicmp(*line, "--reference", "none.png")
+    assert (refused.status, refused.out) == (1, "")
+    assert "none.png" in refused.err
