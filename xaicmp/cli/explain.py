@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from xaicmp.cli.options import IMAGES, METHODS, OUTPUT, Comparing, FormatOption, Resume, option, with_options
+from xaicmp.cli.progress import progress_bar
 from xaicmp.cli.session import (
     Session,
     check_output,
-    progress_bar,
     remark,
     show_comparison,
     together,
