@@ -60,26 +60,14 @@ def score(explanations: Explanations, settings: Settings, progress: Progress = n
         progress(MEASURING, next(steps), whole)
         if statistic.uses_top:
             tied[statistic.name] = named(prepared.tied[:, pairs[0]] | prepared.tied[:, pairs[1]])
-        context = Context(
-            statistic,
-            top,
-            maps,
-            prepared,
-            pairs,
-            observed,
-            chosen.ids,
-            chosen.labels,
-            grids,
-            settings.seed,
-            others,
-        )
+        seen = (statistic, top, maps, prepared, pairs, observed, chosen.ids, chosen.labels)
+        context = Context(*seen, grids, settings.seed, others)
         for key in settings.controls:
             found = KEYS[key].compute(context)
             controls[key][statistic.name] = named(found.values)
-            if found.p is not None:
-                p_values.setdefault(key, {})[statistic.name] = named(found.p)
-            if found.among is not None:
-                among.setdefault(key, {})[statistic.name] = named(found.among)
+            for kept, each in ((p_values, found.p), (among, found.among)):
+                if each is not None:
+                    kept.setdefault(key, {})[statistic.name] = named(each)
             progress(MEASURING, next(steps), whole)
     return Scores(
         values,
