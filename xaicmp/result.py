@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from xaicmp.core.studies.faithfulness import Faithfulness
     from xaicmp.core.studies.groups import Group
     from xaicmp.core.studies.pair_tests import PairTests
+    from xaicmp.core.studies.properties import Properties
     from xaicmp.core.studies.randomisation import Randomisation
     from xaicmp.core.studies.stability import Repetition
 
@@ -226,6 +227,14 @@ class Result:
             batches = Explainer(engine, self.methods).again(images, chosen, progress)
             maps = torch.cat([each.maps for each in batches], dim=1)
         return faithful(engine, images, chosen, maps, self.comparison.settings, progress)
+
+    def properties(self, progress: Progress = no_progress) -> Properties:
+        """Each method's own: concentration, sensitivity to noise and to the class, what centre and edges explain."""
+        from xaicmp.core.studies.properties import properties
+
+        engine, images = self._model()
+        explainer, chosen = Explainer(engine, self.methods), self.comparison.predictions
+        return properties(explainer, images, chosen, self.comparison.settings, progress)
 
     def cost(self) -> list[Cost]:
         """Seconds, passes per image and bytes of each method on one batch, and of all together."""

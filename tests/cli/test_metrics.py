@@ -42,6 +42,7 @@ STUDIES = {
     "--against other.pt": "retrain",
     "--randomise cascading": "randomisation",
     "--faithfulness": "faithfulness",
+    "--properties": "properties",
     "--cost": "cost",
 }
 
@@ -448,6 +449,7 @@ def test_maps_from_a_file_need_no_checkpoint_and_print_in_every_format(
         "--device cpu",
         "--randomise cascading",
         "--faithfulness",
+        "--properties",
         "--cost",
         "--rerun",
         "--against other.pt",

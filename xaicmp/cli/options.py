@@ -336,6 +336,15 @@ class Measuring(Comparing):
             "--faithfulness",
         ),
     ] = False
+    properties: Annotated[
+        bool,
+        option(
+            STUDIES,
+            "Also show what each method's maps are like: how concentrated, how steady, how much about the class.",
+            None,
+            "--properties",
+        ),
+    ] = False
     cost: Annotated[bool, option(STUDIES, "Also show what each method costs.", None, "--cost")] = False
     plot: Annotated[
         Path | None,
@@ -368,7 +377,7 @@ class Measuring(Comparing):
     @property
     def of_model(self) -> list[str]:
         """The studies that are asked for and take the model."""
-        names = ("rerun", "against", "randomise", "faithfulness", "cost")
+        names = ("rerun", "against", "randomise", "faithfulness", "properties", "cost")
         return [name for name in names if getattr(self, name)]
 
     @property

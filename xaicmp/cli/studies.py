@@ -104,6 +104,8 @@ def of_model(
         if options.faithfulness:
             removed = result.faithfulness(torch.cat([each.maps for each in batches], dim=1), show)
             found.append(Asked(studies.faithfulness(removed, comparison), removed, "faithfulness"))
+        if options.properties:
+            found.append(Asked(studies.properties(result.properties(show))))
         if options.cost:
             found.append(Asked(studies.costs(result.cost())))
     return found

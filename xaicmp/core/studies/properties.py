@@ -1,0 +1,136 @@
+"""What each method's maps are like by themselves: how concentrated, how steady, and what explains them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xaicmp.core.agreement.controls import OTHER_CLASS
+from xaicmp.core.agreement.registry import PEARSON
+from xaicmp.core.attribution import METHODS
+from xaicmp.core.images.source import ImageSource
+from xaicmp.core.machine.progress import Progress, no_progress
+from xaicmp.core.results.intervals import Summary, summarise
+from xaicmp.core.results.predictions import Predictions
+from xaicmp.core.results.settings import Settings
+from xaicmp.core.run.explaining import EXPLAINING, Explainer
+
+RADIUS = 0.02
+"""The most that a value of the model's input is changed by, see ``nudged``."""
+
+DRAWS = 5
+"""Such changes of each image."""
+
+EXPLAINED = {"centre": "centre", "edges": "edge"}
+"""Properties that are the share that a model-free method explains, and its name."""
+
+PROPERTIES = ("gini", "entropy", "area", "max_sensitivity", *OTHER_CLASS, *EXPLAINED)
+"""In the order in which they are shown."""
+
+
+@dataclass(frozen=True)
+class Properties:
+    """What each method's maps are like.
+
+    Attributes:
+        titles: of the methods, by name.
+        settings: of the intervals.
+        values: by property and method, float64 ``(N,)``, NaN where undefined.
+    """
+
+    titles: dict[str, str]
+    settings: Settings
+    values: dict[str, dict[str, np.ndarray]]
+
+    def summary(self, name: str, method: str) -> Summary:
+        """Mean, spread and interval of a property over the images."""
+        settings = self.settings
+        return summarise(self.values[name][method], level=settings.level, seed=settings.seed)
+
+
+def properties(
+    explainer: Explainer,
+    images: ImageSource,
+    predictions: Predictions,
+    settings: Settings,
+    progress: Progress = no_progress,
+) -> Properties:
+    """The properties of each method's maps of images that are chosen already; of each image ``3 + DRAWS`` maps.
+
+    Args:
+        explainer: the methods, and the model.
+        images: what ``predictions`` are of.
+        predictions: which images, and which class of each is explained.
+        settings: of the intervals.
+        progress: told how far it is.
+    """
+    engine, methods = explainer.engine, explainer.methods
+    beside = [METHODS[name] for name in EXPLAINED.values()]
+    changes = [partial(nudged, draw=draw, seed=engine.seed) for draw in range(DRAWS)]
+    streams = [explainer.again(images, predictions, change=change) for change in changes]
+    batches = Explainer(engine, (*methods, *beside), other_classes=True).again(images, predictions)
+    parts, done = [], 0
+    for own, *nearby in zip(batches, *streams, strict=True):
+        assert own.other_maps is not None  # because they were asked for
+        *maps, centre, edges = own.maps
+        found = concentration(torch.stack(maps))
+        moved = (max_sensitivity(each, [near.maps[row] for near in nearby]) for row, each in enumerate(maps))
+        found["max_sensitivity"] = torch.stack(list(moved))
+        for name, others in zip(OTHER_CLASS, own.other_maps, strict=True):
+            found[name] = torch.stack([_pearson(a, b) for a, b in zip(maps, others, strict=False)])
+        for name, other in zip(EXPLAINED, (centre, edges), strict=True):
+            found[name] = torch.stack([_pearson(each, other).square() for each in maps])
+        parts.append(found)
+        progress(EXPLAINING, done := done + len(own.predictions), len(predictions))
+    whole = {name: torch.cat([part[name] for part in parts], dim=1).numpy() for name in PROPERTIES}
+    names = {method.name: method.title for method in methods}
+    return Properties(
+        names, settings, {key: dict(zip(names, each, strict=True)) for key, each in whole.items()}
+    )
+
+
+def concentration(maps: Tensor) -> dict[str, Tensor]:
+    """On how few pixels of maps ``(..., H, W)`` the attribution lies, float64 ``(...,)``; NaN where all are 0.
+
+    Each is of the shares p_i = |a_i| / sum_j |a_j| of the P pixels. ``gini`` is sum_k (2k - P - 1) p_(k) / P, with
+    the shares in ascending order (Hurley and Rickard, 2009): 0 for equal shares, 1 - 1/P for one pixel. ``entropy``
+    is -sum p_i log p_i / log P: 1 and 0. ``area`` is 1 / (P sum p_i^2), the inverse participation ratio (Bell and
+    Dean, 1970): k/P for equal shares of k pixels.
+    """
+    flat = maps.flatten(-2).double().abs()
+    shares, pixels = flat / flat.sum(dim=-1, keepdim=True), flat.shape[-1]
+    ranks = torch.arange(1, pixels + 1, dtype=torch.float64)
+    return {
+        "gini": (shares.sort(dim=-1).values * (2 * ranks - pixels - 1)).sum(dim=-1) / pixels,
+        "entropy": torch.special.entr(shares).sum(dim=-1) / math.log(pixels),
+        "area": 1 / (pixels * shares.square().sum(dim=-1)),
+    }
+
+
+def nudged(inputs: Tensor, ids: np.ndarray, draw: int, seed: int) -> Tensor:
+    """The model's inputs ``(N, 3, H, W)`` with noise from -``RADIUS`` to ``RADIUS``, drawn by image, draw and seed."""
+    noise = [
+        np.random.default_rng([seed, int(each), draw]).uniform(-RADIUS, RADIUS, inputs.shape[1:])
+        for each in ids
+    ]
+    return inputs + torch.from_numpy(np.stack(noise)).to(inputs)
+
+
+def max_sensitivity(maps: Tensor, nearby: list[Tensor]) -> Tensor:
+    """How far maps ``(N, H, W)`` move at most: max_d |nearby_d - map| / |map|, Euclidean norms (Yeh et al., 2019).
+
+    Returns:
+        float64 ``(N,)``, NaN for a map of zeros.
+    """
+    flat = maps.flatten(1).double()
+    moved = torch.stack([(each.flatten(1).double() - flat).norm(dim=1) for each in nearby])
+    return (moved / flat.norm(dim=1)).amax(dim=0).masked_fill(flat.norm(dim=1) == 0, torch.nan)
+
+
+def _pearson(a: Tensor, b: Tensor) -> Tensor:
+    return PEARSON.compare(PEARSON.prepare(a, 0), PEARSON.prepare(b, 0))
