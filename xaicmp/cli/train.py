@@ -206,7 +206,8 @@ def _load(options: Options, group: Processes) -> tuple[ImageSet, ImageSet]:
     from xaicmp.core.images.cifar10 import load_cifar10
 
     def load(split: Split) -> ImageSet:
-        with progress_bar(options.quiet) as show:
+        with progress_bar(options.quiet or group.rank > 0) as show:
+            show("loading", 0, 0)
             return load_cifar10(split, options.data, progress=show)
 
     if group.world > 1:
