@@ -233,7 +233,9 @@ class Comparing:
     ] = None
     top: Annotated[
         list[float] | None,
-        option(COMPARISON, "Shares of top pixels that IoU and RBO compare. Default: 0.2.", "SHARE..."),
+        option(
+            COMPARISON, "Shares of top pixels that IoU, RBO and the like compare. Default: 0.2.", "SHARE..."
+        ),
     ] = None
     controls: Annotated[
         list[str] | None,

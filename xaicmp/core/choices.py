@@ -17,7 +17,21 @@ Rule = Literal["right", "left", "middle", "trapezoid", "gauss-legendre"]
 Baseline = Literal["zero", "black", "blur", "random"]
 # How far two maps agree: ``agreement.statistic.STATISTICS``.
 Statistic = Literal[
-    "pearson", "spearman", "kendall", "cosine", "ssim", "iou", "rbo", "mass-overlap", "jensen-shannon", "sign"
+    "pearson",
+    "spearman",
+    "kendall",
+    "cosine",
+    "ssim",
+    "iou",
+    "rbo",
+    "mass-overlap",
+    "jensen-shannon",
+    "sign",
+    "feature-agreement",
+    "rank-agreement",
+    "sign-agreement",
+    "signed-rank-agreement",
+    "pairwise-rank-agreement",
 ]
 # What agreement is held against: ``agreement.controls.CONTROLS``, or nothing.
 Control = Literal["other-image", "shift", "resolution", "other-class", "none"]

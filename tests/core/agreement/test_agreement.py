@@ -24,7 +24,7 @@ from xaicmp.core.agreement.registry import (
     iou,
     pearson,
 )
-from xaicmp.core.agreement.statistic import Prepared, Statistic, always, register, take, zero
+from xaicmp.core.agreement.statistic import Prepared, Statistic, always, register, take, unknown, zero
 from xaicmp.core.agreement.top_pixels import check_top, count_top, top_pixels, whole_pixels
 from xaicmp.errors import UsageError
 
@@ -360,6 +360,27 @@ def flat(reference: Callable[[np.ndarray, np.ndarray], float]) -> Reference:
     return lambda a, b: reference(a.ravel(), b.ravel())
 
 
+def krishna_by_hand(ranks: bool = False, signs: bool = False) -> Reference:
+    """As the paper has it: features in the top k of both by magnitude, with the same rank, sign or both, of k."""
+
+    def reference(a: np.ndarray, b: np.ndarray) -> float:
+        (top_a, top_b), x, y = (places(np.abs(each)) for each in (a, b)), a.ravel(), b.ravel()
+        common = [s for s in top_a if s in top_b]
+        if ranks:
+            common = [s for s in common if top_a.index(s) == top_b.index(s)]
+        if signs:
+            common = [s for s in common if (x[s] > 0, x[s] < 0) == (y[s] > 0, y[s] < 0)]
+        return len(common) / len(top_a)
+
+    return reference
+
+
+def pairwise_by_hand(a: np.ndarray, b: np.ndarray) -> float:
+    """The relative ranking of every two pixels."""
+    one, other = (np.sign(np.subtract.outer(each, each)) for each in (np.abs(a.ravel()), np.abs(b.ravel())))
+    return float((one == other)[np.triu_indices(a.size, 1)].mean())
+
+
 REFERENCES: dict[str, Reference] = {
     "pearson": flat(lambda a, b: scipy.stats.pearsonr(a, b).statistic),
     "spearman": flat(lambda a, b: scipy.stats.spearmanr(a, b).statistic),
@@ -371,12 +392,20 @@ REFERENCES: dict[str, Reference] = {
     "mass-overlap": overlap_by_hand,
     "jensen-shannon": lambda a, b: distance.jensenshannon(shares(a), shares(b), base=2),
     "sign": sign_by_hand,
+    "feature-agreement": krishna_by_hand(),
+    "rank-agreement": krishna_by_hand(ranks=True),
+    "sign-agreement": krishna_by_hand(signs=True),
+    "signed-rank-agreement": krishna_by_hand(ranks=True, signs=True),
+    "pairwise-rank-agreement": pairwise_by_hand,
 }
+OF_KRISHNA = [name for name in REFERENCES if name.endswith("agreement")]
+COUNTS = ["iou", "rbo", "sign", "mass-overlap", *OF_KRISHNA]
 
 
 def is_defined(name: str, values: np.ndarray) -> bool:
     """Whether a map has the statistic at all, from its values one by one."""
     finite, distinct = np.isfinite(values).all(), len(set(values.ravel().tolist())) > 1
+    varies = len(set(np.abs(values).ravel().tolist())) > 1
     both_signs = (values > 0).any() and (values < 0).any()
     if np.isnan(values).any():
         return False
@@ -391,6 +420,7 @@ def is_defined(name: str, values: np.ndarray) -> bool:
         "mass-overlap": finite and distinct and (values > 0).any(),
         "jensen-shannon": finite and distinct and (values > 0).any(),
         "sign": both_signs,
+        **dict.fromkeys(OF_KRISHNA, varies),
     }[name]
 
 
@@ -418,11 +448,7 @@ def test_each_statistic_is_its_reference_and_undefined_where_that_is(
         assert statistic.low <= value <= statistic.high
         with np.errstate(all="ignore"):
             # Near 0 the distance is the root of what rounding leaves; scipy squares what float64 cannot hold.
-            scale = (
-                1
-                if name in ("iou", "rbo", "sign", "mass-overlap")
-                else max(np.abs(x[np.isfinite(x)]).max(), 1e-300)
-            )
+            scale = 1 if name in COUNTS else max(np.abs(x[np.isfinite(x)]).max(), 1e-300)
             expected = REFERENCES[name](x / scale, y / (np.abs(y[np.isfinite(y)]).max() if scale != 1 else 1))
         assert value == pytest.approx(expected, abs=1e-6 if name in ("pearson", "jensen-shannon") else 1e-9)
     assert defined > len(a) / 4
@@ -503,6 +529,24 @@ def test_kendall_mass_overlap_distance_and_sign_worked_out_on_paper() -> None:
     own = (1 / 4 * 2 + 3 / 4 * math.log2(4 / 3) + 1.5) / 2
     assert agreement("jensen-shannon", a, b).item() == pytest.approx(math.sqrt(mixed - own), abs=1e-14)
     assert agreement("sign", a, b).item() == 2 / 4
+
+
+def test_the_measures_of_krishna_worked_out_on_paper() -> None:
+    # By magnitude the top 3 of 6 are 0, 1, 2 and 0, 2, 1: all in common, one at its rank, the signs of 0 and 2 the same.
+    a = torch.tensor([[[9.0, -8.0, 7.0], [1.0, 0.0, 0.0]]])
+    b = torch.tensor([[[5.0, 3.0, 4.0], [0.0, -1.0, 0.0]]])
+    found = {name: agreement(name, a, b, 0.5).item() for name in OF_KRISHNA}
+    # Of 15 pairs, (1, 2), (3, 4), (3, 5) and (4, 5) are in another order, or equal in one map alone.
+    shares = [1, 1 / 3, 2 / 3, 1 / 3, 11 / 15]
+    assert found == pytest.approx(dict(zip(OF_KRISHNA, shares, strict=True)), abs=1e-15)
+
+
+def test_signs_add_nothing_to_maps_without_negative_values() -> None:
+    a, b = torch.rand(2, 20, 8, 8, generator=torch.Generator().manual_seed(6))
+    for signed, unsigned in (("sign", "feature"), ("signed-rank", "rank")):
+        assert torch.equal(agreement(f"{signed}-agreement", a, b), agreement(f"{unsigned}-agreement", a, b))
+    f = agreement("feature-agreement", a, b)
+    torch.testing.assert_close(f / (2 - f), agreement("iou", a, b), rtol=0, atol=1e-15)
 
 
 def test_zero_has_a_sign_of_its_own() -> None:
@@ -586,6 +630,11 @@ INVARIANT: dict[str, set[str]] = {
     "mass-overlap": {"scaled"},
     "jensen-shannon": {"scaled"},
     "sign": {"scaled", "bent"},
+    "feature-agreement": {"scaled", "bent", "turned round"},
+    "rank-agreement": {"scaled", "bent", "turned round"},
+    "sign-agreement": {"scaled", "bent"},
+    "signed-rank-agreement": {"scaled", "bent"},
+    "pairwise-rank-agreement": {"scaled", "bent", "turned round"},
 }
 
 
@@ -594,7 +643,9 @@ INVARIANT: dict[str, set[str]] = {
 @given(seed=st.integers(0, 2**32 - 1), sides=st.tuples(st.integers(11, 16), st.integers(11, 16)))
 def test_what_each_statistic_does_not_see(name: str, change: str, seed: int, sides: tuple[int, int]) -> None:
     # Multiples of 1/8 stay distinct or equal, whatever is done to them.
-    a, b = torch.randint(-40, 41, (2, 3, *sides), generator=torch.Generator().manual_seed(seed)).double() / 8
+    generator = torch.Generator().manual_seed(seed)
+    a, b = torch.randint(-40, 41, (2, 3, *sides), generator=generator).double() / 8
+    b = torch.where(torch.rand(b.shape, generator=generator) < 0.1, b, a)
     before, after = agreement(name, a, b), agreement(name, MONOTONE[change](a), b)
     assert torch.allclose(before, after, rtol=0, atol=1e-9) == (change in INVARIANT[name])
 
@@ -655,7 +706,7 @@ def test_two_random_maps_agree_as_much_as_chance_says(top: float, sides: tuple[i
     pixels = sides[0] * sides[1]
     a, b = torch.rand(2, 2000, *sides, generator=torch.Generator().manual_seed(5))
     for name, statistic in STATISTICS.items():
-        if int(top * pixels) == 0 and statistic.uses_top:
+        if int(top * pixels) == 0 and statistic.uses_top and statistic.chance is not unknown:
             with pytest.raises(UsageError, match="leaves no pixel"):
                 statistic.chance(top, pixels)
         elif (chance := statistic.chance(top, pixels)) is not None:
@@ -684,7 +735,11 @@ def test_names_titles_and_ranges() -> None:
     assert [each.name for each in STATISTICS.values()] == list(STATISTICS)
     assert len({each.title(0.2) for each in STATISTICS.values()}) == len(STATISTICS)
     assert [each.name for each in STATISTICS.values() if not each.higher] == ["jensen-shannon"]
-    assert [each.name for each in STATISTICS.values() if each.uses_top] == ["iou", "rbo"]
+    assert [each.name for each in STATISTICS.values() if each.uses_top] == [
+        "iou",
+        "rbo",
+        *OF_KRISHNA[:4],
+    ]
     for each in STATISTICS.values():
         assert (each.title(0.2) != each.title(0.3)) == each.uses_top
         assert each.source

@@ -454,7 +454,10 @@ def test_however_many_images_are_worked_on_at_once_the_scores_are_the_same_to_th
     maps = torch.randn(4, 23, *shape, generator=torch.Generator().manual_seed(3))
     maps[1], maps[2, 4], maps[3, 7:9] = maps[1].relu(), 0, torch.nan
     explanations = explanations_of(maps, [0, 1] * 11 + [2], grids={"b": (4, 4), "c": (2, 3)})
-    how = settings_with(*ALL, statistics=tuple(STATISTICS.values()))
+    measured = [
+        each for name, each in STATISTICS.items() if name != "pairwise-rank-agreement"
+    ]  # by Kendall's
+    how = settings_with(*ALL, statistics=tuple(measured))
     whole = arrays_of(score(explanations, how))
     for cells in (1, 5 * maps[:, 0].numel()):
         monkeypatch.setattr(statistic, "CELLS", cells)

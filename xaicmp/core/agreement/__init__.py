@@ -6,4 +6,4 @@ Importing this package fills ``STATISTICS``, one family per file, in the order o
 from __future__ import annotations
 
 # ruff: isort: off
-from xaicmp.core.agreement import correlation, structure, top_pixels, mass  # noqa: F401
+from xaicmp.core.agreement import correlation, structure, top_pixels, mass, disagreement  # noqa: F401
