@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from xaicmp.core.studies.cost import Cost
     from xaicmp.core.studies.faithfulness import Faithfulness
     from xaicmp.core.studies.groups import Group
+    from xaicmp.core.studies.localisation import Localisation
     from xaicmp.core.studies.pair_tests import PairTests
     from xaicmp.core.studies.properties import Properties
     from xaicmp.core.studies.randomisation import Randomisation
@@ -223,9 +224,7 @@ class Result:
 
         engine, images = self._model()
         chosen = self.comparison.predictions
-        if maps is None:
-            batches = Explainer(engine, self.methods).again(images, chosen, progress)
-            maps = torch.cat([each.maps for each in batches], dim=1)
+        maps = self._maps(progress) if maps is None else maps
         return faithful(engine, images, chosen, maps, self.comparison.settings, progress)
 
     def properties(self, progress: Progress = no_progress) -> Properties:
@@ -235,6 +234,37 @@ class Result:
         engine, images = self._model()
         explainer, chosen = Explainer(engine, self.methods), self.comparison.predictions
         return properties(explainer, images, chosen, self.comparison.settings, progress)
+
+    def localisation(self, masks: str | Path | Tensor, maps: Tensor | None = None) -> Localisation:
+        """Whether the maps point at the object: pointing game, relevance mass and rank accuracy, IoU, AUC.
+
+        Args:
+            masks: bool ``(N, H, W)``, as the model sees the images; or a folder of masks or a file of boxes, see
+                ``core.images.masks.load_masks``.
+            maps: as for ``faithfulness``.
+
+        Raises:
+            UsageError: ``masks`` are not as many or as large as the maps.
+            XaicmpError: they cannot be read.
+        """
+        from xaicmp.core.images.masks import load_masks
+        from xaicmp.core.studies.localisation import localise
+
+        _, images = self._model()
+        chosen = self.comparison.predictions
+        inside = masks if isinstance(masks, Tensor) else load_masks(images, chosen.ids, Path(masks))
+        if inside.shape != (len(chosen), *images.size()):
+            raise UsageError(
+                f"{arg('masks')} of shape {tuple(inside.shape)}: give one per image, of its size"
+            )
+        maps = self._maps() if maps is None else maps
+        return localise(maps, inside > 0, dict(self.comparison.titles), self.comparison.settings)
+
+    def _maps(self, progress: Progress = no_progress) -> Tensor:
+        """The maps once more, ``(M, N, H, W)``."""
+        engine, images = self._model()
+        batches = Explainer(engine, self.methods).again(images, self.comparison.predictions, progress)
+        return torch.cat([each.maps for each in batches], dim=1)
 
     def cost(self) -> list[Cost]:
         """Seconds, passes per image and bytes of each method on one batch, and of all together."""

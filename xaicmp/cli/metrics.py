@@ -156,7 +156,7 @@ def of_images(
 
     other = load_other(options, session)
     batches: list[Explanations] = []
-    result = session.compare(batches.append if options.faithfulness else None, journal)
+    result = session.compare(batches.append if options.faithfulness or options.masks else None, journal)
     if session.group.rank > 0:
         return result.comparison, []
     found = of_maps(options, result.comparison)
@@ -240,6 +240,8 @@ def check_studies(options: Measuring) -> None:
     """Fail before the work rather than after it."""
     if options.draws is not None and options.randomise is None:
         raise UsageError("--draws goes with --randomise; give both, or neither")
+    if options.masks is not None and not options.masks.exists():
+        raise UsageError(f"--masks {options.masks}: no such folder or file; name masks, or a .csv of boxes")
     if options.plot is None:
         return
     from xaicmp.views.figures.style import check_name

@@ -347,6 +347,15 @@ class Measuring(Comparing):
             "--properties",
         ),
     ] = False
+    masks: Annotated[
+        Path | None,
+        option(
+            STUDIES,
+            "Also measure whether the maps point at the object: a folder of masks, called like the images, or a .csv "
+            "of boxes (path,x0,y0,x1,y1).",
+            "PATH",
+        ),
+    ] = None
     cost: Annotated[bool, option(STUDIES, "Also show what each method costs.", None, "--cost")] = False
     plot: Annotated[
         Path | None,
@@ -379,7 +388,7 @@ class Measuring(Comparing):
     @property
     def of_model(self) -> list[str]:
         """The studies that are asked for and take the model."""
-        names = ("rerun", "against", "randomise", "faithfulness", "properties", "cost")
+        names = ("rerun", "against", "randomise", "faithfulness", "properties", "masks", "cost")
         return [name for name in names if getattr(self, name)]
 
     @property

@@ -106,6 +106,9 @@ def of_model(
             found.append(Asked(studies.faithfulness(removed, comparison), removed, "faithfulness"))
         if options.properties:
             found.append(Asked(studies.properties(result.properties(show))))
+        if options.masks is not None:
+            located = result.localisation(options.masks, torch.cat([each.maps for each in batches], dim=1))
+            found.append(Asked(studies.localisation(located), located))
         if options.cost:
             found.append(Asked(studies.costs(result.cost())))
     return found

@@ -73,11 +73,16 @@ def _jaccard(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
 
 
 def _chance_iou(top: float, pixels: int) -> float:
-    """Exact mean, the intersection being hypergeometric; top / (2 - top) for many pixels."""
+    """top / (2 - top) for many pixels."""
     count = count_top(top, pixels)
-    both = torch.arange(max(0, 2 * count - pixels), count + 1, dtype=torch.float64)
-    ways = _log_binomial(count, both) + _log_binomial(pixels - count, count - both)
-    return float((ways.softmax(dim=0) * both / (2 * count - both)).sum())
+    return expected_iou(count, count, pixels)
+
+
+def expected_iou(one: int, other: int, pixels: int) -> float:
+    """Exact mean of the IoU of two unrelated sets of so many of ``pixels``, the intersection being hypergeometric."""
+    both = torch.arange(max(0, one + other - pixels), min(one, other) + 1, dtype=torch.float64)
+    ways = _log_binomial(one, both) + _log_binomial(pixels - one, other - both)
+    return float((ways.softmax(dim=0) * both / (one + other - both)).sum())
 
 
 def _log_binomial(n: int, k: Tensor) -> Tensor:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from xaicmp.core.agreement.controls import LEVEL
 from xaicmp.core.results.comparison import Comparison
-from xaicmp.core.results.intervals import Summary
+from xaicmp.core.results.intervals import Summary, defined_mean
 from xaicmp.core.results.significance import PairedTest
 from xaicmp.core.studies.cost import Cost
 from xaicmp.core.studies.faithfulness import CONTROLS, Faithfulness
 from xaicmp.core.studies.groups import Group
+from xaicmp.core.studies.localisation import MEASURES, Localisation
 from xaicmp.core.studies.pair_tests import PairTests
 from xaicmp.core.studies.properties import RADIUS, Properties
 from xaicmp.core.studies.randomisation import Randomisation
@@ -302,6 +304,36 @@ def faithfulness(found: Sequence[Faithfulness], comparison: Comparison) -> Table
     return Table(
         columns, rows, "Does the map point at what the model uses?", note, data=data, key="faithfulness"
     )
+
+
+def localisation(found: Localisation) -> Table:
+    """How each method's maps lie on the masks."""
+    rows: list[list[str]] = []
+    sections = {}
+    data: dict[str, dict[str, Any]] = {name: {"method": name} for name in found.titles}
+    level = level_title(found.settings)
+    for measure, title in MEASURES.items():
+        chance, tests = (
+            found.chance[measure],
+            [found.above(measure, name) for name in ("other", "centre", "chance")],
+        )
+        sections[len(rows)] = f"{title} (chance {decimals(defined_mean(chance))})"
+        for name, method in found.titles.items():
+            summary, controlled = found.summary(measure, name), [each[name] for each in tests]
+            cells = [_difference(test) for test in controlled]
+            rows.append([f"  {method}", decimals(summary.mean), interval(summary), *cells])
+            above_controls = zip(("other_mask", "centre", "chance"), controlled, strict=True)
+            entry = _summary(summary) | {f"above_{key}": above(test) for key, test in above_controls}
+            data[name] |= {measure: entry | {"chance": number(defined_mean(chance))}}
+    note = (
+        f"Means over the images. Chance: a map that has nothing to do with the mask. Above other mask, centre, chance: "
+        "the same minus that with the masks of the other images, of a Gaussian at the centre, and by chance; * where that is "
+        f"told apart from 0 (p < 0.05). IoU takes the top {100 * found.settings.top:g}%. Undefined: constant maps, and "
+        f"{found.empty} masks that are missing, empty, cropped away or everything."
+    )
+    columns = ("Method", "Mean", level, "Above\nother mask", "Above\ncentre", "Above\nchance")
+    table = Table(columns, rows, "Do the maps point at the object?", note, sections=sections)
+    return replace(table, data=list(data.values()), key="localisation")
 
 
 def _difference(test: PairedTest) -> str:

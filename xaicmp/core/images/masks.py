@@ -1,0 +1,119 @@
+"""Where the object is: a mask for each image, or boxes, seen as the network sees the image."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path, PurePath
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from xaicmp.core.images.files import SUFFIXES, FileImages, reason_of
+from xaicmp.core.images.source import ImageSource
+from xaicmp.errors import XaicmpError, arg
+
+Draw = Callable[[tuple[int, int]], np.ndarray]
+"""The object in an image of a height and width, bool ``(H, W)``."""
+
+
+def load_masks(images: ImageSource, ids: np.ndarray, where: Path) -> Tensor:
+    """The objects in the images ``ids``, resized and cropped as these are: bool ``(N, H, W)``, empty without a mask.
+
+    Args:
+        images, ids: what the masks are of.
+        where: a folder of masks, each called like its image but for the suffix; what is brighter than half of its
+            brightest pixel is the object, in a palette what is not its first colour. Or a CSV file of boxes: path, x0,
+            y0, x1, y1 in pixels of the upright photograph, x1 and y1 outside; an image may have several.
+
+    Raises:
+        XaicmpError: ``where`` cannot be read, a mask is of another size than its image, or no image has one.
+    """
+    drawn = _of_folder(where) if where.is_dir() else _of_boxes(where)
+    by_stem: dict[str, list[Draw]] = {}
+    for path, draw in drawn.items():
+        by_stem.setdefault(path.name, []).append(draw)
+    found, none = [], torch.zeros(images.size(), dtype=torch.bool)
+    for each, name in zip(ids.tolist(), images.names(ids), strict=True):
+        path = PurePath(name or str(each)).with_suffix("")
+        alike = [drawn[path]] if path in drawn else by_stem.get(path.name, [])
+        if len(alike) > 1:
+            raise XaicmpError(
+                f"{where}: several masks are called {path.name}; put them into folders as the images"
+            )
+        found.append(_seen(images, each, alike[0], where) if alike else none)
+    masks = torch.stack(found)
+    if not masks.any():
+        raise XaicmpError(f"{where}: no mask for any of the {len(ids)} images; call each like its image")
+    return masks
+
+
+def _seen(images: ImageSource, image: int, draw: Draw, where: Path) -> Tensor:
+    """One object as the network sees it, bool ``(H, W)``."""
+    size = images.size()
+    if isinstance(images, FileImages):
+        with Image.open(images.paths[image]) as photograph:
+            width, height = ImageOps.exif_transpose(photograph).size
+        size = height, width
+    try:
+        inside = draw(size)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise XaicmpError(f"{where}: the mask of image {image}: {reason_of(error)}; give another") from error
+    if not isinstance(images, FileImages):
+        return torch.from_numpy(inside)
+    grey = Image.fromarray(255 * inside.astype(np.uint8))
+    return images.framing(grey.convert("RGB"))[0] >= 128
+
+
+def _of_folder(folder: Path) -> dict[PurePath, Draw]:
+    def draw(path: Path) -> Draw:
+        def drawn(size: tuple[int, int]) -> np.ndarray:
+            with Image.open(path) as image:
+                upright = ImageOps.exif_transpose(image)
+                if upright.size != size[::-1]:
+                    raise ValueError(
+                        f"{path} has {upright.width} x {upright.height} pixels, not {size[1]} x {size[0]}"
+                    )
+                if upright.mode == "P":
+                    return np.asarray(upright) > 0
+                values = np.asarray(upright.convert("L"))
+                return values > int(values.max(initial=0)) / 2
+
+        return drawn
+
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return {PurePath(path.relative_to(folder)).with_suffix(""): draw(path) for path in files}
+
+
+def _of_boxes(path: Path) -> dict[PurePath, Draw]:
+    boxes: dict[PurePath, list[list[float]]] = {}
+    try:
+        rows = [row for row in csv.reader(path.read_text("utf-8-sig").splitlines()) if row]
+        for row in rows[rows[:1] != [] and rows[0][1:2] == ["x0"] :]:
+            name, *numbers = row
+            box = [float(each) for each in numbers]
+            if len(box) != 4 or not (np.isfinite(box).all() and box[0] < box[2] and box[1] < box[3]):
+                raise ValueError(f"{','.join(row)[:80]} is no box")
+            boxes.setdefault(PurePath(name.strip()).with_suffix(""), []).append(box)
+    except OSError as error:
+        raise XaicmpError(
+            f"cannot read {arg('masks')} {path}: {reason_of(error)}; give a folder of masks or a .csv of boxes"
+        ) from error
+    except (ValueError, csv.Error) as error:
+        raise XaicmpError(
+            f"{path}: {reason_of(error)}; write path,x0,y0,x1,y1 per line, in pixels"
+        ) from error
+
+    def draw(own: list[list[float]]) -> Draw:
+        def drawn(size: tuple[int, int]) -> np.ndarray:
+            inside = np.zeros(size, dtype=bool)
+            for box in own:
+                left, top, right, bottom = (max(0, min(round(each), max(size))) for each in box)
+                inside[top:bottom, left:right] = True
+            return inside
+
+        return drawn
+
+    return {name: draw(own) for name, own in boxes.items()}
