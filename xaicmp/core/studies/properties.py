@@ -26,11 +26,17 @@ RADIUS = 0.02
 DRAWS = 5
 """Such changes of each image."""
 
-EXPLAINED = {"centre": "centre", "edges": "edge"}
-"""Properties that are the share that a model-free method explains, and its name."""
-
-PROPERTIES = ("gini", "entropy", "area", "max_sensitivity", *OTHER_CLASS, *EXPLAINED)
-"""In the order in which they are shown."""
+PROPERTIES = {
+    "gini": "Gini",
+    "entropy": "Entropy",
+    "area": "Area",
+    "max_sensitivity": "Max\nsensitivity",
+    "other_class": "Other\nclass",
+    "other_class_runner_up": "Runner-up\nclass",
+    "centre": "Centre",
+    "edges": "Edges",
+}
+"""What is measured, and its title; the last are the squared correlations with maps that know no model."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +76,20 @@ def properties(
         progress: told how far it is.
     """
     engine, methods = explainer.engine, explainer.methods
-    beside = [METHODS[name] for name in EXPLAINED.values()]
     changes = [partial(nudged, draw=draw, seed=engine.seed) for draw in range(DRAWS)]
     streams = [explainer.again(images, predictions, change=change) for change in changes]
-    batches = Explainer(engine, (*methods, *beside), other_classes=True).again(images, predictions)
+    every = (*methods, METHODS["centre"], METHODS["edge"])
+    batches = Explainer(engine, every, other_classes=True).again(images, predictions)
     parts, done = [], 0
     for own, *nearby in zip(batches, *streams, strict=True):
         assert own.other_maps is not None  # because they were asked for
-        *maps, centre, edges = own.maps
-        found = concentration(torch.stack(maps))
-        moved = (max_sensitivity(each, [near.maps[row] for near in nearby]) for row, each in enumerate(maps))
-        found["max_sensitivity"] = torch.stack(list(moved))
+        maps = own.maps[:-2]
+        found = concentration(maps)
+        found["max_sensitivity"] = max_sensitivity(maps, [each.maps for each in nearby])
         for name, others in zip(OTHER_CLASS, own.other_maps, strict=True):
-            found[name] = torch.stack([_pearson(a, b) for a, b in zip(maps, others, strict=False)])
-        for name, other in zip(EXPLAINED, (centre, edges), strict=True):
-            found[name] = torch.stack([_pearson(each, other).square() for each in maps])
+            found[name] = _pearson(maps, others[:-2])
+        for name, other in zip(("centre", "edges"), own.maps[-2:], strict=True):
+            found[name] = _pearson(maps, other.expand_as(maps)).square()
         parts.append(found)
         progress(EXPLAINING, done := done + len(own.predictions), len(predictions))
     whole = {name: torch.cat([part[name] for part in parts], dim=1).numpy() for name in PROPERTIES}
@@ -122,15 +127,18 @@ def nudged(inputs: Tensor, ids: np.ndarray, draw: int, seed: int) -> Tensor:
 
 
 def max_sensitivity(maps: Tensor, nearby: list[Tensor]) -> Tensor:
-    """How far maps ``(N, H, W)`` move at most: max_d |nearby_d - map| / |map|, Euclidean norms (Yeh et al., 2019).
+    """How far maps ``(..., H, W)`` move at most: max_d |nearby_d - map| / |map|, Euclidean norms (Yeh et al., 2019).
 
     Returns:
-        float64 ``(N,)``, NaN for a map of zeros.
+        float64 ``(...,)``, NaN for a map of zeros.
     """
-    flat = maps.flatten(1).double()
-    moved = torch.stack([(each.flatten(1).double() - flat).norm(dim=1) for each in nearby])
-    return (moved / flat.norm(dim=1)).amax(dim=0).masked_fill(flat.norm(dim=1) == 0, torch.nan)
+    flat = maps.flatten(-2).double()
+    length = flat.norm(dim=-1)
+    moved = torch.stack([(each.flatten(-2).double() - flat).norm(dim=-1) for each in nearby])
+    return (moved.amax(dim=0) / length).masked_fill(length == 0, torch.nan)
 
 
 def _pearson(a: Tensor, b: Tensor) -> Tensor:
-    return PEARSON.compare(PEARSON.prepare(a, 0), PEARSON.prepare(b, 0))
+    """Of maps ``(M, N, H, W)``, float64 ``(M, N)``."""
+    found = PEARSON.compare(*(PEARSON.prepare(each.flatten(0, 1), 0) for each in (a, b)))
+    return found.view(a.shape[:2])

@@ -17,7 +17,7 @@ from xaicmp.core.studies.faithfulness import CONTROLS, Faithfulness
 from xaicmp.core.studies.groups import Group
 from xaicmp.core.studies.localisation import MEASURES, Localisation
 from xaicmp.core.studies.pair_tests import PairTests
-from xaicmp.core.studies.properties import RADIUS, Properties
+from xaicmp.core.studies.properties import PROPERTIES, RADIUS, Properties
 from xaicmp.core.studies.randomisation import Randomisation
 from xaicmp.core.studies.stability import Repetition
 from xaicmp.views.document import above, ends, number, pair_key
@@ -29,19 +29,6 @@ UNCHANGED = 0.999
 
 CONTROL_TITLES = {"random": "random order", "centre": "from the centre"}
 """What the controls of faithfulness are called in its rows."""
-
-
-PROPERTY_TITLES = {
-    "gini": "Gini",
-    "entropy": "Entropy",
-    "area": "Area",
-    "max_sensitivity": "Max\nsensitivity",
-    "other_class": "Other\nclass",
-    "other_class_runner_up": "Runner-up\nclass",
-    "centre": "Centre",
-    "edges": "Edges",
-}
-"""What ``PROPERTIES`` are called in columns."""
 
 
 def differences(found: PairTests, comparison: Comparison) -> Table:
@@ -156,14 +143,12 @@ def repetition(found: Repetition, key: str, title: str, note: str) -> Table:
 def properties(found: Properties) -> Table:
     """What each method's maps are like, each property with its interval beneath."""
     columns, rows, data = ["Method"], [[title] for title in found.titles.values()], []
-    for name, title in PROPERTY_TITLES.items():
+    for name, title in PROPERTIES.items():
         columns += [title, level_title(found.settings)]
         for method, row in zip(found.titles, rows, strict=True):
             row += [decimals((summary := found.summary(name, method)).mean), interval(summary)]
     for method in found.titles:
-        data.append(
-            {"method": method} | _plain({name: found.summary(name, method) for name in PROPERTY_TITLES})
-        )
+        data.append({"method": method} | _plain({name: found.summary(name, method) for name in PROPERTIES}))
     note = (
         "Means over the images. Gini, entropy, area: how unequally |attribution| is spread over the pixels; 0, 1 and 1 "
         "if evenly, near 1, 0 and 0 for one pixel. Max sensitivity: how far the map moves at most under noise of up to "
