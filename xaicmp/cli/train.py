@@ -276,7 +276,7 @@ class _Display:
             "training",
             step.epoch - 1 + step.batch / step.batches,
             step.epochs,
-            f"training  epoch {step.epoch}/{step.epochs}  loss {step.loss:.3f}  acc. {100 * step.accuracy:.1f}%  "
+            f"epoch {step.epoch}/{step.epochs}  loss {step.loss:.3f}  acc. {100 * step.accuracy:.1f}%  "
             f"{step.images_per_second:.0f} images/s",
         )
 
