@@ -16,15 +16,18 @@ from xaicmp.core.attribution import Method
 from xaicmp.core.choices import FailOn, Randomise
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
+from xaicmp.core.machine.storage import check_suffix, check_writable
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.results.comparison import OTHER_IMAGE, Comparison
 from xaicmp.core.results.comparison import Result as Outcome
+from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.gate import check_bounds, read_bounds
 from xaicmp.core.results.intervals import Summary
 from xaicmp.core.results.place import Place
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import Explainer
 from xaicmp.errors import UsageError, arg
+from xaicmp.views.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -330,7 +333,7 @@ class Result:
                 and statistic instead of one per pair.
         """
         from xaicmp.views.formats import comparison_text
-        from xaicmp.views.table import Table, to_text
+        from xaicmp.views.table import to_text
         from xaicmp.views.tables.comparison import pairs_table
 
         if format == "table":
@@ -356,6 +359,36 @@ class Result:
         from xaicmp.views.formats import format_of, write
 
         write(Path(path), self.table(format_of(Path(path)), details))
+
+    def report(
+        self, path: str | Path, explanations: Explanations | None = None, progress: Progress = no_progress
+    ) -> None:
+        """Write one page that shows all of it in any browser, offline, with the images and their maps.
+
+        Args:
+            path: the ``.html`` file.
+            explanations: of the same images in the same order, where they have been kept; without them, the images are
+                explained again. What comes from a file has none, and its page shows no images.
+            progress: told how far that is.
+
+        Raises:
+            UsageError: another suffix.
+            XaicmpError: the file cannot be written.
+        """
+        from xaicmp.views.report.gallery import Gallery
+        from xaicmp.views.report.page import write_report
+
+        check_suffix(Path(path), [".html"], "path")
+        check_writable(Path(path))
+        gallery = Gallery()
+        if explanations is not None:
+            gallery.add(explanations)
+        elif self.engine is not None and self.images is not None:
+            again = Explainer(self.engine, self.methods).again
+            for each in again(self.images, self.comparison.predictions, progress):
+                gallery.add(each)
+        studies = [Table((), (), data=data, key=key) for key, data in self.studies.items()]
+        write_report(Path(path), self.comparison, gallery, studies)
 
     def to_frame(self, by: str = "pair") -> Any:
         """A pandas DataFrame: one row per pair, or with ``by="image"`` per image, pair and statistic.

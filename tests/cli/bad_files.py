@@ -127,8 +127,8 @@ def make_all(folder: Path) -> Path:
     for name in ("data_batch_1.bin", "test_batch.bin"):
         (folder / "short" / name).write_bytes(bytes(3073))
         os.mkfifo(folder / "piped" / name)
-    for suffix in ("", ".json", ".npz", ".png", ".svg"):
+    for suffix in ("", ".json", ".npz", ".png", ".svg", ".html"):
         os.mkfifo(folder / f"pipe{suffix}")
-    for suffix in (".json", ".npz", ".png", ".svg"):
+    for suffix in (".json", ".npz", ".png", ".svg", ".html"):
         (folder / f"folder{suffix}").mkdir()
     return folder

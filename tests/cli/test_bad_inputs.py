@@ -345,6 +345,7 @@ ROWS: dict[str, Rows] = {
     "--format": dict.fromkeys(("''", "yaml", "JSON", "[/]"), CHOICE),
     "--output": OUTPUTS,
     "--plot": {name.replace("{e}", ".svg"): said for name, said in OUTPUTS.items()},
+    "--report": {name.replace("{e}", ".html"): said for name, said in OUTPUTS.items()},
     "--style": choice("outline"),
     "--dpi": whole("0", "-1", "19") | {"1201": "less than or equal to"},
     # ------------------------------------------------------------ training

@@ -149,6 +149,22 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     assert names(alone) == ["file"]
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "parts"),
+    [
+        ("missing/a.html", FAILED, ("missing/a.html", "does not exist")),
+        ("/proc/a.html", FAILED, ("cannot write /proc/a.html",)),
+        ("a.pdf", WRONG, ("--report a.pdf", ".html")),
+    ],
+)
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(
+    path: str, status: int, parts: tuple[str, ...], xaicmp: Xaicmp, alone: Path
+) -> None:
+    outcome = xaicmp("metrics", "--checkpoint", "none.pt", "--output", "a.json", "--report", path)
+    refused(outcome, status, *parts)
+    assert names(alone) == []
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_output_that_is_a_folder_is_refused(xaicmp: Xaicmp, command: str) -> None:
     output = Path(f"x{SUFFIXES[command][0].split(',')[0]}")
@@ -282,6 +298,7 @@ SAME_FILES = {
     "metrics --from a.json --output ./link.json": ("--output and --from",),
     "metrics --checkpoint a.json --output a.json": ("--output and --checkpoint",),
     "metrics --checkpoint a.svg --plot ../here/a.svg": ("--plot and --checkpoint",),
+    "metrics --checkpoint a.html --report a.html": ("--report and --checkpoint",),
     "metrics --against a.json --output link.json": ("--output and --against",),
     "metrics --data a.json --output a.json": ("--output and --data",),
     "explain --checkpoint a.npz --output a.npz": ("--output and --checkpoint",),
@@ -294,9 +311,9 @@ SAME_FILES = {
 
 @pytest.mark.parametrize("line", SAME_FILES)
 def test_what_is_written_is_nothing_that_is_read(line: str, xaicmp: Xaicmp, alone: Path) -> None:
-    for name in ("a.json", "a.npz", "a.svg"):
+    for name in ("a.json", "a.npz", "a.svg", "a.html"):
         (alone / name).write_text("mine")
     (alone / "link.json").symlink_to("a.json")
     refused(xaicmp(*line.split()), WRONG, *SAME_FILES[line], "are the same file", "name another")
-    assert all((alone / name).read_text() == "mine" for name in ("a.json", "a.npz", "a.svg"))
-    assert names(alone) == ["a.json", "a.npz", "a.svg", "link.json"]
+    assert all((alone / name).read_text() == "mine" for name in ("a.json", "a.npz", "a.svg", "a.html"))
+    assert names(alone) == ["a.html", "a.json", "a.npz", "a.svg", "link.json"]

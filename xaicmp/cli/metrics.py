@@ -21,6 +21,7 @@ from xaicmp.cli.session import (
     signed,
     together,
 )
+from xaicmp.core.machine.storage import check_suffix
 from xaicmp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from xaicmp.core.results.comparison import Comparison
     from xaicmp.core.results.explanations import Explanations
     from xaicmp.core.run.journal import Journal
+    from xaicmp.views.report.gallery import Gallery
 
 OF_MAPS = {
     "maps",
@@ -44,6 +46,7 @@ OF_MAPS = {
     "seed",
     "quiet",
     "plot",
+    "report",
     "fail_under",
     "fail_on",
 }
@@ -78,7 +81,7 @@ def command(
     if output:
         format_of(output)
     check_studies(options)
-    check_output(options, output=output, plot=options.plot)
+    check_output(options, output=output, plot=options.plot, report=options.report)
     if options.maps is not None:
         check_alone(options, options.maps, verbose=verbose, resume=resume)
         comparison, found = of_file(options, options.maps)
@@ -95,11 +98,11 @@ def command(
         session = Session(options, default=100, curve=options.curve, group=group)
         check_under(options, session.settings.statistics, [each.name for each in session.methods])
         with session.journal(output, resume) as journal:
-            comparison, found = of_images(options, session, journal)
+            comparison, found, gallery = of_images(options, session, journal)
             if group.rank > 0:
                 return
             run_tests(options, comparison)
-            write_files(options, output, comparison, found, details, journal.folder if journal else None)
+            write_files(options, output, comparison, found, details, journal, gallery)
         show(comparison, found, format, details)
         if verbose:
             from xaicmp.views.tables.training import checkpoint_table, model_table
@@ -147,20 +150,32 @@ def of_file(options: Measuring, path: Path) -> tuple[Comparison, list[Asked]]:
 
 def of_images(
     options: Measuring, session: Session, journal: Journal | None
-) -> tuple[Comparison, list[Asked]]:
-    """The comparison of images, and the studies."""
+) -> tuple[Comparison, list[Asked], Gallery | None]:
+    """The comparison of images, the studies, and what a page shows of the images."""
+    gallery: Gallery | None = None
+    batches: list[Explanations] = []
+    first = session.group.rank == 0
+    if options.report and first:
+        from xaicmp.views.report.gallery import Gallery
+
+        gallery = Gallery()
+
+    def keep(explanations: Explanations) -> None:
+        if options.faithfulness or options.masks:
+            batches.append(explanations)
+        if gallery is not None:
+            gallery.add(explanations)
+
     if not options.studies:
-        return session.compare(journal=journal).comparison, []
+        return session.compare(keep, journal).comparison, [], gallery
     # Only then, because they bring what solves equations.
     from xaicmp.cli.studies import load_other, of_maps, of_model
 
     other = load_other(options, session)
-    batches: list[Explanations] = []
-    result = session.compare(batches.append if options.faithfulness or options.masks else None, journal)
-    if session.group.rank > 0:
-        return result.comparison, []
-    found = of_maps(options, result.comparison)
-    return result.comparison, found + of_model(options, session, result, batches, other)
+    result = session.compare(keep, journal)
+    found = of_maps(options, result.comparison) if first else []
+    found += of_model(options, session, result, batches, other) if first else []
+    return result.comparison, found, gallery
 
 
 def run_tests(options: Measuring, comparison: Comparison) -> None:
@@ -178,15 +193,16 @@ def write_files(
     comparison: Comparison,
     found: Sequence[Asked],
     details: bool,
-    inside: Path | None = None,
+    journal: Journal | None = None,
+    gallery: Gallery | None = None,
 ) -> None:
-    """Write what --output and --plot ask for."""
+    """Write what --output, --plot and --report ask for."""
     if output:
         from xaicmp.views.formats import comparison_text, format_of, write
 
         tables = [each.table for each in found]
         text = comparison_text(comparison, format_of(output), details=details, studies=tables)
-        write(output, text, inside)
+        write(output, text, journal.folder if journal else None)
     if options.plot:
         from xaicmp.views.figures.registry import draw
         from xaicmp.views.figures.style import save
@@ -194,6 +210,11 @@ def write_files(
         drawn = next((each for each in found if each.kind), None)
         figure = draw(drawn.kind, drawn.found, comparison) if drawn else draw("shares", comparison)
         save(figure, options.plot, 150, comparison.source.about)
+    if options.report:
+        from xaicmp.views.report.page import write_report
+
+        studies = {each.kind: each.found for each in found if each.kind}
+        write_report(options.report, comparison, gallery, [each.table for each in found], studies)
 
 
 def show(comparison: Comparison, found: Sequence[Asked], format: str, details: bool) -> None:
@@ -242,6 +263,8 @@ def check_studies(options: Measuring) -> None:
         raise UsageError("--draws goes with --randomise; give both, or neither")
     if options.masks is not None and not options.masks.exists():
         raise UsageError(f"--masks {options.masks}: no such folder or file; name masks, or a .csv of boxes")
+    if options.report is not None:
+        check_suffix(options.report, [".html"], "report")
     if options.plot is None:
         return
     from xaicmp.views.figures.style import check_name

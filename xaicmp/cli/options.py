@@ -365,7 +365,14 @@ class Measuring(Comparing):
             "FILE",
         ),
     ] = None
-
+    report: Annotated[
+        Path | None,
+        option(
+            OUTPUT,
+            "Write one page that shows all of it, the images too, in any browser, offline: .html.",
+            "FILE",
+        ),
+    ] = None
     fail_under: Annotated[
         list[str] | None,
         option(
@@ -382,8 +389,9 @@ class Measuring(Comparing):
 
     @property
     def curve(self) -> bool:
-        """Whether the picture is of no study."""
-        return self.plot is not None and self.randomise is None and not self.faithfulness
+        """Whether a picture shows IoU at every share."""
+        of_study = self.randomise is not None or self.faithfulness
+        return self.report is not None or (self.plot is not None and not of_study)
 
     @property
     def of_model(self) -> list[str]:

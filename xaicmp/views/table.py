@@ -6,6 +6,7 @@ To add a format, decorate a function ``Table -> str`` with ``@table_format(name)
 from __future__ import annotations
 
 import csv
+import html
 import io
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -224,6 +225,23 @@ def to_markdown(table: Table) -> str:
     return title + body + (f"\n{printable(table.note)}\n" if table.note else "")
 
 
+@table_format("html")
+def to_html(table: Table) -> str:
+    """A ``table`` element and its note, to stand in a page; a section is a body of its own."""
+    columns = "".join(f'<th scope="col">{_html(each)}</th>' for each in table.columns)
+    caption = f"<caption>{_html(table.title)}</caption>\n" if table.title else ""
+    lines = [f"<table>\n{caption}<thead><tr>{columns}</tr></thead>\n<tbody>"]
+    for heading, row in table.sectioned():
+        if heading is not None:
+            span = f'<th colspan="{len(table.columns)}" scope="rowgroup">{_html(heading)}</th>'
+            lines.append(f"</tbody>\n<tbody>\n<tr>{span}</tr>")
+        first, *others = map(_html, row)
+        cells = "".join(f"<td>{each}</td>" for each in others)
+        lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
+    note = f"<p>{_html(table.note)}</p>\n" if table.note else ""
+    return "\n".join(lines) + f"\n</tbody>\n</table>\n{note}"
+
+
 def of_records(records: Sequence[Mapping[str, Any]]) -> Table:
     """One column per key of the first record, one row per record."""
     return Table(list(records[0]), [list(each.values()) for each in records])
@@ -266,6 +284,10 @@ def _shrink(widths: list[int], columns: Sequence[int], words: Sequence[int], tot
     while sum(widths[index] for index in columns) > max(total, len(columns)):
         whole = [index for index in columns if widths[index] > words[index]] or columns
         widths[max(whole, key=lambda index: widths[index])] -= 1
+
+
+def _html(cell: Cell) -> str:
+    return html.escape(" ".join(printable(_shown(cell)).split()))
 
 
 def _markdown_cell(cell: Cell) -> str:

@@ -31,8 +31,13 @@ def draw(kind: str, *data: Any) -> Figure:
     Raises:
         UsageError: an unknown kind.
     """
-    for file in FILES:
-        import_module(f"xaicmp.views.figures.{file}")
-    if kind not in KINDS:
+    if kind not in kinds():
         raise UsageError(f"unknown figure {kind!r}; choose from {', '.join(KINDS)}")
     return KINDS[kind](*data)
+
+
+def kinds() -> dict[str, Callable[..., Figure]]:
+    """Every kind by its name, those that ship included."""
+    for file in FILES:
+        import_module(f"xaicmp.views.figures.{file}")
+    return KINDS

@@ -16,6 +16,8 @@ from xaicmp.views.table import printable
 
 # Perceptually uniform, and readable with any colour vision.
 COLOURS = "viridis"
+DIVERGING = "RdBu_r"
+"""Of signed maps: blue below zero, red above."""
 MARKERS = "osD^v<>pXP*"
 LEGEND = 0.18
 """Height of a line of a legend, in inches."""
@@ -36,6 +38,12 @@ def ours() -> Iterator[None]:
         yield
 
 
+def colours(*, signed: bool) -> bytes:
+    """256 colours of maps from low to high, three bytes each."""
+    chosen = matplotlib.colormaps[DIVERGING if signed else COLOURS]
+    return chosen(range(256), bytes=True)[:, :3].tobytes()
+
+
 def check_name(path: Path, argument: str = "output") -> None:
     """Raise UsageError, naming ``argument``, unless ``path`` ends in a format that can be drawn."""
     check_suffix(path, SUFFIXES, argument)
@@ -47,6 +55,12 @@ def check_size(path: Path, inches: tuple[float, float], dpi: int) -> None:
         raise XaicmpError(f"{path} would be too large to draw; choose fewer images or a lower {arg('dpi')}")
 
 
+def plain_text(figure: Figure) -> None:
+    """Take control characters out of ``figure``: XML has none."""
+    for text in figure.findobj(Text):
+        text.set_text(printable(text.get_text()))
+
+
 def save(figure: Figure, path: Path, dpi: int, about: str = "") -> None:
     """Write ``figure`` to ``path``, replacing it only once it is complete; ``about`` goes into its metadata.
 
@@ -56,7 +70,6 @@ def save(figure: Figure, path: Path, dpi: int, about: str = "") -> None:
     """
     check_name(path)
     check_size(path, tuple(figure.get_size_inches()), dpi)
-    for text in figure.findobj(Text):
-        text.set_text(printable(text.get_text()))  # XML has no control characters
+    plain_text(figure)
     with replacing(path) as temporary, ours():
         figure.savefig(temporary, dpi=dpi, metadata={ABOUT[path.suffix.lower()]: printable(about) or None})

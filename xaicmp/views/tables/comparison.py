@@ -70,6 +70,20 @@ def _by_statistic(comparison: Comparison, details: bool) -> Table:
     return Table(columns, rows, note=stars + caption(comparison), sections=sections, beneath=beneath)
 
 
+def full_table(comparison: Comparison) -> Table:
+    """One row per pair and statistic, each with all that is known of it."""
+    controls = list(comparison.scores.controls)
+    rows = []
+    for pair in comparison.pairs:
+        for statistic in comparison.statistics:
+            result = comparison.result(statistic, pair)
+            cells = [*_cells(comparison, statistic, pair, controls), *_details(result), result.verdict.short]
+            rows.append([name_pair(comparison, pair), statistic.title(comparison.top), *cells])
+    titles = [SHORT_TITLES[name] for name in controls]
+    columns = ["Pair", "Statistic", "Mean ± std", level_title(comparison.settings), *titles]
+    return Table([*columns, "Chance", "Corrected", *EXPLAINED, "Verdict"], rows, note=caption(comparison))
+
+
 def _matrix(comparison: Comparison) -> Table:
     """Methods down and across: the means of one statistic above the diagonal, of another below."""
     names, statistics = list(comparison.titles), comparison.statistics

@@ -1,0 +1,113 @@
+"""The images and maps that a page shows, as small as they are shipped."""
+
+from __future__ import annotations
+
+import io
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from xaicmp.core.agreement.statistic import is_orderless
+from xaicmp.core.agreement.top_pixels import ranked
+from xaicmp.core.results.explanations import Explanations
+
+MOST, SIDE, LEAST = 200, 64, 12
+"""The most images, and the height and width of square maps at most and at least."""
+THUMBNAIL = 160
+"""Pixels of the longer side of an image at most; one that is no larger than ``SIDE`` is shipped without loss."""
+LEVELS = 256
+UNDEFINED = 2**16 - 1
+"""The place of the pixels of a map that has no order."""
+
+
+@dataclass
+class Gallery:
+    """Collects images and maps batch by batch, and keeps no more of them than a page can show.
+
+    Attributes:
+        images: ``data:`` addresses of the images.
+        maps: float32 ``(M, N, h, w)``, batch by batch.
+        size: height and width of the maps as they were compared.
+    """
+
+    images: list[str] = field(default_factory=list)
+    maps: list[Tensor] = field(default_factory=list)
+    size: tuple[int, int] = (0, 0)
+
+    def add(self, explanations: Explanations) -> None:
+        """Take a batch."""
+        self.size = (explanations.maps.shape[-2], explanations.maps.shape[-1])
+        self.images += map(_address, explanations.pixels.permute(0, 2, 3, 1).numpy())
+        self.maps.append(_shrunk(explanations.maps, SIDE**2))
+
+    def rows(self, agreement: np.ndarray) -> np.ndarray:
+        """Which images are shown, in order: all, or of many some evenly from the least agreement to the most."""
+        methods, count = len(self.maps[0]), len(agreement)
+        most = max(1, min(MOST, MOST * 6 // methods))
+        order = np.argsort(agreement, kind="stable")
+        return np.sort(order[np.linspace(0, count - 1, min(most, count)).round().astype(int)])
+
+    def packed(self, rows: np.ndarray, room: int) -> Packed:
+        """The maps of some images, in about ``room`` bytes."""
+        maps = torch.cat(self.maps, dim=1)[:, torch.from_numpy(rows)]
+        pixels = (room // max(1, maps.shape[0] * maps.shape[1]) - LEVELS) // 2
+        maps = _shrunk(maps, max(pixels, LEAST**2)).transpose(0, 1)
+        signed = (maps < 0).any(dim=-1).any(dim=-1).any(dim=0)
+        flat = maps.flatten(-2)
+        values, places = ranked(flat)
+        places[is_orderless(flat)] = UNDEFINED
+        at = ((torch.arange(LEVELS) + 0.5) * values.shape[-1] / LEVELS).long()
+        levels = (_scaled(values, signed[:, None]) * (LEVELS - 1)).round()[..., at]
+        data = places.numpy().astype("<u2").tobytes() + levels.numpy().astype("u1").tobytes()
+        return Packed((maps.shape[-2], maps.shape[-1]), signed.tolist(), data)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Maps as a page reads them.
+
+    Attributes:
+        size: their height and width as shipped.
+        signed: by method, whether a value is below 0; then zero is the middle level.
+        data: by image and method the place of each pixel from the highest down, ties by the lower index, uint16
+            little-endian; then by image and method the levels, uint8, at ``LEVELS`` places from the highest down.
+    """
+
+    size: tuple[int, int]
+    signed: Sequence[bool]
+    data: bytes
+
+
+def _shrunk(maps: Tensor, pixels: int) -> Tensor:
+    """Maps ``(M, N, H, W)`` of at most about so many pixels, each the mean of those it stands for."""
+    height, width = maps.shape[-2:]
+    factor = (pixels / (height * width)) ** 0.5
+    if factor >= 1:
+        return maps.float()
+    size = max(1, int(factor * height)), max(1, int(factor * width))
+    return interpolate(maps.float(), size=size, mode="area")
+
+
+def _scaled(values: Tensor, signed: Tensor) -> Tensor:
+    """Sorted values ``(N, M, P)`` from 0 to 1, but for the highest hundredth; of signed maps zero is a half."""
+    values = values.nan_to_num()
+    sizes = values.abs().quantile(0.99, dim=-1, keepdim=True)
+    low, high = values.amin(dim=-1, keepdim=True), values.quantile(0.99, dim=-1, keepdim=True)
+    centred = 0.5 + values / (2 * sizes.clamp_min(1e-30))
+    return torch.where(signed, centred, (values - low) / (high - low).clamp_min(1e-30)).clamp(0, 1)
+
+
+def _address(pixels: np.ndarray) -> str:
+    """An image uint8 ``(H, W, 3)`` as a ``data:`` address."""
+    image, file = Image.fromarray(pixels), io.BytesIO()
+    lossless = max(image.size) <= SIDE
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.save(file, "png" if lossless else "jpeg", optimize=True, **({} if lossless else {"quality": 80}))
+    kind = "png" if lossless else "jpeg"
+    return f"data:image/{kind};base64,{b64encode(file.getvalue()).decode()}"

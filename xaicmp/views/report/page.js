@@ -1,0 +1,265 @@
+"use strict";
+(() => {
+  const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#ffffff"];
+  const LEVELS = 256;
+  const UNDEFINED = 65535;
+  const WIDTH = 288;
+
+  const at = (id) => document.getElementById(id);
+  const unpack = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const shown = (value) => (value === null || Number.isNaN(value) ? "-" : value.toFixed(3));
+
+  function element(tag, text = "", attributes = {}) {
+    const made = document.createElement(tag);
+    made.textContent = text;
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    return made;
+  }
+
+  // What is undefined comes last, whichever way is up.
+  function inOrder(a, b, sign) {
+    const missing = (value) => value === null || value === undefined || Number.isNaN(value);
+    if (missing(a) || missing(b)) return missing(a) - missing(b);
+    return sign * (typeof a === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a - b);
+  }
+
+  // Tables: a click on a heading sorts the rows of each section.
+  function value(row, column) {
+    const text = row.cells[column].textContent.trim();
+    const found = Number.parseFloat(text);
+    return text === "-" || text === "" ? null : Number.isNaN(found) ? text : found;
+  }
+
+  function sortable(table) {
+    const headings = [...table.tHead.rows[0].cells];
+    headings.forEach((heading, column) => {
+      const button = element("button", heading.textContent, { type: "button" });
+      heading.replaceChildren(button);
+      button.addEventListener("click", () => {
+        const ascending = heading.getAttribute("aria-sort") !== "ascending";
+        for (const each of headings) each.removeAttribute("aria-sort");
+        heading.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+        for (const body of table.tBodies) {
+          const rows = [...body.rows].filter((row) => row.cells.length === headings.length);
+          const numbers = rows.every((row) => typeof value(row, column) !== "string");
+          const key = (row) => (numbers || value(row, column) === null ? value(row, column) : row.cells[column].textContent);
+          body.append(...rows.sort((a, b) => inOrder(key(a), key(b), ascending ? 1 : -1)));
+        }
+      });
+    });
+  }
+
+  function download(text) {
+    const link = element("a", "", { download: "result.json" });
+    link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
+  class Gallery {
+    constructor(found) {
+      this.found = found;
+      this.about = JSON.parse(at("about").textContent);
+      const { titles, statistics } = this.about;
+      this.titles = new Map(found.methods.map((name, index) => [name, titles[index]]));
+      this.statistics = new Map(found.comparison.statistics.map((each, index) => [each.name, statistics[index]]));
+      this.pairs = found.pairs.map(({ a, b }) => ({
+        a: found.methods.indexOf(a),
+        b: found.methods.indexOf(b),
+        key: [a, b].map((name) => name.replace(/[\\|]/g, "\\$&")).join("|"),
+        title: `${this.titles.get(a)} vs ${this.titles.get(b)}`,
+      }));
+      this.cards = [...at("gallery").children];
+      this.cards.forEach((card, order) => {
+        card.order = order;
+        card.image = found.images[Number(card.dataset.row)];
+        card.firstElementChild.addEventListener("click", () => this.large.open(card));
+      });
+      this.large = new Large(this);
+      this.choices();
+      this.arrange();
+    }
+
+    choices() {
+      for (const each of this.pairs) at("sort").append(element("option", each.title, { value: each.key }));
+      for (const [name, title] of this.statistics) at("statistic").append(element("option", title, { value: name }));
+      const classes = [...new Set(this.cards.map((card) => card.dataset.class))].sort();
+      for (const each of classes) at("class").append(element("option", each, { value: `=${each}` }));
+      for (const each of at("controls").querySelectorAll("select")) each.addEventListener("change", () => this.arrange());
+      at("controls").hidden = false;
+      at("missing").hidden = true;
+    }
+
+    // What a card is sorted by.
+    key(card) {
+      const by = at("sort").value;
+      if (by === "") return card.order;
+      if (by === "class") return card.dataset.class;
+      if (by === "confidence") return card.image.confidence;
+      return card.image[at("statistic").value][by];
+    }
+
+    arrange() {
+      const sign = Number(at("direction").value);
+      const right = at("right") ? at("right").value : "";
+      const ordered = this.cards.toSorted((a, b) => inOrder(this.key(a), this.key(b), sign) || a.order - b.order);
+      for (const card of ordered) {
+        const of = at("class").value;
+        card.hidden = (of !== "" && of !== `=${card.dataset.class}`) || (right !== "" && card.dataset.right !== right);
+        const key = this.key(card);
+        card.querySelector(".value").textContent = at("sort").value === "" || typeof key === "string" ? "" : shown(key);
+      }
+      at("gallery").append(...ordered);
+      this.visible = ordered.filter((card) => !card.hidden);
+      at("count").textContent = `${this.visible.length} of ${this.cards.length} shown`;
+    }
+  }
+
+  // One image with its maps side by side.
+  class Large {
+    constructor(gallery) {
+      this.gallery = gallery;
+      [this.height, this.width] = gallery.about.size;
+      this.pixels = this.height * this.width;
+      const data = unpack(at("maps").textContent).buffer;
+      const count = gallery.cards.length * gallery.titles.size;
+      this.places = new Uint16Array(data, 0, count * this.pixels);
+      this.levels = new Uint8Array(data, 2 * count * this.pixels);
+      this.colours = ["colours", "diverging"].map((name) => unpack(gallery.about[name]));
+      for (const id of ["strength", "top"]) at(id).addEventListener("input", () => this.draw());
+      at("previous").addEventListener("click", () => this.step(-1));
+      at("next").addEventListener("click", () => this.step(1));
+      at("large").addEventListener("keydown", (event) => {
+        const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+        if (step && event.target.tagName !== "INPUT") this.step(step);
+      });
+      at("large").addEventListener("close", () => this.card.firstElementChild.focus());
+      this.panels();
+    }
+
+    panels() {
+      const titles = ["Outlines of all", ...this.gallery.titles.values()];
+      this.canvases = titles.map((title, index) => {
+        const figure = element("figure");
+        const canvas = element("canvas", "", { role: "img", "aria-label": title });
+        const caption = element("figcaption", ` ${title}`);
+        if (index) {
+          const dot = element("span", "", { class: "dot" });
+          dot.style.background = COLOURS[(index - 1) % COLOURS.length];
+          caption.prepend(dot);
+        }
+        figure.append(canvas, caption);
+        at("panels").append(figure);
+        return canvas;
+      });
+      const titlesOf = [...this.gallery.statistics.values()].map((title) => `${title} as measured`);
+      const row = element("tr");
+      for (const each of ["Pair", "IoU here", ...titlesOf]) row.append(element("th", each, { scope: "col" }));
+      at("agreement").tHead.append(row);
+    }
+
+    step(by) {
+      const cards = this.gallery.visible;
+      this.open(cards[(cards.indexOf(this.card) + by + cards.length) % cards.length]);
+    }
+
+    open(card) {
+      this.card = card;
+      const [name, what] = card.querySelectorAll("button > span");
+      at("name").textContent = name.textContent;
+      const { confidence, target } = card.image;
+      const sure = confidence === null ? "" : `, confidence ${shown(confidence)}`;
+      at("what").textContent = `Predicted: ${what.textContent}${sure}. Explained: ${target}.`;
+      const rows = this.gallery.pairs.map((pair) => {
+        const line = element("tr");
+        line.append(element("th", pair.title, { scope: "row" }), element("td", "", { class: "live" }));
+        for (const each of this.gallery.statistics.keys()) line.append(element("td", shown(card.image[each][pair.key])));
+        return line;
+      });
+      at("agreement").tBodies[0].replaceChildren(...rows);
+      if (!at("large").open) at("large").showModal();
+      this.draw();
+    }
+
+    map(method) {
+      const index = this.card.order * this.gallery.titles.size + method;
+      return {
+        places: this.places.subarray(index * this.pixels, (index + 1) * this.pixels),
+        levels: this.levels.subarray(index * LEVELS, (index + 1) * LEVELS),
+        signed: this.gallery.about.signed[method],
+      };
+    }
+
+    draw() {
+      const percent = Number(at("top").value);
+      const count = Math.floor((percent * this.pixels) / 100);
+      at("top-value").textContent = `${percent}%`;
+      at("strength-value").textContent = `${at("strength").value}%`;
+      const maps = [...this.gallery.titles.keys()].map((_, method) => this.map(method));
+      const image = this.card.querySelector("img");
+      this.canvases.forEach((canvas, index) => {
+        canvas.width = WIDTH;
+        canvas.height = Math.round((WIDTH * image.naturalHeight) / image.naturalWidth);
+        const context = canvas.getContext("2d");
+        context.imageSmoothingEnabled = false;
+        context.drawImage(image, 0, 0, canvas.width, canvas.height);
+        if (index) context.drawImage(this.overlay(maps[index - 1]), 0, 0, canvas.width, canvas.height);
+        maps.forEach((map, method) => {
+          if (!index || index - 1 === method) this.outline(context, map, count, COLOURS[method % COLOURS.length]);
+        });
+      });
+      const tops = maps.map(({ places }) => places.map((place) => Number(place < count)));
+      const live = at("agreement").querySelectorAll(".live");
+      this.gallery.pairs.forEach(({ a, b }, row) => {
+        const defined = [a, b].every((method) => maps[method].places[0] !== UNDEFINED);
+        const both = tops[a].reduce((sum, inside, pixel) => sum + (inside & tops[b][pixel]), 0);
+        live[row].textContent = defined && count ? shown(both / (2 * count - both)) : "-";
+      });
+    }
+
+    overlay({ places, levels, signed }) {
+      const data = new ImageData(this.width, this.height);
+      const colours = this.colours[Number(signed)];
+      const strength = Number(at("strength").value) / 100;
+      places.forEach((place, pixel) => {
+        if (place === UNDEFINED) return;
+        const level = levels[Math.floor((place * LEVELS) / this.pixels)];
+        const share = signed ? Math.abs(level - 127.5) / 127.5 : level / 255;
+        data.data.set([...colours.subarray(3 * level, 3 * level + 3), 255 * strength * share], 4 * pixel);
+      });
+      const canvas = element("canvas");
+      [canvas.width, canvas.height] = [this.width, this.height];
+      canvas.getContext("2d").putImageData(data, 0, 0);
+      return canvas;
+    }
+
+    outline(context, { places }, count, colour) {
+      const [across, down] = [context.canvas.width / this.width, context.canvas.height / this.height];
+      const inside = (x, y) => x >= 0 && y >= 0 && x < this.width && y < this.height && places[y * this.width + x] < count;
+      const path = new Path2D();
+      for (let y = 0; y <= this.height; y += 1) {
+        for (let x = 0; x <= this.width; x += 1) {
+          path.moveTo(x * across, y * down);
+          if (inside(x, y) !== inside(x, y - 1)) path.lineTo((x + 1) * across, y * down);
+          path.moveTo(x * across, y * down);
+          if (inside(x, y) !== inside(x - 1, y)) path.lineTo(x * across, (y + 1) * down);
+        }
+      }
+      for (const [width, style] of [[3.5, "#000000"], [1.8, colour]]) {
+        context.lineWidth = width;
+        context.strokeStyle = style;
+        context.stroke(path);
+      }
+    }
+  }
+
+  document.querySelectorAll("main table").forEach(sortable);
+  if ("DecompressionStream" in window) {
+    const packed = new Blob([unpack(at("document").textContent)]).stream();
+    new Response(packed.pipeThrough(new DecompressionStream("gzip"))).text().then((text) => {
+      at("download").hidden = false;
+      at("download").addEventListener("click", () => download(text));
+      if (at("gallery")) new Gallery(JSON.parse(text));
+    });
+  }
+})();

@@ -1,0 +1,195 @@
+"""One HTML file that shows a comparison, its studies, figures and images, and holds its JSON document."""
+
+from __future__ import annotations
+
+import gzip
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment
+from markupsafe import Markup
+
+from xaicmp.core.results.comparison import Comparison
+from xaicmp.views.document import to_json
+from xaicmp.views.figures.registry import draw, kinds
+from xaicmp.views.figures.style import colours
+from xaicmp.views.formats import write
+from xaicmp.views.report.gallery import Gallery
+from xaicmp.views.report.inline import inline_svg
+from xaicmp.views.table import Table, printable, to_html
+from xaicmp.views.tables.comparison import MATRIX, full_table
+from xaicmp.views.text import caption, decimals, name_pair
+
+ROOM = 4_600_000
+"""Bytes of a page; the maps take what the rest of it leaves."""
+LEAST_ROOM = 400_000
+WITHOUT = "None here: maps and images are shown where both are at hand, as after a run of `xaicmp metrics`."
+OF_COMPARISON = ("matrix", "shares", "distribution", "clusters")
+"""The kinds of figures that are drawn of the comparison alone."""
+
+
+def write_report(
+    path: Path,
+    comparison: Comparison,
+    gallery: Gallery | None = None,
+    studies: Sequence[Table] = (),
+    drawn: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the page.
+
+    Args:
+        path: the file.
+        comparison: what was found.
+        gallery: the images and maps; without it the page shows none.
+        studies: their tables.
+        drawn: of the studies that have a figure, by its kind what was found.
+
+    Raises:
+        XaicmpError: the file cannot be written.
+    """
+    figures = {kind: draw(kind, comparison) for kind in OF_COMPARISON if _has(kind, comparison)}
+    figures |= {kind: draw(kind, found, comparison) for kind, found in (drawn or {}).items()}
+    parts: dict[str, Any] = {
+        "comparison": comparison,
+        "findings": findings(comparison),
+        "table": _html(full_table(comparison)),
+        "caption": caption(comparison),
+        "figures": [(kind, _about(kind), inline_svg(each, kind)) for kind, each in figures.items()],
+        "studies": [(each.title, _html(each), each.note) for each in studies if each.columns],
+        "settings": _html(settings_table(comparison)),
+        "without": WITHOUT,
+        "command": comparison.source.details.get("command"),
+        "config": comparison.source.details.get("config"),
+        "document": _packed(to_json(comparison, studies).encode()),
+        "cards": [],
+    }
+    if gallery is not None and gallery.images:
+        parts |= _images(comparison, gallery, ROOM - len(parts["document"]) - len(str(parts["figures"])))
+    write(path, page(parts))
+
+
+def page(parts: Mapping[str, Any]) -> str:
+    """The template, filled; whatever is no markup of ours is text without control characters."""
+    folder = resources.files("xaicmp.views.report")
+    files = {
+        name: (folder / f"page.{name}").read_text(encoding="utf-8").strip() for name in ("html", "css", "js")
+    }
+    sources = {name: b64encode(sha256(files[name].encode()).digest()).decode() for name in ("css", "js")}
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_shown)
+    style, script = Markup(files["css"]), Markup(files["js"])
+    return environment.from_string(files["html"]).render(parts, style=style, script=script, sources=sources)
+
+
+def findings(comparison: Comparison) -> list[str]:
+    """What was asked, what was found, and what that is worth, in a sentence each."""
+    titles, pairs, statistic = (
+        list(comparison.titles.values()),
+        comparison.model_pairs,
+        comparison.statistics[0],
+    )
+    named = f"{', '.join(titles[:-1])} and {titles[-1]}" if len(titles) < MATRIX else f"{len(titles)} methods"
+    title, images = statistic.title(comparison.top), len(comparison.predictions)
+    asked = (
+        f"Do {named} mark the same pixels? Each explained the same {images} image{'s' * (images > 1)}, and every two "
+        "maps of an image were compared."
+    )
+    means = {pair: comparison.summary(statistic.name, pair).mean for pair in pairs}
+    known = sorted((pair for pair in pairs if not np.isnan(means[pair])), key=means.__getitem__)
+    found = f"{title} is not defined for any pair."
+    if known:
+        ends = [f"{decimals(means[pair])} ({name_pair(comparison, pair)})" for pair in (known[0], known[-1])]
+        span = f"is {ends[0]}" if len(known) == 1 else f"lies between {ends[0]} and {ends[1]}"
+        same = statistic.high if statistic.higher else statistic.low
+        chance = comparison.result(statistic, known[0]).chance
+        by_chance = "" if chance is None else f", and of unrelated ones {decimals(chance)}"
+        found = f"The mean {title} {span}; of equal maps it is {same:g}{by_chance}."
+    counts = Counter(comparison.verdict(statistic, pair).long for pair in pairs)
+    said = "; ".join(f"{long} ({count} of {len(pairs)})" for long, count in counts.most_common())
+    return [asked, found, f"What the agreement of the pairs is worth, by {title}: {said}."]
+
+
+def settings_table(comparison: Comparison) -> Table:
+    """What made the numbers: model, images, methods, versions."""
+    left_out = ("command", "config")
+    details = {key: value for key, value in comparison.source.details.items() if key not in left_out}
+    settings = comparison.settings
+    made = {
+        "top": settings.top,
+        "controls": list(settings.controls),
+        "interval": settings.level,
+        "margin": settings.margin,
+    }
+    return Table(("Setting", "Value"), [list(each) for each in _lines(details | made)])
+
+
+def _lines(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested values, one line each; what says nothing left out."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _lines(value, f"{prefix}{key} ")
+        elif value not in (None, "", []):
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            yield f"{prefix}{key}", shown
+
+
+def _images(comparison: Comparison, gallery: Gallery, room: int) -> dict[str, Any]:
+    """The images that are shown, and what the page's script needs to know of them."""
+    chosen, classes = comparison.predictions, comparison.source.classes
+    statistic = comparison.statistics[0].name
+    rows = gallery.rows(np.nan_to_num(comparison.mean_over_pairs(statistic)))
+    packed = gallery.packed(
+        rows, 3 * max(room - sum(len(gallery.images[row]) for row in rows), LEAST_ROOM) // 4
+    )
+    return {
+        "cards": [
+            {
+                "row": row,
+                "source": Markup(gallery.images[row]),
+                "name": comparison.source.name(row) or f"image {chosen.ids[row]}",
+                "predicted": classes[chosen.predicted[row]],
+                "label": classes[chosen.labels[row]] if chosen.labels[row] >= 0 else "",
+                "wrong": bool(chosen.wrong[row]),
+            }
+            for row in rows.tolist()
+        ],
+        "sizes": (gallery.size, packed.size),
+        "maps": b64encode(packed.data).decode(),
+        "about": {
+            "size": packed.size,
+            "signed": packed.signed,
+            "colours": b64encode(colours(signed=False)).decode(),
+            "diverging": b64encode(colours(signed=True)).decode(),
+            "titles": [printable(each) for each in comparison.titles.values()],
+            "statistics": [printable(each.title(comparison.top)) for each in comparison.statistics],
+        },
+    }
+
+
+def _has(kind: str, comparison: Comparison) -> bool:
+    """Whether the comparison has what a figure of this kind shows."""
+    return kind in kinds() and (kind != "shares" or bool(comparison.scores.curves))
+
+
+def _about(kind: str) -> str:
+    """What a figure shows: the first line about its function."""
+    return (kinds()[kind].__doc__ or kind).splitlines()[0]
+
+
+def _html(table: Table) -> Markup:
+    """The table alone; its title and note stand around it."""
+    return Markup(to_html(replace(table, title="", note="")))
+
+
+def _packed(text: bytes) -> str:
+    return b64encode(gzip.compress(text, mtime=0)).decode()
+
+
+def _shown(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
