@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xaicmp.api import compare, explain, load, load_images, load_model
+    from xaicmp.api import compare, explain, load, load_class_folders, load_images, load_model
     from xaicmp.core.agreement.registry import agreement, get_statistics, iou, pearson
     from xaicmp.core.agreement.statistic import STATISTICS
     from xaicmp.core.agreement.top_pixels import top_pixels
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from xaicmp.core.run.maps_file import compare_maps
     from xaicmp.core.run.running import Running
     from xaicmp.core.training.loop import Training, train
+    from xaicmp.core.training.network import starting_network
     from xaicmp.core.training.recipe import RECIPES, Recipe, Run
     from xaicmp.errors import Below, UsageError, XaicmpError
     from xaicmp.result import Result
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __version__ = version("xaicmp")
 
 _HOMES = {
-    "api": ("compare", "explain", "load", "load_images", "load_model"),
+    "api": ("compare", "explain", "load", "load_class_folders", "load_images", "load_model"),
     "core.agreement.registry": ("agreement", "get_statistics", "iou", "pearson"),
     "core.agreement.statistic": ("STATISTICS",),
     "core.agreement.top_pixels": ("top_pixels",),
@@ -57,6 +58,7 @@ _HOMES = {
     "core.run.maps_file": ("compare_maps",),
     "core.run.running": ("Running",),
     "core.training.loop": ("Training", "train"),
+    "core.training.network": ("starting_network",),
     "core.training.recipe": ("RECIPES", "Recipe", "Run"),
     "errors": ("Below", "UsageError", "XaicmpError"),
     "result": ("Result",),
@@ -94,6 +96,7 @@ __all__ = [
     "load",
     "load_checkpoint",
     "load_cifar10",
+    "load_class_folders",
     "load_images",
     "load_model",
     "load_sample",
@@ -102,6 +105,7 @@ __all__ = [
     "processes",
     "resnet18_cifar",
     "save_checkpoint",
+    "starting_network",
     "top_pixels",
     "train",
 ]

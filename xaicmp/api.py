@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from xaicmp.core.attribution import PUBLISHED, Method, get_methods
 from xaicmp.core.images.cifar10 import holds_cifar10, load_cifar10, load_sample
+from xaicmp.core.images.class_folders import decoded, split_folder
 from xaicmp.core.images.files import find_files
 from xaicmp.core.images.framing import Framing
 from xaicmp.core.images.selection import Selection
@@ -142,12 +143,12 @@ def load_images(
     if spec is None:
         return load_sample(partial(load_cifar10, "test", download=False, progress=progress))
     if isinstance(spec, str | Path):
-        if (source := find_images(str(spec))) is not None:
-            return source
-        if holds_cifar10(Path(spec)):
-            return load_cifar10("test", Path(spec), progress=progress)
         spec = [spec]
     if isinstance(spec, Sequence) and spec and all(isinstance(each, str | Path) for each in spec):
+        if len(spec) == 1 and (source := find_images(str(spec[0]))) is not None:
+            return source
+        if len(spec) == 1 and holds_cifar10(Path(spec[0])):
+            return load_cifar10("test", Path(spec[0]), progress=progress)
         return find_files(spec, framing_of(model), **options)
     if not isinstance(spec, Tensor | np.ndarray | Iterable):
         raise UsageError(
@@ -167,6 +168,30 @@ def load_images(
                 "images lie between 0 and 1, and this model wants them normalised: minus its mean, over its std"
             )
     return found
+
+
+def load_class_folders(
+    root: str | Path,
+    *,
+    model: Classifier | None = None,
+    split: float | None = None,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> tuple[ImageSet, ImageSet]:
+    """Images of your own to train on and to test on, see ``train``.
+
+    Args:
+        root: a folder with a folder of images per class, alone or inside of ``train`` and ``val``.
+        model: who looks at them, see ``load_images`` and ``starting_network``.
+        split: the share of each class that is held out where there is no ``val``; by default a tenth.
+        seed: of which these are, and of the order.
+        progress: told how many are decoded.
+
+    Raises:
+        XaicmpError: there are no such folders, fewer than two classes, or an image that cannot be read.
+    """
+    images, test = split_folder(Path(root), framing_of(model), split, seed)
+    return decoded(images, "train", progress), decoded(test, "test", progress)
 
 
 def compare(

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 LINES = {
     "metrics": "metrics --n 24 --methods saliency grad-cam edge --batch-size 4 --output out.json -q",
@@ -120,6 +121,27 @@ def test_several_processes_write_what_one_does(
     for rank in range(1, world):
         assert (tmp_path / f"out-{rank}.txt").read_text() == said(tmp_path, rank) == ""
     assert "n = 24" in (tmp_path / "out-0.txt").read_text() or command == "explain"
+
+
+def test_photographs_are_shared_among_processes_and_give_what_one_process_does(
+    forks: Any, tmp_path: Path
+) -> None:
+    photographs = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), dtype=np.uint8)
+    for index, pixels in enumerate(photographs):
+        place = tmp_path / "photos" / str(index % 2) / f"{index}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place)
+    line = "metrics --images photos --only all --n 4 --methods saliency edge --batch-size 1 --output out.json"
+    written = []
+    for world in (1, 2):
+        assert forks.run(tmp_path, world, command=shlex.split(line)) == [0] * world, said(tmp_path)
+        written.append(content(tmp_path / "out.json"))
+        assert "photos: its classes are numbers" in said(tmp_path)
+        assert said(tmp_path).count("\n") == 1, said(tmp_path)
+    assert said(tmp_path, 1) == (tmp_path / "out-1.txt").read_text() == ""
+    assert written[0] == written[1]
+    for index in range(4):
+        assert f"{index % 2}/{index}.png".encode() in written[0]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

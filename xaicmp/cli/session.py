@@ -148,10 +148,17 @@ class Session:
         default: how many images are compared if the options do not say.
         curve: whether IoU is measured at many shares.
         group: the processes that share the work.
+        images: those that are compared, if they are at hand.
     """
 
     def __init__(
-        self, options: Comparing, default: int, *, curve: bool = False, group: Processes | None = None
+        self,
+        options: Comparing,
+        default: int,
+        *,
+        curve: bool = False,
+        group: Processes | None = None,
+        images: ImageSource | None = None,
     ) -> None:
         from xaicmp.core.machine.processes import ALONE
 
@@ -161,9 +168,9 @@ class Session:
         self.options = replace(options, quiet=options.quiet or self.group.rank > 0)
         with progress_bar(self.options.quiet) as show:
             show(LOADING, 0, 0)
-            self._load(default, curve, show)
+            self._load(default, curve, show, images)
 
-    def _load(self, default: int, curve: bool, show: Stages) -> None:
+    def _load(self, default: int, curve: bool, show: Stages, images: ImageSource | None) -> None:
         from xaicmp.core.attribution import PUBLISHED, get_methods
         from xaicmp.core.attribution.selection import split_names
         from xaicmp.core.machine.devices import find_device, has_bf16
@@ -172,7 +179,7 @@ class Session:
 
         options = self.options
         self.checkpoint, self.classifier = self._model()
-        self.images = self._images(show)
+        self.images = self._images(show) if images is None else images
         self.selection = selection_of(self.options, default, self.images, self.classifier.classes)
         if repeated := self.selection.repeated:
             ids = "id" if repeated == 1 else "ids"

@@ -1,4 +1,4 @@
-"""``xaicmp train``: a CIFAR-10 classifier in a few epochs, and how far explanations of it agree."""
+"""``xaicmp train``: a classifier in a few epochs, and how far explanations of it agree."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from xaicmp.cli.session import (
     show_comparison,
     together,
 )
-from xaicmp.core.choices import Flip, RecipeName, Schedule, Store
+from xaicmp.core.choices import Dataset, Flip, RecipeName, Schedule, Store
 from xaicmp.core.machine.storage import check_suffix, followed, held
 from xaicmp.errors import Interrupted, UsageError, XaicmpError
 
@@ -62,8 +62,34 @@ class Options:
     data: Annotated[
         Path | None,
         of_training(
-            "Folder that holds CIFAR-10, or a new one to download it into. Default: $XAICMP_DATA or the cache.",
+            "Folder with a folder of images per class, alone or inside of train and val; or one that holds CIFAR-10, or a "
+            "new one to download it into. Default: $XAICMP_DATA or the cache.",
             "FOLDER",
+        ),
+    ] = None
+    dataset: Annotated[
+        Dataset | None, of_training("What to train on. Default: what --data holds, else cifar10.")
+    ] = None
+    split: Annotated[
+        float | None,
+        of_training(
+            "Share of each class held out for the test, without a folder val. Default: 0.1.", "SHARE"
+        ),
+    ] = None
+    model: Annotated[
+        str | None,
+        of_training(
+            "Network: resnet18-cifar, torchvision:NAME, timm:NAME or your own module:function?width=2. Default: the first.",
+            "NAME",
+        ),
+    ] = None
+    weights: Annotated[
+        str | None, of_training("Trained weights to start from, by name (DEFAULT) or a file.", "NAME")
+    ] = None
+    input_size: Annotated[
+        list[int] | None,
+        of_training(
+            "Height and width of its images, or one for both. Default: the network's.", "N...", min=1
         ),
     ] = None
     resume: Annotated[bool, of_training("Resume after the checkpoint's last epoch.", None, "--resume")] = (
@@ -76,9 +102,12 @@ class Options:
     limit: Annotated[int | None, of_training("Only the first N images of each split.", "N", min=2)] = None
     store: Annotated[Store, of_training("Type of the stored weights.")] = "float32"
     recipe: Annotated[
-        RecipeName,
-        of_training("muon: the most accurate. sgd: one-cycle SGD. published: SGD at a constant rate."),
-    ] = "muon"
+        RecipeName | None,
+        of_training(
+            "muon: the most accurate for resnet18-cifar. sgd: one-cycle SGD. published: SGD at a constant rate. adamw: for "
+            "any network. finetune: the same at a tenth of the rate, for --weights. Default: the one for the network."
+        ),
+    ] = None
     lr: Annotated[float | None, of_recipe("Highest learning rate.", "N", min=0)] = None
     momentum: Annotated[float | None, of_recipe("Momentum.", "N", min=0, max=1)] = None
     weight_decay: Annotated[float | None, of_recipe("Weight decay of what SGD updates.", "N", min=0)] = None
@@ -87,7 +116,7 @@ class Options:
     label_smoothing: Annotated[
         float | None, of_recipe("Share of the target spread over all classes.", "N", min=0, max=1)
     ] = None
-    crop: Annotated[int | None, of_recipe("Largest shift of a crop, in pixels.", "N", min=0, max=16)] = None
+    crop: Annotated[int | None, of_recipe("Largest shift of a crop, in pixels.", "N", min=0, max=32)] = None
     flip: Annotated[Flip | None, of_recipe("Which images are flipped.")] = None
     n: Annotated[
         int | None,
@@ -109,15 +138,47 @@ class Options:
 
     def comparing(self, path: Path) -> Comparing:
         """The comparison at the end."""
-        names = ("data", "n", "ids", "only", "device", "seed", "quiet")
-        return Comparing(checkpoint=path, **{name: getattr(self, name) for name in names})
+        names = ("n", "ids", "only", "device", "seed", "quiet")
+        given = {name: getattr(self, name) for name in names}
+        return Comparing(
+            checkpoint=path,
+            model=self.model if self.is_code else None,
+            data=self.data if self.kind == "cifar10" else None,
+            **given,
+        )
 
-    def run(self, device: torch.device) -> Run:
-        """The run to train: the named recipe with the given values in place of its own."""
+    @property
+    def is_code(self) -> bool:
+        """Whether the network is the user's own code, which a file may not name."""
+        from xaicmp.core.models.metadata import NAMED
+
+        return self.model is not None and ":" in self.model and self.model.partition(":")[0] not in NAMED
+
+    @property
+    def kind(self) -> Dataset:
+        """What is trained on."""
+        from xaicmp.core.images.cifar10 import OFFICIAL, holds_cifar10
+        from xaicmp.core.images.cifar100 import find_cifar100
+
+        if self.dataset is not None:
+            return self.dataset
+        if self.data is None or holds_cifar10(self.data):
+            return "cifar10"
+        if find_cifar100(self.data) is not None:
+            return "cifar100"
+        mine = any(each is not None for each in (self.split, self.model, self.weights, self.input_size))
+        return "folder" if mine or not OFFICIAL.may_go_into(self.data) else "cifar10"
+
+    def run(self, device: torch.device, size: tuple[int, int]) -> Run:
+        """The run to train on images of ``size``: the named recipe with the given values in place of its own."""
         from xaicmp.core.machine.devices import has_bf16
+        from xaicmp.core.models.architectures import ARCHITECTURES, BARE
         from xaicmp.core.training.recipe import RECIPES, Run
 
-        named = RECIPES[self.recipe]
+        model = self.model or BARE
+        ours = model in ARCHITECTURES and self.weights is None
+        named = RECIPES[self.recipe or ("muon" if ours else "adamw" if self.weights is None else "finetune")]
+        named = replace(named.scaled(size), whiten=named.whiten and ours)
         own = {name: getattr(self, name, None) for name in asdict(named)}
         given = {name: value for name, value in own.items() if value is not None}
         for name, value in given.items():
@@ -126,7 +187,8 @@ class Options:
         precision = self.precision
         if precision == "auto":
             precision = "bf16" if has_bf16(device) else "float32"
-        return Run(replace(named, **given), self.epochs, self.seed, precision, store=self.store)
+        recipe = replace(named, **given)
+        return Run(recipe, self.epochs, self.seed, precision, model, self.store, self.weights)
 
 
 @with_options(Options)
@@ -139,7 +201,7 @@ def command(
         Path | None, option(OUTPUT, "Draw loss and accuracy here: .png, .pdf or .svg.", "FILE")
     ] = None,
 ) -> None:
-    """Train a ResNet-18 on CIFAR-10, then compare the methods on it."""
+    """Train a network on CIFAR-10 or on images of your own, then compare the methods on it."""
     from xaicmp.core.machine.devices import find_device
     from xaicmp.core.models.checkpoint import DEFAULT
 
@@ -150,13 +212,14 @@ def command(
             if options.checkpoint is None:
                 stack.enter_context(_folder(path.parent))
             _check_outputs(options, output, plot, path)
-            run = options.run(device)
             group.share(lambda: stack.enter_context(held(_lock(path), path)))
-            history = _train(options, run, path, device, group)
+            job = _Job(options, device, group)
+            history = job.train(path)
         if group.rank == 0:
             _write(history, output, plot)
     if group.rank == 0 and options.n != 0:
-        session = Session(options.comparing(path), default=100)
+        images = None if options.kind == "cifar10" else job.test
+        session = Session(options.comparing(path), default=100, images=images)
         show_comparison(session.compare().comparison, "table", by_image=options.ids is not None)
 
 
@@ -188,7 +251,7 @@ def _lock(path: Path) -> Path:
 def _check_outputs(options: Options, output: Path | None, plot: Path | None, path: Path) -> None:
     if options.n == 0 and (options.ids is not None or options.only is not None):
         raise UsageError("--n 0 compares no images; leave out --ids and --only")
-    if options.n != 0:
+    if options.n != 0 and options.kind != "folder":
         from xaicmp.core.images.cifar10 import load_sample
 
         images = load_sample()
@@ -202,52 +265,103 @@ def _check_outputs(options: Options, output: Path | None, plot: Path | None, pat
     check_output(options, checkpoint=path, output=output, plot=plot)
 
 
-def _load(options: Options, group: Processes) -> tuple[ImageSet, ImageSet]:
-    from xaicmp.core.images.cifar10 import load_cifar10
+class _Job:
+    """A network, and the images that it is trained and tested on.
 
-    def load(split: Split) -> ImageSet:
-        with progress_bar(options.quiet or group.rank > 0) as show:
-            show("loading", 0, 0)
-            return load_cifar10(split, options.data, progress=show)
+    Whatever can be refused is, before anything is downloaded or decoded.
+    """
 
-    if group.world > 1:
-        # One process downloads the data, if they are not there yet; the others wait.
-        group.share(lambda: len(load("test")))
-    images, test = load("train"), load("test")
-    if group.rank == 0 and not (images.verified and test.verified):
-        remark(options, f"{images.name}: the files' checksums are not the official ones")
-    if options.limit:
-        return images.first(options.limit), test.first(options.limit)
-    return images, test
+    def __init__(self, options: Options, device: torch.device, group: Processes) -> None:
+        from xaicmp.core.images.class_folders import split_folder
+        from xaicmp.core.images.framing import Framing
+        from xaicmp.core.training.network import ANY_SIZE, starting_network
 
+        self.options = replace(options, quiet=options.quiet or group.rank > 0)
+        self.device, self.group, self.kind = device, group, options.kind
+        size = (options.input_size[0], options.input_size[-1]) if options.input_size else None
+        if self.kind != "folder":
+            if options.input_size or options.split is not None:
+                raise UsageError("--input-size and --split go with a folder of images, not with CIFAR")
+            count, size = {"cifar10": 10, "cifar100": 100}[self.kind], (32, 32)
+        else:
+            if options.data is None:
+                raise UsageError("--dataset folder: name the folder with --data")
+            self.files = split_folder(options.data, Framing(size or ANY_SIZE), options.split, options.seed)
+            count = len(self.files[0].classes)
+            if options.n != 0:
+                selection_of(options.comparing(Path()), 100, self.files[1], self.files[1].classes)
+        draft = options.run(device, size or ANY_SIZE)
+        say = partial(remark, self.options)
+        if group.world > 1 and options.weights is not None:
+            # One process downloads the weights, if they are not there yet.
+            group.share(lambda: starting_network(draft, count, size, say).input_size)
+        self.network = starting_network(draft, count, size, say)
+        self.run = options.run(device, self.network.input_size or ANY_SIZE)
 
-def _train(options: Options, run: Run, path: Path, device: torch.device, group: Processes) -> list[Epoch]:
-    from xaicmp.core.models.checkpoint import load_checkpoint
-    from xaicmp.core.training.loop import Epoch, Training, train
+    def load(self) -> tuple[ImageSet, ImageSet]:
+        """The images, to train on and to test on."""
+        import numpy as np
 
-    resume = group.share(lambda: load_checkpoint(path) if options.resume and path.exists() else None)
-    if group.rank == 0 and options.resume and resume is None:
-        remark(options, f"there is no {path} yet; starting at the first epoch")
-    images, test = _load(options, group)
-    display = _Display(run, quiet=options.quiet, silent=group.rank > 0)
-    training = Training(
-        device=device,
-        keep_epochs=options.keep_epochs,
-        resume=resume,
-        processes=group,
-        on_step=display.step,
-        on_epoch=display.epoch,
-        progress=display.stages,
-    )
-    try:
-        checkpoint = train(run, images, test, path, training)
-    except KeyboardInterrupt as error:
-        raise Interrupted(f"stopped; {display.kept(path)}") from error
-    finally:
-        display.stages.bars.stop()
-    if group.rank == 0 and resume is not None and resume.training is None:
-        remark(options, f"the training in {path} was complete already")
-    return [Epoch(**epoch) for epoch in checkpoint.metadata["history"]]
+        from xaicmp.api import framing_of
+        from xaicmp.core.images.cifar10 import load_cifar10
+        from xaicmp.core.images.cifar100 import load_cifar100
+        from xaicmp.core.images.class_folders import decoded
+
+        options = self.options
+
+        def load(split: Split) -> ImageSet:
+            with progress_bar(options.quiet) as show:
+                show("loading", 0, 0)
+                if self.kind == "folder":
+                    files = self.files[split == "test"]
+                    files.framing = framing_of(self.network)
+                    return decoded(files.part(np.arange(len(files))[: options.limit]), split, show)
+                read = load_cifar100 if self.kind == "cifar100" else load_cifar10
+                return read(split, options.data, progress=show)
+
+        if self.group.world > 1 and self.kind != "folder":
+            # One process downloads the data, if they are not there yet; the others wait.
+            self.group.share(lambda: len(load("test")))
+        images, test = load("train"), load("test")
+        if images.verified is False or test.verified is False:
+            remark(options, f"{images.name}: the files' checksums are not the official ones")
+        return (images.first(options.limit), test.first(options.limit)) if options.limit else (images, test)
+
+    def train(self, path: Path) -> list[Epoch]:
+        """Train, write the checkpoint and show the epochs."""
+        from xaicmp.core.models.checkpoint import load_checkpoint
+        from xaicmp.core.training.loop import Epoch, Training, train
+
+        options, group, run = self.options, self.group, self.run
+        resume = group.share(
+            lambda: (
+                load_checkpoint(path, architecture=run.architecture)
+                if options.resume and path.exists()
+                else None
+            )
+        )
+        if options.resume and resume is None:
+            remark(options, f"there is no {path} yet; starting at the first epoch")
+        images, self.test = self.load()
+        display = _Display(run, quiet=options.quiet, silent=group.rank > 0)
+        training = Training(
+            device=self.device,
+            keep_epochs=options.keep_epochs,
+            resume=resume,
+            processes=group,
+            on_step=display.step,
+            on_epoch=display.epoch,
+            progress=display.stages,
+        )
+        try:
+            checkpoint = train(run, images, self.test, path, training, self.network)
+        except KeyboardInterrupt as error:
+            raise Interrupted(f"stopped; {display.kept(path)}") from error
+        finally:
+            display.stages.bars.stop()
+        if resume is not None and resume.training is None:
+            remark(options, f"the training in {path} was complete already")
+        return [Epoch(**epoch) for epoch in checkpoint.metadata["history"]]
 
 
 def _write(history: list[Epoch], output: Path | None, plot: Path | None) -> None:

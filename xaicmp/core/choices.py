@@ -44,11 +44,13 @@ FailOn = Literal["mean", "ci"]
 # What a network computes in.
 Precision = Literal["float32", "bf16"]
 # How a network is trained: ``training.recipe.RECIPES``.
-RecipeName = Literal["muon", "sgd", "published"]
+RecipeName = Literal["muon", "sgd", "published", "adamw", "finetune"]
 # The learning rate's way through the training.
 Schedule = Literal["one-cycle", "constant"]
-# Which images are flipped: each every other epoch, or half of them at random.
-Flip = Literal["alternating", "random"]
+# Which images are flipped: each every other epoch, half of them at random, or none.
+Flip = Literal["alternating", "random", "none"]
+# What ``train`` trains on.
+Dataset = Literal["cifar10", "cifar100", "folder"]
 # Type of the stored weights.
 Store = Literal["float32", "float16"]
 # How photographs are resized.

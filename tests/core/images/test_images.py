@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import pickle
@@ -24,7 +25,7 @@ from torchvision.datasets import CIFAR10
 
 from xaicmp.core.images import cifar10 as module
 from xaicmp.core.images import download
-from xaicmp.core.images.cifar10 import ARCHIVE, BINARY, FILES, PICKLED, UNPACKING, load_cifar10, load_sample
+from xaicmp.core.images.cifar10 import BINARY, FILES, OFFICIAL, PICKLED, load_cifar10, load_sample
 from xaicmp.core.images.selection import Selection
 from xaicmp.errors import UsageError, XaicmpError
 
@@ -267,11 +268,19 @@ def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     assert module.cache_folder() == Path("/data")
 
 
+ARCHIVE = OFFICIAL.file
+
+
+def officially(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    """Make other values those of the official archive."""
+    monkeypatch.setattr(module, "OFFICIAL", dataclasses.replace(module.OFFICIAL, **values))
+
+
 def archive_of(folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Pack ``folder`` and make its sum the official one."""
     with tarfile.open(path, "w:gz") as tar:
         tar.add(folder, PICKLED)
-    monkeypatch.setattr(module, "ARCHIVE_MD5", hashlib.md5(path.read_bytes()).hexdigest())
+    officially(monkeypatch, md5=hashlib.md5(path.read_bytes()).hexdigest())
     return path
 
 
@@ -284,7 +293,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(module, "URL", f"http://127.0.0.1:{server.server_address[1]}/{ARCHIVE}")
+    officially(monkeypatch, url=f"http://127.0.0.1:{server.server_address[1]}/{ARCHIVE}")
     monkeypatch.setattr(download, "RETRIES", 0)
     yield folder
     server.shutdown()
@@ -297,7 +306,7 @@ def test_a_download_ends_with_the_folder_and_nothing_else(
     accepted: Path, served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leftover: bool
 ) -> None:
     archive_of(accepted, served / ARCHIVE, monkeypatch)
-    stages, left = set(), [f"{UNPACKING}killed"] if leftover else []
+    stages, left = set(), [f"{OFFICIAL.unpacking}killed"] if leftover else []
     new = tmp_path / "new" / "deep"
     for name in left:
         (new / name).mkdir(parents=True)
@@ -305,7 +314,7 @@ def test_a_download_ends_with_the_folder_and_nothing_else(
     assert found.labels.tolist() == [5, 1, 2, 3, 4]
     assert sorted(path.name for path in new.iterdir()) == [*left, PICKLED]
     assert stages == {"downloading CIFAR-10 (MB)"}
-    monkeypatch.setattr(module, "URL", "http://127.0.0.1:9/")
+    officially(monkeypatch, url="http://127.0.0.1:9/")
     assert len(load_cifar10("train", new)) == 25
 
 
@@ -313,8 +322,8 @@ def test_a_download_with_another_sum_is_not_opened(
     accepted: Path, served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive_of(accepted, served / ARCHIVE, monkeypatch)
-    monkeypatch.setattr(module, "ARCHIVE_MD5", "0" * 32)
-    monkeypatch.setattr(module.tarfile, "open", lambda path: pytest.fail("it was opened"))
+    officially(monkeypatch, md5="0" * 32)
+    monkeypatch.setattr(tarfile, "open", lambda path: pytest.fail("it was opened"))
     with pytest.raises(XaicmpError, match=r"could not download CIFAR-10 into .*its MD5 sum differs"):
         load_cifar10("test", tmp_path / "new")
     assert not (tmp_path / "new").exists()
@@ -326,7 +335,7 @@ def test_an_archive_that_is_there_already_is_used(
     new = tmp_path / "new"
     new.mkdir()
     archive_of(accepted, new / ARCHIVE, monkeypatch)
-    monkeypatch.setattr(module, "URL", f"http://127.0.0.1:9/{ARCHIVE}")
+    officially(monkeypatch, url=f"http://127.0.0.1:9/{ARCHIVE}")
     assert len(load_cifar10("test", new)) == 5
     assert sorted(path.name for path in new.iterdir()) == [PICKLED, ARCHIVE]
 

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from small import small_classifier
+from torchvision.models import get_model_weights
 from torchvision.transforms import InterpolationMode, functional
 
 import xaicmp
-from xaicmp.core.images.classes import match_classes
+from xaicmp.core.images.classes import by_number, match_classes
 from xaicmp.core.images.files import FileImages, find_files, read_image, to_rgb
 from xaicmp.core.images.framing import Framing
 from xaicmp.core.images.source import Unreadable
@@ -78,7 +79,7 @@ def test_labels_from_a_file(folder: Path) -> None:
         [1, 0],
     )
     Path("bare.csv").write_text("2.png,7\n1.png,3\n")
-    assert find_files(["photos"], FRAMING, labels=Path("bare.csv")).labels.tolist() == [7, 3]
+    assert find_files(["photos"], FRAMING, labels=Path("bare.csv")).classes == ("3", "7")
     Path("map.json").write_text('{"cat": "tabby"}')
     mapped = find_files(["photos"], FRAMING, labels=Path("labels.csv"), label_map=Path("map.json"))
     assert mapped.classes == ("dog", "tabby")
@@ -249,6 +250,28 @@ def test_classes_are_matched_by_name() -> None:
         -1,
     ]
     assert match_classes(["b", "a"], ()).tolist() == [0, 1]
+
+
+def test_wordnet_ids_are_names_of_imagenets_classes() -> None:
+    timm = pytest.importorskip("timm")
+    wanted = ["n01440764", "n15075141", "n00000000"]  # the first of ImageNet's 1000 classes, and the last
+    categories = get_model_weights("resnet50").DEFAULT.meta["categories"]
+    descriptions = timm.data.ImageNetInfo().label_descriptions()
+    for model in (categories, descriptions):
+        assert match_classes(wanted, model).tolist() == [0, 999, -1]
+        assert match_classes(wanted, tuple(reversed(model))).tolist() == [-1, -1, -1]
+
+
+@settings(deadline=None)
+@given(st.permutations([str(each) for each in range(12)]))
+def test_numbers_are_names_first_and_indices_only_if_no_class_is_called_so(names: list[str]) -> None:
+    folders = sorted(names)
+    assert [names[each] for each in match_classes(folders, names)] == folders
+    for model in ([f"class {each}" for each in range(12)], ()):
+        assert match_classes(folders, model).tolist() == [int(each) for each in folders]
+        assert by_number(folders, model)
+    assert not by_number(folders, names)
+    assert match_classes(["0", "12"], ["cat"]).tolist() == [0, -1]
 
 
 def test_the_sample_as_png_folders_gives_the_same_numbers(tmp_path: Path) -> None:

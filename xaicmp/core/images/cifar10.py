@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tarfile
-import tempfile
 from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -17,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from xaicmp.core.images.download import fetch
+from xaicmp.core.images.archive import Archive
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.images.tensors import ImageSet, Split
 from xaicmp.core.machine.progress import Progress, no_progress
@@ -28,16 +26,15 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 
-PICKLED, BINARY, ARCHIVE = "cifar-10-batches-py", "cifar-10-batches-bin", "cifar-10-python.tar.gz"
-
-UNPACKING = ".cifar-10-"
-"""How the folders begin in which a download becomes complete."""
-
-URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
-
-ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
-
-DOWNLOADING = "downloading CIFAR-10 (MB)"
+PICKLED, BINARY = "cifar-10-batches-py", "cifar-10-batches-bin"
+OFFICIAL = Archive(
+    "CIFAR-10",
+    "CIFAR10",
+    PICKLED,
+    ".cifar-10-",
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    "c58f30108f718f92721af3b95e74349a",
+)
 RECORDS = 10_000
 RECORD_BYTES = 1 + 3 * 32 * 32
 FILES: dict[Split, tuple[str, ...]] = {
@@ -120,11 +117,11 @@ def load_cifar10(
     root = cache_folder() if folder is None else folder
     try:
         found = _find(root)
-        fresh = _to_download_into(root) or folder is None
+        fresh = OFFICIAL.may_go_into(root) or folder is None
     except OSError as error:
         raise XaicmpError(f"cannot read {root}: {error.strerror}; give another folder") from error
     if found is not None:
-        return (_load_binary if found.name != PICKLED else _load_pickled)(found, split)
+        return _load_binary(found, split) if found.name != PICKLED else OFFICIAL.load(found, split)
     if not download:
         raise XaicmpError(
             f"no CIFAR-10 in {root}; give {arg('data')}: a folder that holds it, or a new one to download it into"
@@ -134,8 +131,8 @@ def load_cifar10(
             f"no CIFAR-10 in {root} (looked for {BINARY} and {PICKLED}); name the folder that holds it, "
             "or a new one to download it into"
         )
-    _download(root, progress)
-    return _load_pickled(root / PICKLED, split)
+    OFFICIAL.download(root, progress)
+    return OFFICIAL.load(root / PICKLED, split)
 
 
 def holds_cifar10(root: Path) -> bool:
@@ -153,15 +150,6 @@ def _find(root: Path) -> Path | None:
         if folder.name == PICKLED and folder.is_dir():
             return folder
     return None
-
-
-def _to_download_into(root: Path) -> bool:
-    """Whether ``root`` is a new or empty folder, or one with the archive; what a kill has left does not count."""
-    if not root.exists():
-        return True
-    if not root.is_dir():
-        raise XaicmpError(f"{root} is not a folder; {arg('data')} names the folder that holds CIFAR-10")
-    return (root / ARCHIVE).is_file() or all(path.name.startswith(UNPACKING) for path in root.iterdir())
 
 
 def _load_binary(folder: Path, split: Split) -> ImageSet:
@@ -184,43 +172,3 @@ def _load_binary(folder: Path, split: Split) -> ImageSet:
     pixels = torch.from_numpy(np.ascontiguousarray(records[:, 1:]).reshape(-1, 3, 32, 32))
     labels = torch.from_numpy(records[:, 0].astype(np.int64))
     return ImageSet("CIFAR-10", split, verified, pixels, labels, CLASSES)
-
-
-def _load_pickled(folder: Path, split: Split) -> ImageSet:
-    from torchvision.datasets import CIFAR10
-
-    try:
-        # Compares every file's MD5 sum before it unpickles any.
-        data = CIFAR10(str(folder.parent), train=split == "train", download=False)
-    except RuntimeError as error:
-        raise XaicmpError(
-            f"{folder} is incomplete or damaged (MD5 sums differ), so it was not opened; "
-            "remove it and fetch it again"
-        ) from error
-    except OSError as error:
-        raise XaicmpError(f"cannot read {folder}: {error.strerror}; give another folder") from error
-    pixels = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
-    return ImageSet("CIFAR-10", split, True, pixels, torch.tensor(data.targets), CLASSES)
-
-
-def _download(root: Path, progress: Progress) -> None:
-    """Put the folder ``PICKLED`` into ``root``, complete or not at all."""
-    created = not root.exists()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=UNPACKING) as unpacked:
-            own = root / ARCHIVE
-            folder = root if own.is_file() else Path(unpacked)
-            archive = fetch(URL, folder, ARCHIVE_MD5, DOWNLOADING, progress)
-            with tarfile.open(archive) as tar:
-                # Its checksum is known; the filter only keeps newer Pythons from warning.
-                tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
-                tar.extractall(unpacked)
-            (Path(unpacked) / PICKLED).replace(root / PICKLED)
-    except (OSError, XaicmpError, tarfile.TarError) as error:
-        if created and root.is_dir() and not any(root.iterdir()):
-            root.rmdir()
-        reason = getattr(error, "strerror", None) or error
-        raise XaicmpError(
-            f"could not download CIFAR-10 into {root} ({reason}); run again, or name a folder that holds it"
-        ) from error

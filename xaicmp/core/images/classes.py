@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
 from xaicmp.core.images.source import ImageSource
+
+WORDNET = re.compile(r"n\d{8}")
+"""An id of a noun in WordNet, which names a class of ImageNet."""
 
 
 def match_classes(of_images: Sequence[str], of_model: Sequence[str]) -> np.ndarray:
     """The model's class for each class of the images, int64, -1 for none.
 
     Names are the same but for case, spaces, hyphens and underscores; a model's class may have several, with commas between
-    them. Without the model's names, the classes are taken in their order.
+    them, and those of ImageNet have a WordNet id too, as in ``n01440764``. Where none is a name of the model's, numbers
+    are its indices; if it has no names, the classes are taken in their order.
     """
-    if not of_model:
-        return np.arange(len(of_images))
+    if by_number(of_images, of_model):
+        numbers = np.array([int(name or -1) for name in of_images], dtype=np.int64)
+        return np.where(numbers < (len(of_model) or np.inf), numbers, -1)
+    return _by_name(of_images, of_model) if of_model else np.arange(len(of_images))
+
+
+def by_number(of_images: Sequence[str], of_model: Sequence[str]) -> bool:
+    """Whether the classes of the images are numbers that can only be the model's indices."""
+    numbers = any(of_images) and all(name.isdecimal() and len(name) < 10 for name in of_images if name)
+    return numbers and bool((_by_name(of_images, of_model) < 0).all())
+
+
+def _by_name(of_images: Sequence[str], of_model: Sequence[str]) -> np.ndarray:
     index: dict[str, int] = {}
     for place, name in enumerate(of_model):
         for synonym in (*name.split(","), name):
@@ -24,7 +44,20 @@ def match_classes(of_images: Sequence[str], of_model: Sequence[str]) -> np.ndarr
     index |= {
         _plain(name): place for place, name in enumerate(of_model)
     }  # a name of its own before a synonym
+    if any(WORDNET.fullmatch(name) for name in of_images):
+        index |= {name: place for place, name in enumerate(_wordnet_ids(tuple(of_model)))}
     return np.array([index.get(_plain(name), -1) for name in of_images], dtype=np.int64)
+
+
+@lru_cache
+def _wordnet_ids(of_model: tuple[str, ...]) -> list[str]:
+    """The WordNet ids of the model's classes in order, from timm's tables; none if they are not those of ImageNet."""
+    if len(of_model) != 1000 or find_spec("timm") is None:
+        return []
+    imagenet: Any = import_module("timm.data").ImageNetInfo()
+    descriptions = zip(of_model, imagenet.label_descriptions(detailed=False), strict=True)
+    same = sum(_plain(name.partition(",")[0]) in _plain(synonyms) for name, synonyms in descriptions)
+    return imagenet.label_names() if same > 900 else []
 
 
 def labels_known(images: ImageSource, of_model: Sequence[str]) -> bool:

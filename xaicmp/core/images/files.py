@@ -139,6 +139,19 @@ class FileImages(ImageSource):
                 )
         raise UsageError(f"{arg('ids')} {name}: no such file among the {len(self):,} of {self.name}")
 
+    def part(self, ids: np.ndarray) -> FileImages:
+        """The images ``ids``, in that order."""
+        paths, labels = [self.paths[each] for each in ids.tolist()], self.labels
+        return FileImages(
+            paths,
+            self.framing,
+            labels=None if labels is None else labels[ids],
+            classes=self.classes,
+            root=self.root,
+            strict=self.strict,
+            name=self.name,
+        )
+
     @property
     def about(self) -> str:
         return f"{self.name}, {len(self):,} file{'s' * (len(self) != 1)}"
@@ -317,12 +330,10 @@ def _labelled(paths: list[Path], named: Mapping[Path, str], file: Path) -> tuple
 def _indices(
     paths: list[Path], named: Mapping[Path, str] | None
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """The labels as numbers, and the names of the classes: none where the labels are numbers themselves."""
+    """The labels as numbers, and the names of the classes that they count."""
     if not named:
         return None, ()
     names = [named.get(path, "") for path in paths]
-    if all(name.isdecimal() and len(name) < 10 for name in names):
-        return np.array([int(name) for name in names]), ()
     classes = tuple(sorted(set(names)))
     index = {name: place for place, name in enumerate(classes)}
     return np.array([index[name] for name in names]), classes

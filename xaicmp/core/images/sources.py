@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from xaicmp.core.images.cifar10 import load_cifar10
+from xaicmp.core.images.cifar100 import load_cifar100
 from xaicmp.core.images.source import ImageSource
 
 IMAGES: dict[str, Callable[[str], ImageSource]] = {}
@@ -29,6 +30,12 @@ def image_source(name: str) -> Callable[[Callable[[str], ImageSource]], Callable
 def from_cifar10(folder: str) -> ImageSource:
     """CIFAR-10's test set from a folder, see ``load_cifar10``."""
     return load_cifar10("test", Path(folder))
+
+
+@image_source("cifar100")
+def from_cifar100(folder: str) -> ImageSource:
+    """CIFAR-100's test set from a folder, see ``load_cifar100``."""
+    return load_cifar100("test", Path(folder))
 
 
 def find_images(spec: str) -> ImageSource | None:

@@ -23,7 +23,7 @@ class ImageSet(ImageSource):
     Attributes:
         name: of the data set.
         split: ``"train"`` or ``"test"``.
-        verified: whether the files' checksums are the official ones.
+        verified: whether the files' checksums are the official ones; None where there are none.
         tensor: uint8 ``(N, 3, H, W)``, RGB, 0 to 255.
         labels: int64 tensor ``(N,)``, an index into ``classes``.
         classes: the names of the classes.
@@ -36,7 +36,7 @@ class ImageSet(ImageSource):
 
     name: str = field()  # without it, the base class's value would be a default
     split: Split
-    verified: bool
+    verified: bool | None
     tensor: Tensor
     labels: Tensor = field()
     classes: tuple[str, ...] = field()
@@ -69,7 +69,9 @@ class ImageSet(ImageSource):
     @property
     def about(self) -> str:
         where = "sample in the package" if self.sample else f"{self.split} set"
-        return f"{self.name} {where}" + ("" if self.verified else ", checksums not the official ones")
+        return f"{self.name} {where}" + (
+            ", checksums not the official ones" if self.verified is False else ""
+        )
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from xaicmp.core.machine.storage import replacing
 from xaicmp.core.models.architectures import BARE
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.loading import Remark, with_file
-from xaicmp.core.models.metadata import check_metadata
+from xaicmp.core.models.metadata import check_architecture, check_metadata
 from xaicmp.core.models.sources import find_source, own
 from xaicmp.core.models.weights import FORMAT, read_weights, sha256_of
 from xaicmp.errors import XaicmpError
@@ -70,12 +70,18 @@ def default_checkpoint() -> Path:
     return DEFAULT if DEFAULT.is_file() else shipped_checkpoint()
 
 
-def load_checkpoint(path: Path | None = None, remark: Remark = lambda message: None) -> Checkpoint:
+def load_checkpoint(
+    path: Path | None = None,
+    remark: Remark = lambda message: None,
+    *,
+    architecture: str | None = None,
+) -> Checkpoint:
     """Read a checkpoint of ours, or weights of the CIFAR ResNet-18 in any form that ``best_fit`` knows.
 
     Args:
         path: the file; without it ``default_checkpoint()``.
         remark: told what was assumed, where the file does not say.
+        architecture: the network, which may then also be code of your own; by default the one that the file names.
 
     Raises:
         XaicmpError: missing, unreadable, damaged, foreign, or more than tensors and plain values.
@@ -88,7 +94,10 @@ def load_checkpoint(path: Path | None = None, remark: Remark = lambda message: N
         return Checkpoint(path, file.sha256, with_file(own, BARE, file, remark))
     metadata = document["metadata"]
     check_metadata(metadata, path)
-    source, rest = find_source(metadata.get("architecture", BARE))
+    named = architecture or metadata.get("architecture", BARE)
+    if architecture is None:
+        check_architecture(named, path)
+    source, rest = find_source(named)
     classifier = replace(
         with_file(source, rest, file, remark),
         classes=tuple(metadata.get("classes", CLASSES)),
@@ -96,7 +105,7 @@ def load_checkpoint(path: Path | None = None, remark: Remark = lambda message: N
         provenance={
             "path": str(path),
             "sha256": file.sha256,
-            "architecture": metadata.get("architecture", BARE),
+            "architecture": named,
             "test_accuracy": metadata.get("test_accuracy"),
         },
     )
@@ -116,7 +125,7 @@ def save_checkpoint(
     Args:
         path: the file.
         model: whose ``state_dict`` is stored, floating-point tensors in ``dtype``.
-        metadata: plain values only; ``architecture`` must be a name in ``ARCHITECTURES``.
+        metadata: plain values only; ``architecture`` names the network, see ``find_source``.
         dtype: of the stored weights.
         training: state to resume from, if the training is to go on.
 

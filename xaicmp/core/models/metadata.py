@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xaicmp.core.choices import INTERPOLATIONS
-from xaicmp.core.models.architectures import ARCHITECTURES, BARE
+from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.classifier import MOST_SIDE, Classifier
 from xaicmp.errors import XaicmpError, arg
 
@@ -23,17 +23,20 @@ def described(classifier: Classifier, metadata: Mapping[str, Any]) -> Classifier
     return replace(classifier, **{name: metadata[name] for name in DESCRIBED if name in metadata})
 
 
-def check_metadata(metadata: Mapping[str, Any], path: Path) -> None:
-    """Raise XaicmpError unless what a reader relies on is of the right kind, where it is given."""
-    architecture = metadata.get("architecture", BARE)
+def check_architecture(architecture: Any, path: Path) -> None:
+    """Raise XaicmpError unless a file may name this network."""
     known = isinstance(architecture, str) and (
         architecture in ARCHITECTURES or architecture.partition(":")[0] in NAMED
     )
     if not known:  # a module of somebody's own is only run where the user names it
         raise XaicmpError(
-            f"checkpoint {path} is of the unknown architecture {architecture!r}; "
-            f"this version knows {', '.join(ARCHITECTURES)}; for another, name the network as {arg('model')}"
+            f"checkpoint {path} is of the unknown architecture {architecture!r:.80}; "
+            f"this version knows {', '.join(ARCHITECTURES)}; another, or code that you trust, is named as {arg('model')}"
         )
+
+
+def check_metadata(metadata: Mapping[str, Any], path: Path) -> None:
+    """Raise XaicmpError unless what a reader relies on is of the right kind, where it is given."""
 
     def numbers(values: Any) -> bool:
         return is_list(values) and len(values) == 3 and all(math.isfinite(value) for value in values)

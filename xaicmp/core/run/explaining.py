@@ -17,7 +17,7 @@ from torch import Tensor
 
 from xaicmp.core.attribution import Method
 from xaicmp.core.attribution.context import Context, Forward
-from xaicmp.core.images.classes import labels_known, match_classes
+from xaicmp.core.images.classes import by_number, labels_known, match_classes
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.devices import autocast
@@ -452,6 +452,10 @@ def _check(explainer: Explainer, images: ImageSource, selection: Selection) -> N
     if selection.ids is not None and max(selection.ids) >= len(images):
         raise UsageError(
             f"{arg('ids')} {max(selection.ids)}: {images.name} has {len(images):,} images, counted from 0"
+        )
+    if images.labels is not None and classes and by_number(images.classes, classes):
+        explainer.engine.remark(
+            f"{images.name}: its classes are numbers, and none is a name of a class of the model; taken as indices of classes"
         )
     asked = "label" in (target if isinstance(target, str) else "",) or selection.only != "all"
     if asked and selection.ids is None and not labels_known(images, classes):

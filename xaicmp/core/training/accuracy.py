@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,8 @@ def class_accuracy(
     precision: Precision = "float32",
     processes: Processes = ALONE,
     *,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
     batch_size: int = 250,
     interrupted: threading.Event | None = None,
     progress: Progress = no_progress,
@@ -52,7 +55,7 @@ def class_accuracy(
     for rows in own.split(batch_size):
         progress("testing", done, len(own))
         labels = images.labels[rows].to(device)
-        inputs = normalise(images.tensor[rows].to(device), MEAN, STD)
+        inputs = normalise(images.tensor[rows].to(device), mean, std)
         with autocast(device, precision):
             right = model(inputs.contiguous(memory_format=torch.channels_last)).argmax(dim=1) == labels
         totals[0] += labels[right].bincount(minlength=totals.shape[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from xaicmp.core.images.cifar10 import MEAN, STD
 from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.machine.processes import ALONE, Processes
 from xaicmp.core.training.recipe import Run
+from xaicmp.errors import UsageError, arg
 
 
 class Batches:
@@ -25,13 +26,28 @@ class Batches:
         run: its recipe and seed.
         device: where the images are kept and augmented.
         processes: this process among those that share each batch.
+        mean, std: what the network wants images normalised by, one value or one per channel.
+
+    Raises:
+        UsageError: a crop would shift an image by as much as its size.
     """
 
     def __init__(
-        self, images: ImageSet, run: Run, device: torch.device, processes: Processes = ALONE
+        self,
+        images: ImageSet,
+        run: Run,
+        device: torch.device,
+        processes: Processes = ALONE,
+        *,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
     ) -> None:
         recipe = run.recipe
         self.count, self.size, self.crop = len(images), images.tensor.shape[-2:], recipe.crop
+        if self.crop >= min(self.size):
+            raise UsageError(
+                f"{arg('crop')} {self.crop}: images are of {self.size[0]} x {self.size[1]}; give less than that"
+            )
         self.batch_size, self.flip, self.seed = recipe.batch_size, recipe.flip, run.seed
         self.device, self.processes = device, processes
         # Channels last in memory, so that a crop copies whole pixels and the network gets its own layout.
@@ -40,7 +56,7 @@ class Batches:
         padded = np.pad(pixels, margins, mode="reflect" if recipe.padding == "reflect" else "constant")
         self.pixels = torch.from_numpy(padded).contiguous().to(device)
         self.labels = images.labels.to(device)
-        self.mean, self.std = (255 * torch.tensor(values, device=device) for values in (MEAN, STD))
+        self.mean, self.std = (255 * torch.tensor(values, device=device) for values in (mean, std))
 
     def __len__(self) -> int:
         """Steps per epoch."""
@@ -72,7 +88,8 @@ class Batches:
         if self.flip == "alternating":
             first_flips = torch.rand(self.count, generator=self._generator(-1)) < 0.5
             return order, offsets, first_flips[order] ^ bool(number % 2)
-        return order, offsets, torch.rand(self.count, generator=generator) < 0.5
+        share = 0.0 if self.flip == "none" else 0.5
+        return order, offsets, torch.rand(self.count, generator=generator) < share
 
     def _cut(self, rows: Tensor, offsets: Tensor, flipped: Tensor) -> Tensor:
         height, width = self.size

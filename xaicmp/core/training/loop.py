@@ -1,4 +1,4 @@
-"""Training a classifier on CIFAR-10 in a few epochs, resumable at each."""
+"""Training a classifier in a few epochs, resumable at each."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from xaicmp.core.images.cifar10 import MEAN, STD
-from xaicmp.core.images.tensors import ImageSet, normalise
+from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.machine.devices import autocast
 from xaicmp.core.machine.processes import ALONE, Processes
 from xaicmp.core.machine.progress import Progress
 from xaicmp.core.machine.storage import differences
 from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, stored_weights
+from xaicmp.core.models.classifier import Classifier
+from xaicmp.core.models.outputs import logits_in
 from xaicmp.core.training.accuracy import ClassAccuracy, class_accuracy
 from xaicmp.core.training.augmentation import Batches
+from xaicmp.core.training.network import starting_network
 from xaicmp.core.training.optimiser import Optimiser, schedule
 from xaicmp.core.training.recipe import Run
 from xaicmp.errors import UsageError, XaicmpError, arg
@@ -86,7 +88,12 @@ class Training:
 
 
 def train(
-    run: Run, images: ImageSet, test: ImageSet, path: Path, training: Training | None = None
+    run: Run,
+    images: ImageSet,
+    test: ImageSet,
+    path: Path,
+    training: Training | None = None,
+    network: Classifier | None = None,
 ) -> Checkpoint:
     """Train a network and write it to ``path`` after every epoch.
 
@@ -95,6 +102,7 @@ def train(
         images, test: the training set, and what the accuracy is measured on.
         path: the checkpoint, written by rank 0; until the last epoch it also holds what ``resume`` needs.
         training: where, from which checkpoint, and who is told; by default on the CPU from the start.
+        network: what ``starting_network`` has made of the run, if it is at hand.
 
     Raises:
         UsageError: ``resume`` is of another run or other images.
@@ -103,9 +111,11 @@ def train(
     """
     how = training or Training()
     device, processes = how.device, how.processes
-    plan = _plan(run, images, test)
+    network = network or starting_network(run, len(images.classes), images.size())
+    plan = _plan(run, network, images, test)
     history = [] if how.resume is None else _resumable(how.resume, plan)
-    trainer = _Trainer(run, images, how)
+    trainer = _Trainer(run, network, images, how)
+    count = functools.partial(class_accuracy, mean=network.mean, std=network.std, processes=processes)
     if how.resume is not None and how.resume.training is not None:
         trainer.restore(how.resume.training)
     for epoch in history:
@@ -119,9 +129,7 @@ def train(
             last = number + 1 == run.epochs
             kept = trainer.stored()
             precision = "float32" if last else run.precision
-            by_class = class_accuracy(
-                kept, test, device, precision, processes, interrupted=interrupted, progress=how.progress
-            )
+            by_class = count(kept, test, device, precision, interrupted=interrupted, progress=how.progress)
             rate = len(images) / seconds
             history.append(Epoch(number + 1, loss, accuracy, by_class.overall, seconds, rate))
             metadata = plan | _results(history, by_class, device, processes.world)
@@ -132,7 +140,7 @@ def train(
             how.on_epoch(history[-1])
             if processes.any(interrupted.is_set(), device):
                 raise KeyboardInterrupt
-    return processes.share(lambda: load_checkpoint(path))
+    return processes.share(lambda: load_checkpoint(path, architecture=run.architecture))
 
 
 def epoch_path(path: Path, epoch: int) -> Path:
@@ -143,7 +151,7 @@ def epoch_path(path: Path, epoch: int) -> Path:
 class _Trainer:
     """The network, its optimiser and the running average of its weights."""
 
-    def __init__(self, run: Run, images: ImageSet, how: Training) -> None:
+    def __init__(self, run: Run, network: Classifier, images: ImageSet, how: Training) -> None:
         recipe, world = run.recipe, how.processes.world
         if recipe.batch_size < world:
             raise UsageError(
@@ -153,15 +161,12 @@ class _Trainer:
         self.store = getattr(torch, run.store)
         # Ten times the loss of guessing.
         self.highest_loss = 10 * math.log(len(images.classes))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.seed)
-            model = ARCHITECTURES[run.architecture](len(images.classes))
-        whitened = _whiten(model, images) if recipe.whiten else ()
-        self.model = model.to(self.device).to(memory_format=torch.channels_last).train()
+        whitened = _whiten(network, images) if recipe.whiten else ()
+        self.model = network.module.to(self.device).to(memory_format=torch.channels_last).train()
         self.averaged = copy.deepcopy(self.model) if recipe.average else None
         self.optimiser = Optimiser(self.model, recipe, whitened)
         self.replica = self.processes.replicate(self.model)
-        self.batches = Batches(images, run, self.device, self.processes)
+        self.batches = Batches(images, run, self.device, self.processes, mean=network.mean, std=network.std)
 
     def epoch(self, number: int, interrupted: threading.Event) -> tuple[float, float]:
         """Train through one epoch; returns the mean loss and accuracy over its images."""
@@ -172,7 +177,7 @@ class _Trainer:
         started = time.perf_counter()
         for index, (inputs, labels, weight) in enumerate(self.batches.epoch(number), 1):
             with autocast(self.device, self.run.precision):
-                logits = self.replica(inputs)
+                logits = self._logits(inputs)
             loss = cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
             self.model.zero_grad()
             (loss * weight).backward()
@@ -194,6 +199,18 @@ class _Trainer:
                 rate = seen / (time.perf_counter() - started)
                 self.how.on_step(Step(number + 1, self.run.epochs, index, steps, mean, accuracy, rate))
         return mean, accuracy
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        """``(B, C)``; of a network with more heads in training, those of the one that counts later."""
+        try:
+            return logits_in(self.replica(inputs))
+        except ValueError as error:
+            if len(inputs) > 1:
+                raise
+            raise XaicmpError(
+                f"the last batch of an epoch has one image, of which BatchNorm has no variance; "
+                f"give another {arg('batch_size')} than {self.run.recipe.batch_size}"
+            ) from error
 
     def _look(
         self, number: int, batch: int, loss: Tensor, totals: Tensor, stop: bool
@@ -259,15 +276,16 @@ def _diverged(what: str) -> XaicmpError:
 
 
 @torch.no_grad()
-def _whiten(model: nn.Module, images: ImageSet, count: int = 5_000) -> tuple[str, ...]:
+def _whiten(network: Classifier, images: ImageSet, count: int = 5_000) -> tuple[str, ...]:
     """Start the first convolution as a whitening of the patches it sees, each filter with its negative.
 
     As in D. Page, "How to Train Your ResNet", 2019, from the first ``count`` images; what filters are left
     over stay random. Returns the name of the weight.
     """
-    name, weight = next((name, value) for name, value in model.named_parameters() if value.ndim == 4)
+    every = network.module.named_parameters()
+    name, weight = next((name, value) for name, value in every if value.ndim == 4)
     filters, (height, width) = weight[0].numel(), weight.shape[2:]
-    pixels = normalise(images.tensor[:count], MEAN, STD)
+    pixels = network.normalise(images.tensor[:count])
     patches = pixels.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, filters)
     variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
     whitening = (directions / (variances + 5e-4).sqrt()).T.reshape(-1, *weight.shape[1:])
@@ -279,7 +297,7 @@ def _whiten(model: nn.Module, images: ImageSet, count: int = 5_000) -> tuple[str
     return (name,)
 
 
-def _plan(run: Run, images: ImageSet, test: ImageSet) -> dict[str, Any]:
+def _plan(run: Run, network: Classifier, images: ImageSet, test: ImageSet) -> dict[str, Any]:
     """The metadata before the training begins. Two trainings with the same plan are the same."""
     digest = hashlib.sha256()
     for part in (images, test):
@@ -288,8 +306,9 @@ def _plan(run: Run, images: ImageSet, test: ImageSet) -> dict[str, Any]:
     return {
         "architecture": run.architecture,
         "classes": list(images.classes),
-        "mean": list(MEAN),
-        "std": list(STD),
+        "mean": list(network.mean) * (3 // len(network.mean)),
+        "std": list(network.std) * (3 // len(network.std)),
+        **_framing(run, network),
         "planned_epochs": run.epochs,
         "recipe": asdict(run.recipe),
         "precision": run.precision,
@@ -302,6 +321,18 @@ def _plan(run: Run, images: ImageSet, test: ImageSet) -> dict[str, Any]:
             "test_images": len(test),
             "sha256": digest.hexdigest(),
         },
+    }
+
+
+def _framing(run: Run, network: Classifier) -> dict[str, Any]:
+    """What the architecture alone does not say: how images are framed, and which weights it began with."""
+    if run.architecture in ARCHITECTURES and run.weights is None and network.input_size in (None, (32, 32)):
+        return {}
+    return {
+        "input_size": list(network.input_size or ()),
+        "crop_pct": network.crop_pct,
+        "interpolation": network.interpolation,
+        "started_from": network.provenance.get("sha256") or network.provenance.get("weights"),
     }
 
 

@@ -12,17 +12,17 @@ from xaicmp.core.training.recipe import Recipe
 
 
 class Optimiser:
-    """SGD with Nesterov momentum or, for the convolutions' filters, Muon.
+    """SGD with Nesterov momentum, AdamW (Loshchilov & Hutter, 2019) or, for the convolutions' filters, Muon.
 
     Muon (Jordan et al., 2024; ``torch.optim.Muon``) orthogonalises each update of a matrix. A filter bank
     ``(out, in, h, w)`` is the matrix ``(out, in * h * w)``; it is rescaled to the norm ``sqrt(out)`` before
     each update, so that the learning rate is the relative size of a step. Vectors, the head and, when
-    ``spare`` names them, other weights take SGD.
+    ``spare`` names them, other weights take SGD. AdamW's first beta is the momentum, and vectors do not decay.
 
     Args:
         model: whose parameters are updated.
-        recipe: which of the two, and its ``lr``, ``momentum`` and ``nesterov``; ``weight_decay`` is that of SGD,
-            with Muon of the head alone.
+        recipe: which of the three, and its ``lr``, ``momentum`` and ``nesterov``; ``weight_decay`` is that of SGD
+            or AdamW, with Muon of the head alone.
         spare: names of filter banks that take SGD all the same.
     """
 
@@ -33,7 +33,8 @@ class Optimiser:
         plain: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
             filters = muon and parameter.ndim == 4 and name not in spare
-            into = self.filters if filters else plain if muon and parameter.ndim == 1 else decay
+            bare = recipe.optimiser != "sgd" and parameter.ndim <= 1
+            into = self.filters if filters else plain if bare else decay
             into.append(parameter)
         # The same memory seen as matrices, which is all that torch's Muon takes.
         self.matrices = [nn.Parameter(_matrix(parameter.detach())) for parameter in self.filters]
@@ -42,7 +43,9 @@ class Optimiser:
             groups.append({"params": plain, "weight_decay": 0.0})
         momentum, nesterov = recipe.momentum, recipe.nesterov and recipe.momentum > 0
         self.parts: list[torch.optim.Optimizer] = [
-            torch.optim.SGD(groups, lr=recipe.lr, momentum=momentum, nesterov=nesterov, fused=True)
+            torch.optim.AdamW(groups, lr=recipe.lr, betas=(momentum, 0.999), fused=True)
+            if recipe.optimiser == "adamw"
+            else torch.optim.SGD(groups, lr=recipe.lr, momentum=momentum, nesterov=nesterov, fused=True)
         ]
         if self.matrices:
             self.parts.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 
 from xaicmp.core.choices import Flip, Precision, Schedule, Store
 
@@ -12,14 +12,14 @@ class Recipe:
     """How a network is trained.
 
     Attributes:
-        optimiser: ``"muon"`` (Muon on the filters, SGD on the rest) or ``"sgd"``.
+        optimiser: ``"muon"`` (Muon on the filters, SGD on the rest), ``"sgd"`` or ``"adamw"``.
         lr: the highest learning rate.
         momentum, nesterov, weight_decay: see ``Optimiser``.
         batch_size: images per step, over all processes.
         schedule: ``"one-cycle"`` or ``"constant"``, see ``schedule``.
         warmup: share of the training over which one-cycle rises.
         label_smoothing: share of the target spread evenly over the classes.
-        crop, padding, flip: see ``Batches``.
+        crop, padding, flip: see ``Batches``. The crops of the recipes by name are for images of 32 x 32, see ``scaled``.
         whiten: start the first convolution as a whitening of 3x3 patches (Page, 2019).
         average: decay a step of the running average of the weights that is evaluated and kept; 0 for none.
     """
@@ -39,6 +39,10 @@ class Recipe:
     whiten: bool = True
     average: float = 0.99
 
+    def scaled(self, size: tuple[int, int]) -> Recipe:
+        """The recipe with the crop that is as large a share of images of ``size`` as it was of 32 x 32."""
+        return replace(self, crop=round(self.crop * min(size) / 32))
+
 
 _SGD = Recipe(
     optimiser="sgd",
@@ -54,10 +58,26 @@ _SGD = Recipe(
     average=0.0,
 )
 
+_ADAMW = Recipe(
+    optimiser="adamw",
+    lr=1e-3,
+    momentum=0.9,
+    nesterov=False,
+    weight_decay=0.05,
+    batch_size=64,
+    warmup=0.1,
+    crop=4,
+    flip="random",
+    whiten=False,
+    average=0.0,
+)
+
 RECIPES = {
     "muon": Recipe(),
     "sgd": _SGD,
-    "published": Recipe(**{**asdict(_SGD), "schedule": "constant"}),
+    "published": replace(_SGD, schedule="constant"),
+    "adamw": _ADAMW,
+    "finetune": replace(_ADAMW, lr=1e-4),
 }
 
 
@@ -70,8 +90,9 @@ class Run:
         epochs: passes over the training set.
         seed: of the initial weights and of every draw.
         precision: what the network computes in while it trains.
-        architecture: a name in ``ARCHITECTURES``.
+        architecture: the network, see ``models.sources.find_source``.
         store: type of the stored weights.
+        weights: trained weights to start from, by name or in a file; None for random ones.
     """
 
     recipe: Recipe
@@ -80,3 +101,4 @@ class Run:
     precision: Precision = "float32"
     architecture: str = "resnet18-cifar"
     store: Store = "float32"
+    weights: str | None = None

@@ -1,0 +1,79 @@
+"""The network that a training starts from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from xaicmp.core.models.classifier import Classifier
+from xaicmp.core.models.loading import UNTRAINED, Remark, load_network
+from xaicmp.core.models.outputs import with_logits
+from xaicmp.core.models.sources import find_source
+from xaicmp.core.training.recipe import Run
+from xaicmp.errors import UsageError, XaicmpError, arg
+
+ANY_SIZE = (224, 224)
+"""What images are brought to where neither the network nor anybody else says."""
+
+
+def starting_network(
+    run: Run,
+    classes: int,
+    size: tuple[int, int] | None = None,
+    remark: Remark = lambda message: None,
+) -> Classifier:
+    """The network of ``run`` with an output for each class: random, or with all the trained weights but its head's.
+
+    Args:
+        run: its ``architecture``, ``weights`` and ``seed`` count.
+        classes: how many there are.
+        size: height and width of the images; by default what the network says.
+        remark: told what was assumed of the weights, and which are new.
+
+    Raises:
+        UsageError: there is no such network or weights.
+        XaicmpError: the weights cannot be had or do not fit, or the network gives no logits of so many classes.
+    """
+    found = _new(run, None)
+    trained = (
+        None if run.weights in (None, UNTRAINED) else load_network(run.architecture, run.weights, remark)
+    )
+    size = size or found.input_size or ANY_SIZE
+    if (count := _outputs(found, size)) != classes:
+        found = _new(run, classes)
+        if (count := _outputs(found, size)) != classes:
+            raise XaicmpError(
+                f"{arg('model')} {run.architecture} puts out {count} logits for {classes} classes; "
+                "let it have as many"
+            )
+    if trained is not None:
+        own, given = found.module.state_dict(), trained.module.state_dict()
+        kept = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
+        found.module.load_state_dict(kept, strict=False)
+        new = [name for name in own if name not in kept]
+        remark(
+            f"trained weights but for {', '.join(new[:4])}, which are new" if new else "all weights trained"
+        )
+        found = replace(trained, module=found.module)
+    return replace(found, input_size=size)
+
+
+def _new(run: Run, classes: int | None) -> Classifier:
+    """The network with random weights, which hang on the seed alone."""
+    source, rest = find_source(run.architecture)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        return source(rest, None, classes)
+
+
+def _outputs(network: Classifier, size: tuple[int, int]) -> int:
+    """How many logits it gives."""
+    example = torch.zeros(2, 3, *size)
+    module = with_logits(network.module, example).eval()
+    if module is not network.module:
+        raise UsageError(
+            f"{arg('model')} {network.name} puts out no plain logits; train one that gives (N, C)"
+        )
+    with torch.inference_mode():
+        return int(module(example).shape[1])
