@@ -199,8 +199,9 @@ ROWS: dict[str, Rows] = {
     "train --data": {
         "{f}/empty": "is not a folder",
         "/dev/null": "is not a folder",
-        "{f}/photographs": "no CIFAR-10 in",
+        "{f}/photographs": "is in no folder of a class",
         "{f}/short": "data_batch_1.bin",
+        "missing --split 0.1": "no images there, and no CIFAR-10",
     },
     "--n": whole("0", "-1")
     | {
@@ -370,7 +371,18 @@ ROWS: dict[str, Rows] = {
     | {"-1": "greater", "nan": "greater", "inf": "below 1e+30", "1e308": "below 1e+30"},
     "--momentum": number() | {"-1": "greater", "2": "less", "nan": "less"},
     "--label-smoothing": number() | {"-1": "greater", "2": "less", "nan": "less"},
-    "--crop": whole("-1") | {"17": "less"},
+    "--crop": whole("-1") | {"33": "less", "32": "give less than that"},
+    "--dataset": choice("mnist")
+    | {"folder": "name the folder with", "cifar100 --data {f}/photographs": "no CIFAR-100 in"},
+    "--split": number() | {"0.1": "go with a folder of images", "0.1 --data {f}/folder": "no images there"},
+    "train --weights": {
+        "x": "no weights of that name",
+        "''": "no weights of that name",
+        "nobody --model torchvision:resnet18": "nobody",
+        "{f}/text": "no checkpoint",
+        "{f}/hostile.pt": "would run code",
+    },
+    "train --input-size": whole("0", "-1") | {"64": "go with a folder of images"},
 }
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Console
 
@@ -175,7 +175,7 @@ class Options:
         from xaicmp.core.models.architectures import ARCHITECTURES, BARE
         from xaicmp.core.training.recipe import RECIPES, Run
 
-        model = self.model or BARE
+        model = BARE if self.model is None else self.model
         ours = model in ARCHITECTURES and self.weights is None
         named = RECIPES[self.recipe or ("muon" if ours else "adamw" if self.weights is None else "finetune")]
         named = replace(named.scaled(size), whiten=named.whiten and ours)
@@ -188,6 +188,7 @@ class Options:
         if precision == "auto":
             precision = "bf16" if has_bf16(device) else "float32"
         recipe = replace(named, **given)
+        recipe.check(size)
         return Run(recipe, self.epochs, self.seed, precision, model, self.store, self.weights)
 
 
@@ -278,7 +279,7 @@ class _Job:
 
         self.options = replace(options, quiet=options.quiet or group.rank > 0)
         self.device, self.group, self.kind = device, group, options.kind
-        size = (options.input_size[0], options.input_size[-1]) if options.input_size else None
+        size: Any = tuple(options.input_size) * (3 - len(options.input_size)) if options.input_size else None
         if self.kind != "folder":
             if options.input_size or options.split is not None:
                 raise UsageError("--input-size and --split go with a folder of images, not with CIFAR")

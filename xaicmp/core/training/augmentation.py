@@ -12,7 +12,6 @@ from xaicmp.core.images.cifar10 import MEAN, STD
 from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.machine.processes import ALONE, Processes
 from xaicmp.core.training.recipe import Run
-from xaicmp.errors import UsageError, arg
 
 
 class Batches:
@@ -43,11 +42,8 @@ class Batches:
         std: Sequence[float] = STD,
     ) -> None:
         recipe = run.recipe
+        recipe.check(images.size())
         self.count, self.size, self.crop = len(images), images.tensor.shape[-2:], recipe.crop
-        if self.crop >= min(self.size):
-            raise UsageError(
-                f"{arg('crop')} {self.crop}: images are of {self.size[0]} x {self.size[1]}; give less than that"
-            )
         self.batch_size, self.flip, self.seed = recipe.batch_size, recipe.flip, run.seed
         self.device, self.processes = device, processes
         # Channels last in memory, so that a crop copies whole pixels and the network gets its own layout.

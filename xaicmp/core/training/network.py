@@ -39,7 +39,8 @@ def starting_network(
     trained = (
         None if run.weights in (None, UNTRAINED) else load_network(run.architecture, run.weights, remark)
     )
-    size = size or found.input_size or ANY_SIZE
+    found = replace(found, input_size=size or found.input_size or ANY_SIZE)
+    size = found.input_size or ANY_SIZE
     if (count := _outputs(found, size)) != classes:
         found = _new(run, classes)
         if (count := _outputs(found, size)) != classes:
@@ -48,6 +49,10 @@ def starting_network(
                 "let it have as many"
             )
     if trained is not None:
+        if not trained.provenance.get("weights"):
+            raise UsageError(
+                f"{arg('weights')} {run.weights}: {run.architecture} has no weights of that name; give a file"
+            )
         own, given = found.module.state_dict(), trained.module.state_dict()
         kept = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
         found.module.load_state_dict(kept, strict=False)

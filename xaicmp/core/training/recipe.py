@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from xaicmp.core.choices import Flip, Precision, Schedule, Store
+from xaicmp.errors import UsageError, arg
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,13 @@ class Recipe:
     def scaled(self, size: tuple[int, int]) -> Recipe:
         """The recipe with the crop that is as large a share of images of ``size`` as it was of 32 x 32."""
         return replace(self, crop=round(self.crop * min(size) / 32))
+
+    def check(self, size: tuple[int, int]) -> None:
+        """Raise UsageError if a crop would shift images of ``size`` by as much as that."""
+        if self.crop >= min(size):
+            raise UsageError(
+                f"{arg('crop')} {self.crop}: images are of {size[0]} x {size[1]}; give less than that"
+            )
 
 
 _SGD = Recipe(
