@@ -18,10 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "results"))
-from test_calibration import coverage, null_above_other_images, null_differences, population
+from test_calibration import coverage, null_above_other_images, null_differences, population, unrelated_maps
 
+from xaicmp.core.agreement.correlation import PEARSON
+from xaicmp.core.agreement.pairing import pairing_p
 from xaicmp.core.results.intervals import interval, summarise_share
-from xaicmp.core.results.significance import flip_signs
+from xaicmp.core.results.significance import flip_signs, paired_test
 
 
 def bootstrapped(values: np.ndarray, seed: int) -> tuple[float, float]:
@@ -44,8 +46,29 @@ def share_coverage(n: int) -> np.ndarray:
     return (scipy.stats.binom.pmf(counts, n, shares) * held).sum(axis=1)
 
 
+def powers(simulations: int, share: float = 0.1) -> Table:
+    """How often the paired test and that of the pairing find what maps have in common, and what they have not."""
+    table = Table("Maps", "n", "paired test", "pairing", box=box.SIMPLE_HEAD)
+    table.title = f"p < 0.05 in so many of {simulations} simulations"
+    for title, common in (("unrelated", 0.0), (f"{100 * share:g}% of the other's in one", share)):
+        for images in (5, 10, 30, 60):
+            rng, found = np.random.default_rng(images), []
+            for _ in range(simulations):
+                a, b = unrelated_maps(rng, images)
+                (a,), (b,) = (
+                    PEARSON.prepare(maps, 0.2).values for maps in (a, common * a + (1 - common) * b)
+                )
+                values = (a @ b.T).numpy()
+                others = np.where(np.eye(images), np.nan, values)
+                floor = np.nanmean(others, axis=1) + np.nanmean(others, axis=0) - np.nanmean(others)
+                test = paired_test(values.diagonal(), floor, two_sided=True, level=None)
+                found.append((test.p < 0.05, pairing_p(values) < 0.05))
+            table.add_row(title, str(images), *(f"{100 * each:.1f}%" for each in np.mean(found, axis=0)))
+    return table
+
+
 def main() -> None:
-    """Print two tables."""
+    """Print three tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -84,6 +107,7 @@ def main() -> None:
                 f"{ks:.2g}",
             )
     console.print(uniform)
+    console.print(powers(options.simulations))
 
 
 if __name__ == "__main__":

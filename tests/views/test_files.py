@@ -144,12 +144,12 @@ def test_markdown_is_a_table_with_the_documents_values(comparison: Comparison) -
     detailed = to_markdown(pairs_table(comparison, details=True)).splitlines()
     assert detailed[0] == (
         "| Pair | Mean ± std | 95% interval | Other image | Same class | Shifted | Chance | Corrected | "
-        "Explained | d_z | Images above |"
+        "Explained | d_z | Images above | Pairing p |"
     )
     for number, pair in enumerate(found["pairs"]):
         name = " vs ".join(METHODS[pair[side]].title for side in "ab")
         cells, details = [name], detailed[2 + 3 * number : 5 + 3 * number]
-        assert details[0] == f"| {name}: {pair['verdict']} |{'  |' * 10}"
+        assert details[0] == f"| {name}: {pair['verdict']} |{'  |' * 11}"
         for statistic, detail in zip(("pearson", "iou"), details[1:], strict=True):
             each = pair[statistic]
             controls = ("other_image", "other_image_same_class", "shifted", "chance", "corrected")
@@ -160,6 +160,7 @@ def test_markdown_is_a_table_with_the_documents_values(comparison: Comparison) -
             cells += [mean, ends, numbers[0], Verdict.FEW.short]
             effect = [f"{100 * each[key]:.0f}%" for key in ("explained_by_other_image", "images_above_other")]
             effect.insert(1, f"{each['above_other_image']['d_z']:.2f}")
+            effect.append(f"{each['pairing_permutation_p']:.4f}")
             assert detail.split(" | ", 1)[1] == f"{' | '.join([mean, ends, *numbers, *effect])} |"
         assert lines[number] == f"| {' | '.join(cells)} |"
     lines = to_markdown(images_table(comparison)).splitlines()

@@ -26,6 +26,7 @@ from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.results.significance import PairedTest
+from xaicmp.core.run.scoring import BLOCK
 from xaicmp.errors import UsageError, XaicmpError
 
 if TYPE_CHECKING:
@@ -35,10 +36,12 @@ SCHEMA = 2
 """The version of documents, raised when a key changes its meaning. Documents without one are of version 1."""
 OWN = ("schema", "xaicmp", "n", "methods", "top", "ci", "pairs", "images", "comparison", "scores")
 """The keys of every document. The others are those of ``Source.details``, and of studies."""
-SCORES = ("tied", "identical", "controls", "p_values", "curves", "among")
+SCORES = ("tied", "identical", "controls", "p_values", "curves", "among", "pairing")
 """The fields of ``Scores`` that do not stand with each image."""
 RANKS = {"rank_among_others": "other_image", "rank_among_shifts": "shifted"}
 """Of each image, by the key of the control that has them."""
+LATER = ("among", "pairing")
+"""Those that older documents of this version, and comparisons without that control, do not have."""
 MOST, MOST_PIXELS = 1e100, 10**8
 """A document with more is damaged."""
 
@@ -89,7 +92,11 @@ def document(comparison: Comparison) -> dict[str, Any]:
             "pixels": comparison.pixels,
             **{name: getattr(predictions, name).tolist() for name in ("labels", "predicted", "targets")},
         },
-        "scores": {name: _plain(getattr(scores, name)) for name in SCORES if name != "among" or scores.among},
+        "scores": {
+            name: _plain(getattr(scores, name))
+            for name in SCORES
+            if name not in LATER or getattr(scores, name)
+        },
     }
 
 
@@ -148,6 +155,8 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
             }
             values["explained_by_other_image"] = number(result.explained.mean)
             values["explained_by_other_image_ci"] = ends(result.explained)
+        if result.pairing is not None:
+            values["pairing_permutation_p"] = number(result.pairing)
         for key, test in result.above_class.items():
             values[f"above_{key}"] = above(test) | {"adjusted": number(test.adjusted), "n": test.n}
         if result.images_above is not None:
@@ -237,11 +246,12 @@ def _comparison(whole: dict[str, Any]) -> Comparison:
     given = {name: made[name] for name in ("controls", "seed", "curve", "margin")}
     settings = Settings(statistics, whole["top"], level=whole["ci"], **given)
     settings.check(pixels)
-    sizes = (len(images),), (len(images), len(curve_shares(pixels)))
+    usual = [(len(images),), (len(images), len(curve_shares(pixels)))]
+    sizes = dict.fromkeys(SCORES, usual) | {"pairing": [(n, 2) for n in range(1, 2 + len(images) // BLOCK)]}
 
-    def arrays(values: Any) -> Any:
+    def arrays(values: Any, sizes: Sequence[tuple[int, ...]] = usual) -> Any:
         if isinstance(values, dict):
-            return {pairs.get(key, key): arrays(each) for key, each in values.items()}
+            return {pairs.get(key, key): arrays(each, sizes) for key, each in values.items()}
         array = np.array(values)
         array = array if array.dtype.kind in "bi" else array.astype(float)  # None to NaN
         if array.shape not in sizes or (np.abs(array) > MOST).any():
@@ -254,10 +264,12 @@ def _comparison(whole: dict[str, Any]) -> Comparison:
     scores = Scores(
         {each.name: {pair: of_images(each.name, key) for key, pair in pairs.items()} for each in statistics},
         completeness={name: of_images("completeness", name) for name in images[0]["completeness"]},
-        **{name: arrays(found.get(name, {}) if name == "among" else found[name]) for name in SCORES},
+        **{
+            name: arrays(found.get(name, {}) if name in LATER else found[name], sizes[name])
+            for name in SCORES
+        },
     )
-    if any(each.keys() != set(pairs.values()) for each in scores.curves.values()):
-        raise ValueError("the pairs of the curves")
+    _check_scores(scores, set(pairs.values()))
     labels, predicted, targets = (arrays(made[name]) for name in ("labels", "predicted", "targets"))
     return Comparison(
         Source(
@@ -273,6 +285,15 @@ def _comparison(whole: dict[str, Any]) -> Comparison:
         Predictions(of_images("id"), labels, predicted, of_images("confidence"), targets),
         scores,
     )
+
+
+def _check_scores(scores: Scores, pairs: set[Pair]) -> None:
+    """Raise ValueError for pairs or p-values that cannot be."""
+    if any(each.keys() != pairs for each in (*scores.curves.values(), *scores.pairing.values())):
+        raise ValueError("the pairs of the curves")
+    blocks = [each for by_pair in scores.pairing.values() for each in by_pair.values()]
+    if any((each < (0, 0)).any() or (each > (1, BLOCK)).any() for each in blocks):
+        raise ValueError("a p-value of the pairing")
 
 
 def _covers(whole: Any, part: Any) -> bool:

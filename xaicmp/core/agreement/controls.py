@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from xaicmp.core.agreement.pairing import pairing_p
 from xaicmp.core.agreement.statistic import Prepared, Statistic, chunks, extent, take
 from xaicmp.core.agreement.top_pixels import whole_pixels
 from xaicmp.errors import UsageError, arg
@@ -81,11 +82,13 @@ class Controlled:
         values: float64 ``(N, K)``, NaN where undefined.
         p: float64 ``(N, K)``, of each observed value in its own null distribution; None if the control has none.
         among: float64 ``(N, K)``, how many values that has, the observed one included; None likewise.
+        pairing: float64 ``(2, K)``, p of the permutation test of the pairing and its number of images; None likewise.
     """
 
     values: Tensor
     p: Tensor | None = None
     among: Tensor | None = None
+    pairing: Tensor | None = None
 
     def __repr__(self) -> str:
         return f"Controlled({' x '.join(map(str, self.values.shape))} values{', p' if self.p is not None else ''})"
@@ -305,26 +308,33 @@ def place(null: Tensor, observed: Tensor, higher: bool) -> tuple[Tensor, Tensor]
 
 
 def _any_other_image(context: Context) -> Controlled:
-    return _with_partners(context, np.zeros(len(context.maps)), balanced=True)
+    return _with_partners(context, np.zeros(len(context.maps)), balanced=True, pairing=True)
 
 
 def _other_image_same_class(context: Context) -> Controlled:
     return Controlled(_with_partners(context, context.labels, balanced=False).values)
 
 
-def _with_partners(context: Context, groups: np.ndarray, *, balanced: bool) -> Controlled:
+def _with_partners(
+    context: Context, groups: np.ndarray, *, balanced: bool, pairing: bool = False
+) -> Controlled:
     statistic, prepared, pairs, found = context.statistic, context.prepared, context.pairs, []
+    tests: list[tuple[float, float]] = []
     if statistic.products:
         for pair, observed in zip(pairs.T.tolist(), context.observed.T, strict=True):
             values = _products(statistic, prepared, pair, groups)
             found.append((_over_all(values, balanced), *place(values.T, observed, statistic.higher)))
+            if pairing:
+                p = pairing_p(values.diagonal_scatter(observed).numpy(), statistic.higher)
+                tests.append((p, float((~observed.isnan()).sum())))
     else:
         partners = other_images(groups, min(DRAWS, len(groups) - 1), context.seed)
         every = _of_partners(statistic, prepared, prepared, pairs, partners)
         for values, observed in zip(every, context.observed.T, strict=True):
             mean = _over_draws(values, partners, balanced)
             found.append((mean, *place(values, observed, statistic.higher)))
-    return Controlled(*(torch.stack(each, dim=1) for each in zip(*found, strict=True)))
+    means, places, among = (torch.stack(each, dim=1) for each in zip(*found, strict=True))
+    return Controlled(means, places, among, torch.tensor(tests, dtype=torch.float64).T if tests else None)
 
 
 register_control(

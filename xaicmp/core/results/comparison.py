@@ -16,7 +16,7 @@ from xaicmp.core.results.place import Place
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.results.significance import PairedTest, paired_tests
+from xaicmp.core.results.significance import PairedTest, paired_tests, pairing_of
 from xaicmp.core.results.verdict import Verdict, corrected, verdict
 
 OTHER_IMAGE = "other_image"
@@ -64,6 +64,7 @@ class Result:
         explained: the share of the mean that another image's map explains, over the images where both are defined;
             undefined for a distance, and where the mean is not above 0. Its interval is Fieller's.
         images_above: the share of images that agree more than with the maps of other images; None without that control.
+        pairing: p of the permutation test of the pairing; None where the statistic is no product, or without that control.
         above_shifted: whether each image is in the top 5% of its own shifted maps, undefined where these are too few
             to say; None likewise.
     """
@@ -78,6 +79,7 @@ class Result:
     above_class: dict[str, PairedTest]
     explained: Summary
     images_above: Summary | None
+    pairing: float | None
     above_shifted: Summary | None
 
 
@@ -208,6 +210,7 @@ class Comparison:
             tests,
             explained,
             images_above,
+            None if (blocks := self.scores.pairing.get(statistic.name)) is None else pairing_of(blocks[pair]),
             above_shifted,
         )
 

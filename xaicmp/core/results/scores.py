@@ -29,6 +29,8 @@ class Scores:
         among: by the same keys, how many values that place is among, the observed one included.
         completeness: by method that promises it, float64 ``(N,)``, see ``attribution.Explanation``.
         curves: of ``curve.iou_curves``, if asked for.
+        pairing: by statistic that is a product, and pair, float64 ``(B, 2)``: of each block of images the p of the
+            permutation test of the pairing, see ``pairing_p``, and its number of images. Of a part of the images, none.
     """
 
     values: Values
@@ -39,6 +41,7 @@ class Scores:
     completeness: dict[str, np.ndarray]
     curves: Values = field(default_factory=dict)
     among: dict[str, Values] = field(default_factory=dict)
+    pairing: Values = field(default_factory=dict)
 
     @property
     def shifted_p(self) -> Values:
@@ -47,7 +50,7 @@ class Scores:
 
     def rows(self, rows: np.ndarray) -> Scores:
         """Those of a part of the images."""
-        return _each(lambda part: part[rows], self)
+        return _each(lambda part: part[rows], replace(self, pairing={}))
 
     @staticmethod
     def join(parts: Sequence[Scores]) -> Scores:

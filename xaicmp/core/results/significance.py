@@ -122,6 +122,19 @@ def _equivalence(differences: np.ndarray, margin: float) -> tuple[np.ndarray, np
         return stdtr(count - 1, -within), mean / spread
 
 
+def pairing_of(blocks: np.ndarray) -> float:
+    """The p of the permutation test of the pairing over blocks of images ``(B, 2)``, see ``Scores``.
+
+    Several are combined by their normal scores, weighted by the root of their images (Stouffer; Liptak, 1958).
+    """
+    p, images = blocks[~np.isnan(blocks[:, 0])].T
+    if len(p) < 2:
+        return float(p[0]) if len(p) else float("nan")
+    from scipy.special import ndtr, ndtri
+
+    return float(ndtr((np.sqrt(images) @ ndtri(p)) / np.sqrt(images.sum())))
+
+
 def holm(p: np.ndarray) -> np.ndarray:
     """p-values ``(C,)`` corrected for their number by Holm's method (1979); NaN is none, and stays NaN."""
     order = np.argsort(p)  # NaN comes last

@@ -52,6 +52,7 @@ def score(explanations: Explanations, settings: Settings, progress: Progress = n
     controls: dict[str, Values] = {key: {} for key in settings.controls}
     p_values: dict[str, Values] = {}
     among: dict[str, Values] = {}
+    pairing: Values = {}
     for statistic in settings.statistics:
         prepared = prepare_all(statistic, maps, top)
         parts = [take(prepared, rows) for rows in chunks(maps)]
@@ -65,6 +66,8 @@ def score(explanations: Explanations, settings: Settings, progress: Progress = n
         for key in settings.controls:
             found = KEYS[key].compute(context)
             controls[key][statistic.name] = named(found.values)
+            if found.pairing is not None:
+                pairing[statistic.name] = {pair: row[None] for pair, row in named(found.pairing).items()}
             for kept, each in ((p_values, found.p), (among, found.among)):
                 if each is not None:
                     kept.setdefault(key, {})[statistic.name] = named(each)
@@ -78,6 +81,7 @@ def score(explanations: Explanations, settings: Settings, progress: Progress = n
         explanations.completeness,
         iou_curves(maps, names, "other_image" in settings.controls) if settings.curve else {},
         among,
+        pairing,
     )
 
 

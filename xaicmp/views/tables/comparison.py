@@ -15,8 +15,9 @@ BESIDE = 2
 """So many statistics stand beside each other; of more, each has a row of its own."""
 MATRIX = 7
 """From so many methods on, the pairs are shown as a matrix."""
-EXPLAINED = "Explained", "d_z", "Images\nabove"
-"""What details say of the other image: the share of the mean it explains, the effect size, the images above it."""
+EXPLAINED = "Explained", "d_z", "Images\nabove", "Pairing\np"
+"""What details say of the other image: the share of the mean it explains, the effect size, the images above it, and the
+permutation test of the pairing."""
 
 STARS = "* beside another class: the agreement about the explained class is told apart from it (p < 0.05)."
 
@@ -64,7 +65,7 @@ def _by_statistic(comparison: Comparison, details: bool) -> Table:
     columns = ["Pair", "Mean ± std", level_title(comparison.settings)]
     columns += [SHORT_TITLES[name] for name in controls]
     columns += ["Chance", "Corrected", *EXPLAINED] if details else ["Verdict"]
-    under = ("Corrected", "d_z", SHORT_TITLES[OTHER_CLASS[1]]) if details else ()
+    under = ("Corrected", "d_z", "Pairing\np", SHORT_TITLES[OTHER_CLASS[1]]) if details else ()
     beneath = [2, *(columns.index(each) for each in under if each in columns)]
     stars = "" if not {*OTHER_CLASS}.intersection(controls) else f"{STARS} "
     return Table(columns, rows, note=stars + caption(comparison), sections=sections, beneath=beneath)
@@ -130,6 +131,7 @@ def _details(result: Result) -> list[str]:
         percent(result.explained.mean),
         decimals(d_z, 2),
         percent(images),
+        decimals(result.pairing, 4),
     ]
 
 
