@@ -30,8 +30,13 @@ ROUNDING = torch.finfo(torch.float32).eps
 """What float32 makes of a value, relative to it."""
 
 
-def score(explanations: Explanations, settings: Settings, progress: Progress = no_progress) -> Scores:
-    """Compare the maps of every two methods, and each with what a control makes of the other.
+def score(
+    explanations: Explanations,
+    settings: Settings,
+    progress: Progress = no_progress,
+    pairs: Tensor | None = None,
+) -> Scores:
+    """Compare the maps of every two methods, or ``pairs`` ``(2, K)``, and each with what a control makes of the other.
 
     Only what the controls take from other images is held of all images; the rest is done a few images at a time.
     """
@@ -40,7 +45,7 @@ def score(explanations: Explanations, settings: Settings, progress: Progress = n
     progress(MEASURING, 0, whole)
     names, chosen, top = explanations.methods, explanations.predictions, settings.top
     maps, grids = explanations.maps.transpose(0, 1), _grids(explanations)
-    pairs = torch.combinations(torch.arange(len(names))).T
+    pairs = torch.combinations(torch.arange(len(names))).T if pairs is None else pairs
     others = None if explanations.other_maps is None else explanations.other_maps.transpose(1, 2)
 
     def named(found: Tensor) -> dict[Pair, np.ndarray]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+import torch
 
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
+from xaicmp.core.results.comparison import OTHER_IMAGE
+from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.intervals import Summary, summarise
 from xaicmp.core.results.predictions import Predictions
+from xaicmp.core.results.scores import Scores, Values
 from xaicmp.core.results.settings import Settings
+from xaicmp.core.results.significance import PairedTest, paired_tests
 from xaicmp.core.run.explaining import Explainer
+from xaicmp.core.run.scoring import BLOCK, score
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,21 @@ class Repetition:
         settings: what was measured.
         values: by statistic and method, float64 ``(N,)``, NaN where undefined.
         same: by method, whether all maps are bit-identical.
+        other: like ``values``, with the other run's maps of other images; empty without that control.
     """
 
     titles: dict[str, str]
     settings: Settings
     values: dict[str, dict[str, np.ndarray]]
     same: dict[str, bool]
+    other: dict[str, dict[str, np.ndarray]]
+
+    def above(self, statistic: str) -> dict[str, PairedTest]:
+        """By method, the test of its agreement with itself against that with its map of another image; {} without it."""
+        if not self.other:
+            return {}
+        own, other = (np.array(list(each[statistic].values())) for each in (self.values, self.other))
+        return dict(zip(self.titles, paired_tests(own, other, level=self.settings.level), strict=True))
 
     def summary(self, statistic: str, method: str) -> Summary:
         """Mean, spread and interval over the images."""
@@ -54,35 +69,34 @@ def repeat(
         settings: what is measured.
         progress: told how far it is.
     """
-    methods = first.methods
-    values: dict[str, dict[str, list[np.ndarray]]] = {
-        statistic.name: {method.name: [] for method in methods} for statistic in settings.statistics
-    }
-    same = {method.name: True for method in methods}
-    told = [0.0, 0.0]
-
-    def tell(which: int, stage: str, done: float, total: float) -> None:
-        told[which] = done
-        progress(stage, sum(told) / 2, total)
-
-    both = zip(
-        first.again(images, predictions, partial(tell, 0)),
-        second.again(images, predictions, partial(tell, 1)),
-        strict=True,
+    names, control = [method.name for method in first.methods], OTHER_IMAGE in settings.controls
+    only = Settings(
+        settings.statistics, settings.top, [OTHER_IMAGE] if control else "none", settings.level, settings.seed
     )
-    for one, other in both:
-        for index, method in enumerate(methods):
-            maps = one.maps[index], other.maps[index]
-            same[method.name] &= bool((maps[0] == maps[1]).all())
-            for statistic in settings.statistics:
-                a, b = (statistic.prepare(each, settings.top) for each in maps)
-                values[statistic.name][method.name].append(statistic.compare(a, b).numpy())
+    pairs = torch.arange(2 * len(names)).view(2, -1)
+
+    def tell(before: float, stage: str, done: float, total: float) -> None:
+        progress(stage, before + done / 2, len(predictions))
+
+    same, scores = np.ones(len(names), dtype=bool), []
+    for start in range(0, len(predictions), BLOCK):
+        part = predictions.rows(slice(start, start + BLOCK))
+        one, other = (
+            Explanations.join(list(each.again(images, part, partial(tell, start + turn * len(part) / 2))))
+            for turn, each in enumerate((first, second))
+        )
+        same &= (one.maps == other.maps).flatten(1).all(dim=1).numpy()
+        both = replace(one, methods=(*names, *names), maps=torch.cat([one.maps, other.maps]), completeness={})
+        scores.append(score(replace(both, other_maps=None), only, pairs=pairs))
+    found = Scores.join(scores)
+
+    def by_method(values: Values) -> dict[str, dict[str, np.ndarray]]:
+        return {key: {name: each[name, name] for name in names} for key, each in values.items()}
+
     return Repetition(
-        {method.name: method.title for method in methods},
+        {method.name: method.title for method in first.methods},
         settings,
-        {
-            statistic: {name: np.concatenate(parts) for name, parts in by_method.items()}
-            for statistic, by_method in values.items()
-        },
-        same,
+        by_method(found.values),
+        dict(zip(names, same.tolist(), strict=True)),
+        by_method(found.controls.get(OTHER_IMAGE, {})),
     )

@@ -22,7 +22,7 @@ from xaicmp.core.studies.randomisation import Randomisation
 from xaicmp.core.studies.stability import Repetition
 from xaicmp.views.document import above, ends, number, pair_key
 from xaicmp.views.table import Table
-from xaicmp.views.text import decimals, estimate, interval, level_title, name_pair
+from xaicmp.views.text import decimals, estimate, interval, level_title, name_pair, spread
 
 UNCHANGED = 0.999
 """Agreement above which a map is called the same as before."""
@@ -129,15 +129,29 @@ def by_method(found: Mapping[str, Mapping[str, Summary]], comparison: Comparison
 
 def repetition(found: Repetition, key: str, title: str, note: str) -> Table:
     """How far each method agrees with itself."""
-    rows, data, settings = [], [], found.settings
-    for name, method in found.titles.items():
-        summaries = {each.name: found.summary(each.name, name) for each in settings.statistics}
-        same = found.same[name]
-        rows.append([method, "yes" if same else "no", *map(estimate, summaries.values())])
-        data.append({"method": name, "same": same} | _plain(summaries))
-    columns = ("Method", "Same", *(each.title(settings.top) for each in settings.statistics))
-    about = f"Mean ± std (and {level_title(settings)}). {note}"
-    return Table(columns, rows, title, about, data=data, key=key)
+    settings, statistics = found.settings, found.settings.statistics
+    columns, beneath = ["Method", "Same"], []
+    rows = [[title, "yes" if found.same[name] else "no"] for name, title in found.titles.items()]
+    data: list[dict[str, Any]] = [{"method": name, "same": found.same[name]} for name in found.titles]
+    for each in statistics:
+        tests = found.above(each.name)
+        columns += [each.title(settings.top), level_title(settings)]
+        beneath.append(len(columns) - 1)
+        columns += ["Other image", "Above it"] if tests else []
+        for row, entry, name in zip(rows, data, found.titles, strict=True):
+            summary = found.summary(each.name, name)
+            row += [spread(summary), interval(summary)]
+            entry |= _plain({each.name: summary})
+            if tests:
+                other = defined_mean(found.other[each.name][name])
+                row += [decimals(other), _difference(tests[name])]
+                entry[each.name] |= {"other_image": number(other), "above_other_image": above(tests[name])}
+    control = (
+        "Other image: the other run's map of another image; * where that is told apart (p < 0.05). "
+        * bool(found.other)
+    )
+    about = f"Mean ± std (and {level_title(settings)}). {control}{note}"
+    return Table(columns, rows, title, about, beneath=beneath, data=data, key=key)
 
 
 def properties(found: Properties) -> Table:
