@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import re
+from base64 import b64decode
 from collections.abc import Callable
 from functools import partial
 from itertools import combinations
@@ -494,6 +496,30 @@ def test_a_kept_comparison_is_shown_again_in_every_format(
     assert printed(xaicmp(*again, "--format", "json")) == Path("kept.json").read_text()
     printed(xaicmp(*again, "--output", "again.tex"))
     assert Path("again.tex").read_text().startswith(r"\begin{table}")
+
+
+def test_a_page_shows_what_is_printed_and_written(metrics: Xaicmp, xaicmp: Xaicmp) -> None:
+    words = ("--compare-pairs", "--by", "correct", "--faithfulness", "--report", "page.html")
+    printed(metrics("--output", "kept.json", *words, ids="0-2"))
+    page, kept = Path("page.html").read_text(), Path("kept.json").read_text()
+    (twin,) = re.findall('id="document">([^<]+)<', page)
+    assert gzip.decompress(b64decode(twin)).decode() == kept
+    headings = re.findall("<h3>(.*?)</h3>", page)
+    assert headings[:3] == [
+        "Do the pairs differ?",
+        "Agreement by correct",
+        "Does the map point at what the model uses?",
+    ]
+    assert [f'id="{kind}-caption"' in page for kind in ("shares", "faithfulness", "maps")] == [
+        True,
+        True,
+        False,
+    ]
+    assert len(re.findall("<li data-row=", page)) == 3
+    assert "metrics --checkpoint here.pt" in page
+    before = printed(xaicmp("metrics", "--from", "kept.json", "--report", "again.html"))
+    assert before == printed(xaicmp("metrics", "--from", "kept.json"))
+    assert twin in Path("again.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import shutil
+import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -279,6 +280,23 @@ def test_a_page_that_cannot_be_written_is_one_error(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits on file size are POSIX's")
+def test_no_room_for_the_page_is_one_error_and_the_old_one_stays(
+    result: tuple[Result, Explanations], tmp_path: Path
+) -> None:
+    import resource
+
+    path, before = tmp_path / "report.html", resource.getrlimit(resource.RLIMIT_FSIZE)
+    path.write_text("old")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(XaicmpError, match=r"cannot write .*report\.html: File too large"):
+            result[0].report(path, result[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["old"]
+
+
 # ---------------------------------------------------------------- in a browser
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -378,7 +396,7 @@ def test_the_sliders_move_outlines_maps_and_the_iou(opened: Any, result: tuple[R
     opened.locator("#gallery li").nth(image).locator("button").press("Enter")
     assert opened.inner_text("#name") == "photo 3.jpg"
     pictures = [opened.locator("#panels").screenshot()]
-    for top in (20, 5, 37):
+    for top in (20, 5, 80):
         opened.locator("#top").fill(str(top))
         flat = maps.maps[:, image].double()
         sets = top_pixels(flat, top / 100).values[0].numpy()

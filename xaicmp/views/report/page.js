@@ -3,11 +3,11 @@
   const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#ffffff"];
   const LEVELS = 256;
   const UNDEFINED = 65535;
-  const WIDTH = 288;
+  const WIDTH = 384;
 
   const at = (id) => document.getElementById(id);
   const unpack = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const shown = (value) => (value === null || Number.isNaN(value) ? "-" : value.toFixed(3));
+  const shown = (value) => (value === null ? "-" : value.toFixed(3));
 
   function element(tag, text = "", attributes = {}) {
     const made = document.createElement(tag);
@@ -18,18 +18,11 @@
 
   // What is undefined comes last, whichever way is up.
   function inOrder(a, b, sign) {
-    const missing = (value) => value === null || value === undefined || Number.isNaN(value);
-    if (missing(a) || missing(b)) return missing(a) - missing(b);
-    return sign * (typeof a === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a - b);
+    if (a === null || b === null) return (a === null) - (b === null);
+    return sign * (typeof a === "string" ? a.localeCompare(b) : a - b);
   }
 
-  // Tables: a click on a heading sorts the rows of each section.
-  function value(row, column) {
-    const text = row.cells[column].textContent.trim();
-    const found = Number.parseFloat(text);
-    return text === "-" || text === "" ? null : Number.isNaN(found) ? text : found;
-  }
-
+  // Tables: a click on a heading sorts the rows of each section, by numbers where all cells begin with one.
   function sortable(table) {
     const headings = [...table.tHead.rows[0].cells];
     headings.forEach((heading, column) => {
@@ -41,8 +34,10 @@
         heading.setAttribute("aria-sort", ascending ? "ascending" : "descending");
         for (const body of table.tBodies) {
           const rows = [...body.rows].filter((row) => row.cells.length === headings.length);
-          const numbers = rows.every((row) => typeof value(row, column) !== "string");
-          const key = (row) => (numbers || value(row, column) === null ? value(row, column) : row.cells[column].textContent);
+          const text = (row) => row.cells[column].textContent.trim();
+          const missing = (row) => text(row) === "-" || text(row) === "";
+          const numbers = rows.every((row) => missing(row) || !Number.isNaN(Number.parseFloat(text(row))));
+          const key = (row) => (missing(row) ? null : numbers ? Number.parseFloat(text(row)) : text(row));
           body.append(...rows.sort((a, b) => inOrder(key(a), key(b), ascending ? 1 : -1)));
         }
       });
@@ -60,9 +55,8 @@
     constructor(found) {
       this.found = found;
       this.about = JSON.parse(at("about").textContent);
-      const { titles, statistics } = this.about;
-      this.titles = new Map(found.methods.map((name, index) => [name, titles[index]]));
-      this.statistics = new Map(found.comparison.statistics.map((each, index) => [each.name, statistics[index]]));
+      this.titles = new Map(found.methods.map((name, index) => [name, this.about.titles[index]]));
+      this.statistics = new Map(found.comparison.statistics.map(({ name }, index) => [name, this.about.statistics[index]]));
       this.pairs = found.pairs.map(({ a, b }) => ({
         a: found.methods.indexOf(a),
         b: found.methods.indexOf(b),
@@ -101,10 +95,9 @@
 
     arrange() {
       const sign = Number(at("direction").value);
-      const right = at("right") ? at("right").value : "";
+      const [of, right] = ["class", "right"].map((id) => at(id)?.value ?? "");
       const ordered = this.cards.toSorted((a, b) => inOrder(this.key(a), this.key(b), sign) || a.order - b.order);
       for (const card of ordered) {
-        const of = at("class").value;
         card.hidden = (of !== "" && of !== `=${card.dataset.class}`) || (right !== "" && card.dataset.right !== right);
         const key = this.key(card);
         card.querySelector(".value").textContent = at("sort").value === "" || typeof key === "string" ? "" : shown(key);
@@ -122,9 +115,8 @@
       [this.height, this.width] = gallery.about.size;
       this.pixels = this.height * this.width;
       const data = unpack(at("maps").textContent).buffer;
-      const count = gallery.cards.length * gallery.titles.size;
-      this.places = new Uint16Array(data, 0, count * this.pixels);
-      this.levels = new Uint8Array(data, 2 * count * this.pixels);
+      this.places = new Uint16Array(data, 0, gallery.cards.length * gallery.titles.size * this.pixels);
+      this.levels = new Uint8Array(data, this.places.byteLength);
       this.colours = ["colours", "diverging"].map((name) => unpack(gallery.about[name]));
       for (const id of ["strength", "top"]) at(id).addEventListener("input", () => this.draw());
       at("previous").addEventListener("click", () => this.step(-1));
@@ -143,19 +135,16 @@
         const figure = element("figure");
         const canvas = element("canvas", "", { role: "img", "aria-label": title });
         const caption = element("figcaption", ` ${title}`);
-        if (index) {
-          const dot = element("span", "", { class: "dot" });
-          dot.style.background = COLOURS[(index - 1) % COLOURS.length];
-          caption.prepend(dot);
-        }
+        const dot = element("span", "", { class: "dot" });
+        dot.style.background = COLOURS[(index - 1) % COLOURS.length];
+        if (index) caption.prepend(dot);
         figure.append(canvas, caption);
         at("panels").append(figure);
         return canvas;
       });
-      const titlesOf = [...this.gallery.statistics.values()].map((title) => `${title} as measured`);
-      const row = element("tr");
-      for (const each of ["Pair", "IoU here", ...titlesOf]) row.append(element("th", each, { scope: "col" }));
-      at("agreement").tHead.append(row);
+      const measured = [...this.gallery.statistics.values()].map((title) => `${title} as measured`);
+      const headings = ["Pair", "IoU here", ...measured].map((each) => element("th", each, { scope: "col" }));
+      at("agreement").tHead.insertRow().append(...headings);
     }
 
     step(by) {
@@ -168,12 +157,11 @@
       const [name, what] = card.querySelectorAll("button > span");
       at("name").textContent = name.textContent;
       const { confidence, target } = card.image;
-      const sure = confidence === null ? "" : `, confidence ${shown(confidence)}`;
-      at("what").textContent = `Predicted: ${what.textContent}${sure}. Explained: ${target}.`;
+      at("what").textContent = `Predicted: ${what.textContent}, confidence ${shown(confidence)}. Explained: ${target}.`;
       const rows = this.gallery.pairs.map((pair) => {
+        const cells = [...this.gallery.statistics.keys()].map((each) => element("td", shown(card.image[each][pair.key])));
         const line = element("tr");
-        line.append(element("th", pair.title, { scope: "row" }), element("td", "", { class: "live" }));
-        for (const each of this.gallery.statistics.keys()) line.append(element("td", shown(card.image[each][pair.key])));
+        line.append(element("th", pair.title, { scope: "row" }), element("td", "", { class: "live" }), ...cells);
         return line;
       });
       at("agreement").tBodies[0].replaceChildren(...rows);
@@ -191,10 +179,8 @@
     }
 
     draw() {
-      const percent = Number(at("top").value);
-      const count = Math.floor((percent * this.pixels) / 100);
-      at("top-value").textContent = `${percent}%`;
-      at("strength-value").textContent = `${at("strength").value}%`;
+      const count = Math.floor((Number(at("top").value) * this.pixels) / 100);
+      for (const id of ["top", "strength"]) at(`${id}-value`).textContent = `${at(id).value}%`;
       const maps = [...this.gallery.titles.keys()].map((_, method) => this.map(method));
       const image = this.card.querySelector("img");
       this.canvases.forEach((canvas, index) => {
@@ -213,7 +199,7 @@
       this.gallery.pairs.forEach(({ a, b }, row) => {
         const defined = [a, b].every((method) => maps[method].places[0] !== UNDEFINED);
         const both = tops[a].reduce((sum, inside, pixel) => sum + (inside & tops[b][pixel]), 0);
-        live[row].textContent = defined && count ? shown(both / (2 * count - both)) : "-";
+        live[row].textContent = shown(defined && count ? both / (2 * count - both) : null);
       });
     }
 
@@ -222,13 +208,11 @@
       const colours = this.colours[Number(signed)];
       const strength = Number(at("strength").value) / 100;
       places.forEach((place, pixel) => {
-        if (place === UNDEFINED) return;
         const level = levels[Math.floor((place * LEVELS) / this.pixels)];
         const share = signed ? Math.abs(level - 127.5) / 127.5 : level / 255;
-        data.data.set([...colours.subarray(3 * level, 3 * level + 3), 255 * strength * share], 4 * pixel);
+        if (place !== UNDEFINED) data.data.set([...colours.subarray(3 * level, 3 * level + 3), 255 * strength * share], 4 * pixel);
       });
-      const canvas = element("canvas");
-      [canvas.width, canvas.height] = [this.width, this.height];
+      const canvas = new OffscreenCanvas(this.width, this.height);
       canvas.getContext("2d").putImageData(data, 0, 0);
       return canvas;
     }
