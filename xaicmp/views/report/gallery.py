@@ -19,7 +19,7 @@ from xaicmp.core.results.explanations import Explanations
 
 MOST, SIDE, LEAST = 200, 64, 12
 """The most images, and the height and width of square maps at most and at least."""
-THUMBNAIL = 160
+THUMBNAIL = 224
 """Pixels of the longer side of an image at most; one that is no larger than ``SIDE`` is shipped without loss."""
 LEVELS = 256
 UNDEFINED = 2**16 - 1

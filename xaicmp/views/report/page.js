@@ -117,7 +117,7 @@
       const data = unpack(at("maps").textContent).buffer;
       this.places = new Uint16Array(data, 0, gallery.cards.length * gallery.titles.size * this.pixels);
       this.levels = new Uint8Array(data, this.places.byteLength);
-      this.colours = ["colours", "diverging"].map((name) => unpack(gallery.about[name]));
+      this.colours = gallery.about.colours.map(unpack);
       for (const id of ["strength", "top"]) at(id).addEventListener("input", () => this.draw());
       at("previous").addEventListener("click", () => this.step(-1));
       at("next").addEventListener("click", () => this.step(1));
@@ -143,7 +143,7 @@
         return canvas;
       });
       const measured = [...this.gallery.statistics.values()].map((title) => `${title} as measured`);
-      const headings = ["Pair", "IoU here", ...measured].map((each) => element("th", each, { scope: "col" }));
+      const headings = ["Pair", this.gallery.about.live, ...measured].map((each) => element("th", each, { scope: "col" }));
       at("agreement").tHead.insertRow().append(...headings);
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from importlib import resources
@@ -30,7 +30,6 @@ from xaicmp.views.text import caption, decimals, name_pair
 ROOM = 4_600_000
 """Bytes of a page; the maps take what the rest of it leaves."""
 LEAST_ROOM = 400_000
-WITHOUT = "None here: maps and images are shown where both are at hand, as after a run of `xaicmp metrics`."
 OF_COMPARISON = ("matrix", "shares", "distribution", "clusters")
 """The kinds of figures that are drawn of the comparison alone."""
 
@@ -63,11 +62,8 @@ def write_report(
         "caption": caption(comparison),
         "figures": [(kind, _about(kind), inline_svg(each, kind)) for kind, each in figures.items()],
         "studies": [(each.title, _html(each), each.note) for each in studies if each.columns],
-        "settings": _html(settings_table(comparison)),
-        "without": WITHOUT,
-        "command": comparison.source.details.get("command"),
-        "config": comparison.source.details.get("config"),
-        "document": _packed(to_json(comparison, studies).encode()),
+        "origin": comparison.source.details,
+        "document": _encoded(gzip.compress(to_json(comparison, studies).encode(), mtime=0)),
         "cards": [],
     }
     if gallery is not None and gallery.images:
@@ -78,10 +74,8 @@ def write_report(
 def page(parts: Mapping[str, Any]) -> str:
     """The template, filled; whatever is no markup of ours is text without control characters."""
     folder = resources.files("xaicmp.views.report")
-    files = {
-        name: (folder / f"page.{name}").read_text(encoding="utf-8").strip() for name in ("html", "css", "js")
-    }
-    sources = {name: b64encode(sha256(files[name].encode()).digest()).decode() for name in ("css", "js")}
+    files = {name: (folder / f"page.{name}").read_text("utf-8").strip() for name in ("html", "css", "js")}
+    sources = {name: _encoded(sha256(files[name].encode()).digest()) for name in ("css", "js")}
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_shown)
     style, script = Markup(files["css"]), Markup(files["js"])
     return environment.from_string(files["html"]).render(parts, style=style, script=script, sources=sources)
@@ -89,11 +83,8 @@ def page(parts: Mapping[str, Any]) -> str:
 
 def findings(comparison: Comparison) -> list[str]:
     """What was asked, what was found, and what that is worth, in a sentence each."""
-    titles, pairs, statistic = (
-        list(comparison.titles.values()),
-        comparison.model_pairs,
-        comparison.statistics[0],
-    )
+    titles, pairs = list(comparison.titles.values()), comparison.model_pairs
+    statistic = comparison.statistics[0]
     named = f"{', '.join(titles[:-1])} and {titles[-1]}" if len(titles) < MATRIX else f"{len(titles)} methods"
     title, images = statistic.title(comparison.top), len(comparison.predictions)
     asked = (
@@ -115,59 +106,23 @@ def findings(comparison: Comparison) -> list[str]:
     return [asked, found, f"What the agreement of the pairs is worth, by {title}: {said}."]
 
 
-def settings_table(comparison: Comparison) -> Table:
-    """What made the numbers: model, images, methods, versions."""
-    left_out = ("command", "config")
-    details = {key: value for key, value in comparison.source.details.items() if key not in left_out}
-    settings = comparison.settings
-    made = {
-        "top": settings.top,
-        "controls": list(settings.controls),
-        "interval": settings.level,
-        "margin": settings.margin,
-    }
-    return Table(("Setting", "Value"), [list(each) for each in _lines(details | made)])
-
-
-def _lines(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested values, one line each; what says nothing left out."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _lines(value, f"{prefix}{key} ")
-        elif value not in (None, "", []):
-            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            yield f"{prefix}{key}", shown
-
-
 def _images(comparison: Comparison, gallery: Gallery, room: int) -> dict[str, Any]:
     """The images that are shown, and what the page's script needs to know of them."""
-    chosen, classes = comparison.predictions, comparison.source.classes
-    statistic = comparison.statistics[0].name
-    rows = gallery.rows(np.nan_to_num(comparison.mean_over_pairs(statistic)))
-    packed = gallery.packed(
-        rows, 3 * max(room - sum(len(gallery.images[row]) for row in rows), LEAST_ROOM) // 4
-    )
+    rows = gallery.rows(np.nan_to_num(comparison.mean_over_pairs(comparison.statistics[0].name)))
+    room -= sum(len(gallery.images[row]) for row in rows)
+    packed = gallery.packed(rows, 3 * max(room, LEAST_ROOM) // 4)
+    exact = packed.size == gallery.size
     return {
-        "cards": [
-            {
-                "row": row,
-                "source": Markup(gallery.images[row]),
-                "name": comparison.source.name(row) or f"image {chosen.ids[row]}",
-                "predicted": classes[chosen.predicted[row]],
-                "label": classes[chosen.labels[row]] if chosen.labels[row] >= 0 else "",
-                "wrong": bool(chosen.wrong[row]),
-            }
-            for row in rows.tolist()
-        ],
+        "cards": [(row, Markup(gallery.images[row])) for row in rows.tolist()],
         "sizes": (gallery.size, packed.size),
-        "maps": b64encode(packed.data).decode(),
+        "maps": _encoded(packed.data),
         "about": {
             "size": packed.size,
             "signed": packed.signed,
-            "colours": b64encode(colours(signed=False)).decode(),
-            "diverging": b64encode(colours(signed=True)).decode(),
+            "colours": [_encoded(colours(signed=signed)) for signed in (False, True)],
             "titles": [printable(each) for each in comparison.titles.values()],
             "statistics": [printable(each.title(comparison.top)) for each in comparison.statistics],
+            "live": "IoU here" if exact else "IoU at {} x {} pixels".format(*packed.size),
         },
     }
 
@@ -187,8 +142,8 @@ def _html(table: Table) -> Markup:
     return Markup(to_html(replace(table, title="", note="")))
 
 
-def _packed(text: bytes) -> str:
-    return b64encode(gzip.compress(text, mtime=0)).decode()
+def _encoded(data: bytes) -> str:
+    return b64encode(data).decode()
 
 
 def _shown(value: Any) -> Any:
