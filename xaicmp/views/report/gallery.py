@@ -106,8 +106,7 @@ def _scaled(values: Tensor, signed: Tensor) -> Tensor:
 def _address(pixels: np.ndarray) -> str:
     """An image uint8 ``(H, W, 3)`` as a ``data:`` address."""
     image, file = Image.fromarray(pixels), io.BytesIO()
-    lossless = max(image.size) <= SIDE
+    kind, options = ("png", {}) if max(image.size) <= SIDE else ("jpeg", {"quality": 80})
     image.thumbnail((THUMBNAIL, THUMBNAIL))
-    image.save(file, "png" if lossless else "jpeg", optimize=True, **({} if lossless else {"quality": 80}))
-    kind = "png" if lossless else "jpeg"
+    image.save(file, kind, optimize=True, **options)
     return f"data:image/{kind};base64,{b64encode(file.getvalue()).decode()}"
