@@ -175,8 +175,15 @@ def test_closed_and_full_streams_are_no_tracebacks() -> None:
 
 
 LOUD = """
-import ctypes, os, subprocess
+import ctypes, os, subprocess, torch
 print("imported")
+class Net(torch.nn.Sequential):
+    def __init__(self):
+        print("built")
+        super().__init__(torch.nn.AvgPool2d(16), torch.nn.Flatten(), torch.nn.Linear(12, 10))
+    def forward(self, images):
+        print("forward")
+        return super().forward(images)
 def loud(model, images, targets):
     print("python")
     os.write(1, b"descriptor\\n")
@@ -195,10 +202,10 @@ def forks(model, images, targets):
 
 def test_what_a_plugin_prints_is_not_in_the_result_and_it_cannot_end_the_run(alone: Path) -> None:
     (alone / "pl.py").write_text(LOUD)
-    line = "xaicmp metrics --ids 3 7 --controls none --format json --methods edge"
+    line = "xaicmp metrics --ids 3 7 --controls none --format json --model pl:Net --methods edge"
     result = shell(f"{line} pl:loud pl:forks")
     assert json.loads(result.stdout)["methods"] == ["edge", "pl:loud", "pl:forks"]
-    for word in ("imported", "python", "descriptor", "process"):
+    for word in ("imported", "built", "forward", "python", "descriptor", "process"):
         assert word in result.stderr
     result = shell(f"{line} pl:exits 2>&1 >/dev/null | tail -1; exit ${{PIPESTATUS[0]}}")
     assert (result.returncode, result.stdout) == (1, "xaicmp: plug-in pl:exits failed: SystemExit: 0\n")

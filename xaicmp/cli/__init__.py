@@ -6,6 +6,7 @@ import codecs
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import IntEnum
@@ -154,6 +155,9 @@ def main() -> None:
     if sys.stdout is None:
         sys.exit(_fail("standard output is closed; open it, or redirect it to a file", ExitStatus.FAILED))
     _take_streams()
+    warnings.filterwarnings(
+        "ignore", module="PIL"
+    )  # of images that are damaged a little, and shown all the same
     if not os.environ.get("COLUMNS", "1").strip("0"):
         del os.environ["COLUMNS"]  # nobody knows; rich would show nothing
     status = run(sys.argv[1:])

@@ -91,7 +91,8 @@ def show_methods(options: Comparing, format: str) -> None:
 
         session = Session(replace(options, methods=None), default=1)
         engine = session.running.engine(session.classifier)
-        against = reasons_against(engine, session.size(), every_method())
+        with progress_bar(True):
+            against = reasons_against(engine, session.size(), every_method())
     sys.stdout.write(methods_text(format, against))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +104,10 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def progress_bar(quiet: bool) -> Iterator[Stages]:
-    """Stages on stderr: bars when that is a terminal, otherwise a line now and then; nothing if ``quiet``."""
+    """Stages on stderr: bars when that is a terminal, otherwise a line now and then; nothing if ``quiet``.
+
+    What a model prints meanwhile goes there too, because stdout is for results.
+    """
     stages = Stages(quiet)
-    with stages.bars:
+    with stages.bars, redirect_stdout(sys.stderr):
         yield stages
