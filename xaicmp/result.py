@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from xaicmp.core.agreement.statistic import Pair, Statistic
 from xaicmp.core.attribution import Method
-from xaicmp.core.choices import FailOn, Randomise
+from xaicmp.core.choices import FailOn, Only, Randomise
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.machine.storage import check_suffix, check_writable
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console, ConsoleOptions, RenderResult
 
+    from xaicmp.core.studies.checkpoints import Checkpoints
     from xaicmp.core.studies.cost import Cost
     from xaicmp.core.studies.faithfulness import Faithfulness
     from xaicmp.core.studies.groups import Group
@@ -180,13 +181,35 @@ class Result:
 
     def against(self, model: Classifier | nn.Module, progress: Progress = no_progress) -> Repetition:
         """Each method against itself on another model of the same classes, for the same images and targets."""
+        return self._repeat(self._on(model), progress)
+
+    def checkpoints(
+        self, models: Sequence[Classifier | nn.Module], only: Only = "all", progress: Progress = no_progress
+    ) -> Checkpoints:
+        """The same agreement on this model and others of the same classes, for the same images and targets.
+
+        Args:
+            models: one or more others; there is an interval from two on.
+            only: which images every model must admit: ``"correct"``, ``"wrong"`` or ``"all"``.
+            progress: told how far it is.
+        """
+        from xaicmp.core.studies.checkpoints import over_checkpoints
+
+        engine, images = self._model()
+        if not models:
+            raise UsageError(f"{arg('checkpoints')}: give another model, or several")
+        engines = [engine, *map(self._on, models)]
+        return over_checkpoints(self.comparison, engines, self.methods, images, only, progress)
+
+    def _on(self, model: Classifier | nn.Module) -> Engine:
+        """The engine with another model of the same classes."""
         engine, _ = self._model()
         other = model if isinstance(model, Classifier) else replace(engine.classifier, module=model)
         if other.classes != engine.classifier.classes:
             raise UsageError(
                 f"{other.name} has other classes than {engine.classifier.name}; use one trained alike"
             )
-        return self._repeat(engine.again(classifier=other), progress)
+        return engine.again(classifier=other)
 
     def _repeat(self, second: Engine, progress: Progress) -> Repetition:
         from xaicmp.core.studies.stability import repeat

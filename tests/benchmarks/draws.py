@@ -31,7 +31,7 @@ def main() -> None:
     simulations = parser.parse_args().simulations
     heads = ("/".join(f"{each:g}" for each in spreads) for spreads in SPREADS)
     table = Table("Draws", "Images", *heads, box=box.SIMPLE_HEAD)
-    for draws, images in ((2, 30), (5, 10), (5, 30), (5, 100), (10, 30)):
+    for draws, images in ((2, 30), (3, 30), (5, 10), (5, 30), (5, 100), (10, 30)):
         held = [100 * coverage(spreads, draws, images, simulations).mean() for spreads in SPREADS]
         table.add_row(str(draws), str(images), *(f"{share:.1f}%" for share in held))
     Console().print(table)

@@ -109,6 +109,11 @@ ROWS: dict[str, Rows] = {
     "--checkpoint": CHECKPOINTS,
     "--against": CHECKPOINTS
     | dict.fromkeys(("{f}/missing", "{f}/folder", "{f}/pipe", "/dev/zero", "/dev/null"), "no such file"),
+    "--checkpoints": {
+        "{f}/missing": "one is no comparison",
+        "{f}/missing {f}/text": "No such file or directory",
+        "{f}/text --checkpoint {f}/missing": "No such file or directory",
+    },
     "--weights": {
         "x": "--weights goes with --model",
         "nobody --model torchvision:resnet18": "nobody",

@@ -42,6 +42,7 @@ STUDIES = {
     "--by method": "by_method",
     "--rerun": "rerun",
     "--against other.pt": "retrain",
+    "--checkpoints other.pt": "checkpoints",
     "--randomise cascading": "randomisation",
     "--faithfulness": "faithfulness",
     "--properties": "properties",
@@ -221,6 +222,30 @@ def test_the_same_checkpoint_gives_the_same_maps_and_another_does_not(metrics: X
     assert all(entry["pearson"]["mean"] < 0.9 for entry in other)
     text = printed(metrics("--against", "other.pt"))
     assert "other.pt" in text.split("Each method on another checkpoint")[1]
+
+
+def test_several_checkpoints_are_compared_on_the_images_that_all_admit(
+    metrics: Xaicmp, xaicmp: Xaicmp
+) -> None:
+    save("third.pt", SmallNet(2))
+    words = ("--checkpoints", "other.pt", "third.pt")
+    text = printed(metrics(*words))
+    assert "n = 8 images that every checkpoint admits (0 left out)" in " ".join(text.split())
+    whole = document(metrics(*words, "--output", "kept.json", "--format", "json"))
+    found = whole["checkpoints"]
+    assert found["names"] == ["here.pt", "other.pt", "third.pt"]
+    assert found["images"] == list(range(8))
+    (entry,), (pair,) = found["pearson"], whole["pairs"]
+    assert entry["checkpoints"][0] == pytest.approx(pair["pearson"]["mean"])
+    assert entry["ci"][0] < entry["mean"] < entry["ci"][1]
+    assert sum(entry["variance"].values()) == pytest.approx(1)
+    assert document(xaicmp("metrics", "--from", "kept.json", "--format", "json"))["checkpoints"] == found
+    few = document(metrics("--checkpoints", "other.pt", "--format", "json"))["checkpoints"]
+    assert few["pearson"][0]["ci"] == [None, None]
+    alone = ("metrics", "--ids", "0-7", "-q", *PAIR, "--ig-steps", "2", "--format", "json", "--checkpoints")
+    assert document(xaicmp(*alone, "here.pt", "other.pt"))["checkpoints"] == few
+    refused(xaicmp(*alone, "here.pt"), "--checkpoints: one is no comparison; give two or more")
+    refused(metrics("--checkpoints", "none.pt"), "--checkpoints none.pt: no such file")
 
 
 def never(*args: object, **values: object) -> None:
@@ -455,6 +480,7 @@ def test_maps_from_a_file_need_no_checkpoint_and_print_in_every_format(
         "--cost",
         "--rerun",
         "--against other.pt",
+        "--checkpoints here.pt other.pt",
         "--verbose",
     ],
 )

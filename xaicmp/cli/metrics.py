@@ -91,6 +91,9 @@ def command(
         show(comparison, found, format, details)
         fail_under(options, comparison, found)
         return
+    if options.checkpoints and options.checkpoint is None:
+        first, *others = options.checkpoints
+        options = replace(options, checkpoint=first, checkpoints=others)
     options = detailed(options) if details else options
     with together(options.device) as group:
         if group.world > 1 and options.of_model:
@@ -169,12 +172,12 @@ def of_images(
     if not options.studies:
         return session.compare(keep, journal).comparison, [], gallery
     # Only then, because they bring what solves equations.
-    from xaicmp.cli.studies import load_other, of_maps, of_model
+    from xaicmp.cli.studies import load_other, of_maps, of_model, other_files
 
-    other = load_other(options, session)
+    others = [load_other(options, session, *each) for each in other_files(options)]
     result = session.compare(keep, journal)
     found = of_maps(options, result.comparison) if first else []
-    found += of_model(options, session, result, batches, other) if first else []
+    found += of_model(options, session, result, batches, others) if first else []
     return result.comparison, found, gallery
 
 
@@ -265,6 +268,8 @@ def check_studies(options: Measuring) -> None:
         raise UsageError(f"--masks {options.masks}: no such folder or file; name masks, or a .csv of boxes")
     if options.report is not None:
         check_suffix(options.report, [".html"], "report")
+    if options.checkpoints and options.checkpoint is None and len(options.checkpoints) == 1:
+        raise UsageError("--checkpoints: one is no comparison; give two or more, or --checkpoint too")
     if options.plot is None:
         return
     from xaicmp.views.figures.style import check_name

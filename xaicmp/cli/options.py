@@ -319,6 +319,15 @@ class Measuring(Comparing):
     against: Annotated[
         Path | None, option(STUDIES, "Also compare each method with itself on this checkpoint.", "PATH")
     ] = None
+    checkpoints: Annotated[
+        list[Path] | None,
+        option(
+            STUDIES,
+            "Also compare on all of these checkpoints: means over checkpoints and images, and what varies with which. "
+            "Without --checkpoint the first stands for it.",
+            "FILE...",
+        ),
+    ] = None
     randomise: Annotated[
         Randomise | None,
         option(
@@ -396,7 +405,16 @@ class Measuring(Comparing):
     @property
     def of_model(self) -> list[str]:
         """The studies that are asked for and take the model."""
-        names = ("rerun", "against", "randomise", "faithfulness", "properties", "masks", "cost")
+        names = (
+            "rerun",
+            "against",
+            "checkpoints",
+            "randomise",
+            "faithfulness",
+            "properties",
+            "masks",
+            "cost",
+        )
         return [name for name in names if getattr(self, name)]
 
     @property

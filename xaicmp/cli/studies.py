@@ -19,8 +19,11 @@ from xaicmp.errors import UsageError
 from xaicmp.result import Result
 from xaicmp.views.table import Table
 from xaicmp.views.tables import studies
+from xaicmp.views.tables.checkpoints import checkpoints
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from xaicmp.cli.options import Measuring
     from xaicmp.core.models.classifier import Classifier
 
@@ -52,8 +55,14 @@ def of_maps(options: Measuring, comparison: Comparison) -> list[Asked]:
     return found
 
 
-def load_other(options: Measuring, session: Session) -> Classifier | None:
-    """The checkpoint of ``--against``, before the work.
+def other_files(options: Measuring) -> list[tuple[str, Path]]:
+    """The further checkpoints, each with the option that names it."""
+    against = [("--against", options.against)] if options.against else []
+    return [*against, *(("--checkpoints", path) for path in options.checkpoints or [])]
+
+
+def load_other(options: Measuring, session: Session, name: str, path: Path) -> Classifier:
+    """A further checkpoint, before the work.
 
     Raises:
         UsageError: there is none, or it knows other classes.
@@ -61,10 +70,8 @@ def load_other(options: Measuring, session: Session) -> Classifier | None:
     """
     from xaicmp.api import load_model
 
-    if options.against is None:
-        return None
-    if not options.against.is_file():
-        raise UsageError(f"--against {options.against}: no such file; `xaicmp train` writes one")
+    if not path.is_file():
+        raise UsageError(f"{name} {path}: no such file; `xaicmp train` writes one")
     about: dict[str, Any] = {
         "classes": options.classes,
         "input_size": options.input_size,
@@ -72,9 +79,9 @@ def load_other(options: Measuring, session: Session) -> Classifier | None:
         "std": options.std,
     }
     given = {name: value for name, value in about.items() if value is not None}
-    other = load_model(options.model, checkpoint=options.against, **given)
+    other = load_model(options.model, checkpoint=path, **given)
     if other.classes != session.classifier.classes:
-        raise UsageError(f"--against {options.against}: it tells other classes apart; use one trained alike")
+        raise UsageError(f"{name} {path}: it tells other classes apart; use one trained alike")
     return other
 
 
@@ -83,7 +90,7 @@ def of_model(
     session: Session,
     result: Result,
     batches: list[Explanations],
-    other: Classifier | None,
+    others: list[Classifier],
 ) -> list[Asked]:
     """What takes the model; ``batches`` are the explanations, where they have been kept."""
     found: list[Asked] = []
@@ -93,11 +100,14 @@ def of_model(
             note = "Methods without random draws are bit-identical."
             values = result.rerun(progress=show)
             found.append(Asked(studies.repetition(values, "rerun", "Each method under another seed", note)))
-        if other is not None:
+        if options.against:
             note = f"The same images and classes, explained on {options.against} too."
-            values = result.against(other, show)
+            values = result.against(others.pop(0), show)
             table = studies.repetition(values, "retrain", "Each method on another checkpoint", note)
             found.append(Asked(table, values))
+        if options.checkpoints:
+            every = result.checkpoints(others, session.selection.only if options.ids is None else "all", show)
+            found.append(Asked(checkpoints(every, comparison)))
         if options.randomise is not None:
             random = result.randomisation(options.randomise, options.draws or DRAWS, show)
             found.append(Asked(studies.randomisation(random, comparison), random, "randomisation"))

@@ -27,11 +27,13 @@ from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.results.significance import PairedTest
 from xaicmp.core.run.scoring import BLOCK
+from xaicmp.core.studies.checkpoints import Estimate
 from xaicmp.errors import UsageError, XaicmpError
 
 if TYPE_CHECKING:
     from xaicmp.views.table import Table
 
+Difference = PairedTest | PairTest | Estimate
 SCHEMA = 2
 """The version of documents, raised when a key changes its meaning. Documents without one are of version 1."""
 OWN = ("schema", "xaicmp", "n", "methods", "top", "ci", "pairs", "images", "comparison", "scores")
@@ -174,12 +176,12 @@ def pair_key(pair: Pair) -> str:
     return "|".join(re.sub(r"([\\|])", r"\\\1", name) for name in pair)
 
 
-def above(test: PairedTest | PairTest) -> dict[str, Any]:
+def above(test: Difference) -> dict[str, Any]:
     """The difference of two means, its interval and its p-value."""
     return {"difference": number(test.difference), "ci": ends(test), "p": number(test.p)}
 
 
-def ends(of: Summary | PairedTest | PairTest) -> list[float | None]:
+def ends(of: Summary | Difference) -> list[float | None]:
     """Both ends of an interval."""
     return [number(of.low), number(of.high)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from xaicmp.core.results.crossed import crossed
+from xaicmp.core.results.crossed import crossed, variance_shares
 
 
 def test_with_one_draw_it_is_students_t_over_the_images() -> None:
@@ -51,3 +51,23 @@ def coverage(spreads: tuple[float, float, float], draws: int, images: int, simul
 @pytest.mark.parametrize("spreads", [(0.0, 1.0, 1.0), (0.3, 1.0, 0.5), (1.0, 0.1, 0.1)])
 def test_the_interval_holds_the_mean_as_often_as_it_says(spreads: tuple[float, float, float]) -> None:
     assert 0.93 < coverage(spreads, 5, 30, 1000).mean() < 0.975
+
+
+def test_the_variance_of_two_draws_of_three_images_worked_out_on_paper() -> None:
+    """Means of draws 2 and 4, of images 1, 3, 5, and a rest of 1, -1, 0 and the reverse.
+
+    Mean squares: 3 (1 + 1) / 1 = 6, 2 (4 + 0 + 4) / 2 = 8, and (1 + 1) 2 / 2 = 2. So 4 / 3, 6 / 2 and 2, of 19 / 3.
+    """
+    values = np.array([[1.0, 1, 4], [1, 5, 6]])
+    assert variance_shares(values) == pytest.approx((4 / 19, 9 / 19, 6 / 19))
+    wide = np.concatenate([values, [[np.nan], [7]]], axis=1)
+    assert variance_shares(wide) == variance_shares(values)
+
+
+def test_the_shares_of_the_variance_are_those_that_made_the_values() -> None:
+    rng = np.random.default_rng(3)
+    values = 1 * rng.normal(size=(300, 1)) + 2 * rng.normal(size=300) + 3 * rng.normal(size=(300, 300))
+    assert variance_shares(values) == pytest.approx((1 / 14, 4 / 14, 9 / 14), abs=0.04)
+    assert variance_shares(np.add.outer([0.0, 1.0], [0.0, 1, 5]))[2] == 0
+    for nothing in (np.ones((3, 4)), np.ones((1, 4)), np.ones((3, 1))):
+        assert np.isnan(variance_shares(nothing)).all()

@@ -42,3 +42,25 @@ def crossed(values: np.ndarray, level: float = 0.95) -> tuple[float, float, floa
     spread = t(variance**2 / (parts**2 / free).sum(), scale=np.sqrt(variance))
     reach = spread.isf((1 - level) / 2)
     return mean, mean - reach, mean + reach, float(2 * spread.sf(abs(mean)))
+
+
+def variance_shares(values: np.ndarray) -> tuple[float, float, float]:
+    """How much of the variance of single values ``(D, N)`` is of the draws, of the images, and of neither alone.
+
+    The components of a two-way analysis of variance with both random, from its mean squares (Searle et al., 1992):
+    s_a^2 = (MS_a - MS_e) / N, s_b^2 = (MS_b - MS_e) / D and s_e^2 = MS_e, none below 0. Images that are undefined in
+    a draw take no part.
+
+    Returns:
+        shares that add up to 1; NaN for fewer than two draws or images, and where all values are the same.
+    """
+    values = values[:, ~np.isnan(values).any(axis=0)]
+    draws, images = values.shape
+    if min(draws, images) < 2 or np.ptp(values) == 0:
+        return (float("nan"),) * 3
+    by_draw, by_image = values.mean(axis=1, keepdims=True), values.mean(axis=0)
+    rest = ((values - by_draw - by_image + values.mean()) ** 2).sum() / ((draws - 1) * (images - 1))
+    own = max(float(by_draw.var(ddof=1) - rest / images), 0.0)
+    theirs = max(float(by_image.var(ddof=1) - rest / draws), 0.0)
+    whole = own + theirs + float(rest)
+    return own / whole, theirs / whole, float(rest) / whole

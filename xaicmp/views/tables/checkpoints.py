@@ -1,0 +1,77 @@
+"""Agreement over several checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xaicmp.core.results.comparison import Comparison
+from xaicmp.core.studies.checkpoints import FEWEST, Checkpoints, Estimate
+from xaicmp.views.document import above, ends, number
+from xaicmp.views.table import Table
+from xaicmp.views.text import decimals, level_title, name_pair, percent
+
+SOURCES = ("checkpoint", "image", "rest")
+
+
+def checkpoints(found: Checkpoints, comparison: Comparison) -> Table:
+    """One row per statistic and pair: the mean, what is above another image's map, and where the variance lies."""
+    rows: list[list[str]] = []
+    sections: dict[int, str] = {}
+    data: dict[str, Any] = {
+        "names": list(found.names),
+        "images": found.ids.tolist(),
+        "left_out": found.left_out,
+    }
+    for statistic in comparison.statistics:
+        sections[len(rows)] = statistic.title(comparison.top)
+        data[statistic.name] = []
+        for pair in comparison.pairs:
+            estimate = found.estimate(statistic.name, pair)
+            values = [*_cells(estimate)]
+            entry: dict[str, Any] = {
+                "a": pair[0],
+                "b": pair[1],
+                "mean": number(estimate.difference),
+                "ci": ends(estimate),
+                "checkpoints": [number(mean) for mean in estimate.means],
+                "variance": {
+                    name: number(share) for name, share in zip(SOURCES, estimate.shares, strict=True)
+                },
+            }
+            if found.above:
+                over = found.estimate(statistic.name, pair, above=True)
+                values += _cells(over)
+                entry["above_other_image"] = above(over)
+            rows.append([name_pair(comparison, pair), *values, *map(percent, estimate.shares)])
+            data[statistic.name].append(entry)
+    level = level_title(comparison.settings)
+    heads = ["Mean", level] + (["Above other", level] if found.above else [])
+    columns = ["Pair", *heads, "Check-\npoint", "Image", "Rest"]
+    beneath = [2, 4][: len(heads) // 2]
+    return Table(
+        columns,
+        rows,
+        f"Over {len(found.names)} checkpoints",
+        _note(found),
+        sections=sections,
+        beneath=beneath,
+        data=data,
+        key="checkpoints",
+    )
+
+
+def _cells(estimate: Estimate) -> list[str]:
+    return [decimals(estimate.difference), f"{decimals(estimate.low)} to {decimals(estimate.high)}"]
+
+
+def _note(found: Checkpoints) -> str:
+    count = len(found.names)
+    said = f"n = {len(found.ids)} images that every checkpoint admits ({found.left_out} left out). "
+    if count < FEWEST:
+        said += f"No interval of {count} checkpoints: it would be too short where they differ. "
+    else:
+        said += "Intervals are over checkpoints and images together, and so wide where checkpoints are few and differ. "
+    return said + (
+        "Checkpoint, image, rest: the shares of the variance of single values. Each image is explained for the class "
+        "that the first checkpoint explains."
+    )
