@@ -312,6 +312,12 @@ ROWS: dict[str, Rows] = {
         "{f}/good.npz --n 3": "--from",
         "{f}/good.npz --faithfulness": "--faithfulness",
     },
+    "--reference": {
+        "{f}/missing": "no such file or folder",
+        "{f}/folder": "no image there",
+        "''": "no such file or folder",
+    },
+    "--masks": {"{f}/missing": "missing"},
     "--by": {"''": CHOICE, "nobody": CHOICE, "class nobody": CHOICE},
     "--randomise": choice("layers"),
     "--draws": whole("0", "-1") | {"3": "--draws"},
