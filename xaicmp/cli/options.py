@@ -378,7 +378,7 @@ class Measuring(Comparing):
         Path | None,
         option(
             OUTPUT,
-            "Write one page that shows all of it, the images too, in any browser, offline: .html.",
+            "Write one page that shows all of it, the images too, in any browser, offline: .html. Takes other-class like --details.",
             "FILE",
         ),
     ] = None
