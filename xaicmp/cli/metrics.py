@@ -91,14 +91,10 @@ def command(
         show(comparison, found, format, details)
         fail_under(options, comparison, found)
         return
-<<<<<<< Updated upstream
     if options.checkpoints and options.checkpoint is None:
         first, *others = options.checkpoints
         options = replace(options, checkpoint=first, checkpoints=others)
-    options = detailed(options) if details else options
-=======
     options = detailed(options) if details or options.report else options
->>>>>>> Stashed changes
     with together(options.device) as group:
         if group.world > 1 and options.of_model:
             raise UsageError(f"--{options.of_model[0]} runs in one process; leave it or torchrun out")
