@@ -9,7 +9,7 @@ import torch
 import torchvision
 from small import SmallNet, state
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from xaicmp.core.attribution import METHODS
 from xaicmp.errors import XaicmpError
@@ -132,10 +132,37 @@ def swin() -> nn.Module:
 
 
 @pytest.mark.parametrize("name", ["attention-rollout", "generic-attention"])
-@pytest.mark.parametrize("make", [SmallNet, swin])
-def test_a_model_without_global_attention_is_refused(name: str, make: Any) -> None:
+def two_streams() -> nn.Module:
+    """Attention among the patches, and beside it among these and one token more."""
+
+    class Streams(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.head = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 10)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            tokens = self.patches(images).flatten(2).mT
+            both = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
+            small, large = (
+                scaled_dot_product_attention(each[:, None], each[:, None], each[:, None])[:, 0]
+                for each in (tokens, both)
+            )
+            return self.head(small.mean(dim=1) + large[:, 0])
+
+    return Streams().eval()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (SmallNet, "no attention between all tokens"),
+        (swin, r"attention within windows \(.* x .*\), not between all tokens"),
+        (two_streams, r"attention in several streams of tokens \(16 x 16, 17 x 17\), of which none has all"),
+    ],
+)
+def test_a_model_without_global_attention_is_refused(name: str, make: Any, reason: str) -> None:
     model = make()
     before = state(model)
-    with pytest.raises(XaicmpError, match=f"{name} is not for this model, because it computes no attention"):
+    with pytest.raises(XaicmpError, match=f"{name} is not for this model, because it computes {reason}; use"):
         METHODS[name].explain(model, images_of(), TARGETS)
     assert state(model) == before

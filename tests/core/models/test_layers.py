@@ -358,3 +358,47 @@ class Aside(nn.Module):
 def test_a_layer_that_the_score_does_not_hang_on_gives_zero() -> None:
     maps = METHODS["grad-cam"].explain(Aside(), images_of(2, 3, 8, 8), TARGETS, layer="aside")
     assert torch.equal(maps, torch.zeros(2, 8, 8))
+
+
+class Timid(nn.Module):
+    """Its last layer's maps are dead unless the image is brighter than noise is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.early, self.late, self.relu = (
+            nn.Conv2d(3, 4, 3, padding=1),
+            nn.Conv2d(4, 4, 3, padding=1),
+            nn.ReLU(),
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.early(images)
+        bright = (images.mean(dim=(1, 2, 3), keepdim=True) > 1).to(maps)
+        return self.relu(self.late(maps) * bright - 1 + bright).mean(dim=(2, 3))
+
+
+def test_a_layer_that_is_dead_for_noise_is_found_by_images() -> None:
+    torch.manual_seed(0)
+    model, noise = Timid(), images_of(2, 3, 8, 8)
+    assert find_layer(model, noise - noise.mean()) == "late"
+    assert find_layer(model, noise - noise.mean() + 2) == "relu"
+
+
+def test_a_transformer_is_searched_in_one_pass_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = transformer()
+    passes = []
+
+    def counted(*given: Any, **options: Any) -> Any:
+        passes.append(given)
+        return grad(*given, **options)
+
+    grad = torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", counted)
+    with pytest.raises(
+        XaicmpError, match="logits are the same for every image, as where its last layer is all 0"
+    ):
+        find_layer(model, images_of(2, 3, 32, 32))
+    assert len(passes) == 1
+    nn.init.normal_(model.heads.head.weight)
+    assert find_layer(model, images_of(2, 3, 32, 32)) == "encoder.layers.encoder_layer_1.ln_1"
+    assert len(passes) == 2

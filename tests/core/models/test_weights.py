@@ -132,8 +132,15 @@ def test_no_file_runs_code(tmp_path: Path) -> None:
     with pytest.raises(XaicmpError, match=r"more than tensors .*ResNet.*state_dict"):
         xaicmp.load_model("torchvision:resnet18", checkpoint=tmp_path / "whole.pt")
     torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "script.pt")  # type: ignore[no-untyped-call]
-    with pytest.raises(XaicmpError, match="compiled program"):
-        xaicmp.load_model("torchvision:resnet18", checkpoint=tmp_path / "script.pt")
+    torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), tmp_path / "exported.pt2")
+    for name in ("script.pt", "exported.pt2"):
+        for spec, options in (
+            ("torchvision:resnet18", {"checkpoint": tmp_path / name}),
+            (str(tmp_path / name), {}),
+        ):
+            with pytest.raises(XaicmpError, match=r"compiled program.*give the network's own code") as caught:
+                xaicmp.load_model(spec, **options)
+            assert "\n" not in str(caught.value)
 
 
 def test_a_checkpoint_cannot_name_a_module_to_run(trained: dict[str, Tensor], tmp_path: Path) -> None:

@@ -72,9 +72,13 @@ def _flow(
         maps = to_maps(flow.mT, images.shape[2:])
         if maps is not None:
             return upsample(maps, images)[:, 0]
-    raise XaicmpError(
-        f"{name} is not for this model, because it computes no attention between all tokens in each layer; use grad-cam"
-    )
+    sides = ", ".join(sorted({f"{down} x {across}" for _, down, across in shapes})[:4])
+    reason = "it computes no attention between all tokens in each layer"
+    if any(count != len(images) for count, *_ in shapes):
+        reason = f"it computes attention within windows ({sides}), not between all tokens"
+    elif len(shapes) > 1:
+        reason = f"it computes attention in several streams of tokens ({sides}), of which none has all"
+    raise XaicmpError(f"{name} is not for this model, because {reason}; use grad-cam")
 
 
 def _observing(seen: list[Tensor]) -> dict[str, Callable[..., Any]]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from xaicmp.core.models.guard import unchanged
 from xaicmp.core.models.layers import find_layer, get_layer, to_maps, watch
+from xaicmp.errors import XaicmpError
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,18 @@ class Context:
         Raises:
             XaicmpError: the model has none such, or none that would do.
         """
+        if isinstance(self._layer, XaicmpError):
+            raise self._layer
+        return self._layer
+
+    @cached_property
+    def _layer(self) -> str | XaicmpError:
+        """What ``layer`` is or raises: so long a search is made once."""
         if self.asked_layer is None:
-            return find_layer(self.original, self.images[:2])  # merging may hide a layer
+            try:
+                return find_layer(self.original, self.images[:2])  # merging may hide a layer
+            except XaicmpError as error:
+                return error
         get_layer(self.model, self.asked_layer)
         return self.asked_layer
 

@@ -65,7 +65,8 @@ def to_maps(output: Tensor, size: Sequence[int]) -> Tensor | None:
 
 
 def find_layer(model: nn.Module, images: Tensor) -> str:
-    """The name of the layer whose maps the CAMs weigh unless told otherwise, by a forward pass of noise.
+    """The name of the layer whose maps the CAMs weigh unless told otherwise, by a forward pass of noise and
+    of images: a layer may put out nothing for the one or the other.
 
     The last feature map of more than a pixel says how large maps are at the end. Of the layers that put out
     maps of that size, it is the outermost, and of several such the last: a whole stage rather than a part of
@@ -76,39 +77,40 @@ def find_layer(model: nn.Module, images: Tensor) -> str:
 
     Args:
         model: ``(N, C, H, W)`` to logits.
-        images: ``(N, C, H, W)``; only their shape, type and device matter.
+        images: ``(N, C, H, W)``.
 
     Raises:
-        XaicmpError: there is none, or what follows it is a sequence of tokens that are no such grid.
+        XaicmpError: there is none, what follows it is a sequence of tokens that are no such grid, or no logit hangs on
+            the images.
     """
-    layer, tokens = last_maps(model, images)
+    layer, reason = last_maps(model, images)
     if layer is None:
         raise XaicmpError(
             "the model has no feature map of more than one pixel; use larger images, or leave the CAMs out"
         )
-    if tokens:
+    if reason:
         raise XaicmpError(
-            f"after {layer} the model turns its maps into a sequence of tokens, which CAMs cannot weigh; "
-            f"take its maps all the same with {arg('layer')} {layer}, or leave the CAMs out"
+            f"{reason}; take the maps of {layer} all the same with {arg('layer')} {layer}, or leave the CAMs out"
         )
     return layer
 
 
-def last_maps(model: nn.Module, images: Tensor) -> tuple[str | None, bool]:
-    """The layer that ``find_layer`` means, None if there is none, and whether a sequence of tokens follows it."""
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images).requires_grad_()
+def last_maps(model: nn.Module, images: Tensor) -> tuple[str | None, str]:
+    """The layer that ``find_layer`` means, None if there is none, and why CAMs cannot weigh it, if they cannot."""
+    noise = torch.randn(images[:1].shape, generator=torch.Generator().manual_seed(0)).to(images)
+    probe = torch.cat([noise, images[:2].detach()]).requires_grad_()
     calls: Counter[str] = Counter()
     found: dict[str, tuple[Tensor, torch.Size]] = {}
     counts: set[int] = (
         set()
     )  # of tokens, or one that looks at them: the sides of what attention computes with
     unknown: list[str] = []  # layers after the last map that put out a sequence of something else
-    last: tuple[Tensor, int] = noise, -1
+    last: tuple[Tensor, int] = probe, -1
 
     def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         nonlocal last
         calls[name] += 1
-        maps = _map_of(output, inputs, noise)
+        maps = _map_of(output, inputs, probe)
         if maps is None or (output.ndim == 4 and counts & set(maps.shape[2:])):
             if isinstance(output, Tensor) and output.ndim == 3:
                 unknown.append(name)
@@ -126,19 +128,22 @@ def last_maps(model: nn.Module, images: Tensor) -> tuple[str | None, bool]:
         for name, module in lent.named_modules():
             if name:
                 module.register_forward_hook(partial(note, name))
-        logits = lent(noise)
+        logits = lent(probe)
     once = {name: each for name, each in found.items() if calls[name] == 1}
     tokens, following = bool(unknown), dict[int, str]()  # by width
+    slopes = _slopes(logits, [probe, *(output for output, _ in once.values() if output.ndim == 3)])
     for name, (output, final) in reversed(once.items()):
         if output.ndim == 4:
             ends = [each for each, (at, size) in reversed(once.items()) if at.ndim == 4 and size == final]
-            return min(ends, key=lambda name: name.count(".")), tokens
-        if _hangs(logits, output, noise):
-            if _alone(logits, output, noise):
-                return following.get(output.shape[2], name), False
+            layer = min(ends, key=lambda name: name.count("."))
+            return layer, _why_not(layer, slopes.get(probe)) if tokens else ""
+        maps = to_maps(slopes[output], images.shape[2:]) if output in slopes else None
+        if maps is not None and maps.any():
+            if _alone(logits, output, probe):
+                return following.get(output.shape[2], name), ""
             following[output.shape[2]] = name
         tokens = True
-    return None, tokens
+    return None, ""
 
 
 @contextmanager
@@ -197,13 +202,19 @@ def _map_of(output: Any, inputs: tuple[Any, ...], images: Tensor) -> Tensor | No
     return maps if given[0, 0].numel() >= maps[0, 0].numel() and (maps != maps[..., :1, :1]).any() else None
 
 
-def _hangs(logits: Any, output: Tensor, images: Tensor) -> bool:
-    """Whether the logits hang on the grid that is in ``output``."""
-    if not isinstance(logits, Tensor) or not logits.requires_grad or not output.requires_grad:
-        return False
-    (slopes,) = torch.autograd.grad(logits.square().sum(), output, retain_graph=True, allow_unused=True)
-    maps = None if slopes is None else to_maps(slopes, images.shape[2:])
-    return maps is not None and bool(maps.any())
+def _slopes(logits: Any, outputs: list[Tensor]) -> dict[Tensor, Tensor]:
+    """Those of the squared logits by each of the outputs that they hang on, from one pass back."""
+    own = [each for each in outputs if each.requires_grad]
+    if not isinstance(logits, Tensor) or not logits.requires_grad or len(own) < 2:
+        return {}
+    found = torch.autograd.grad(logits.square().sum(), own, allow_unused=True)
+    return {output: slope for output, slope in zip(own, found, strict=True) if slope is not None}
+
+
+def _why_not(layer: str, by_input: Tensor | None) -> str:
+    if by_input is not None and not by_input.any():
+        return "the model's logits are the same for every image, as where its last layer is all 0"
+    return f"after {layer} the model turns its maps into a sequence of tokens, which CAMs cannot weigh"
 
 
 def _alone(logits: Tensor, output: Tensor, images: Tensor) -> bool:

@@ -19,7 +19,7 @@ from xaicmp.core.models.sources import DEFAULT_WEIGHTS, Source, described_by, fi
 from xaicmp.core.models.weights import Fit, WeightsFile, best_fit, fill, read_weights
 from xaicmp.errors import UsageError, XaicmpError, arg
 
-WEIGHTS = (".pt", ".pth", ".safetensors", ".ckpt", ".tar", ".bin")
+WEIGHTS = (".pt", ".pt2", ".pth", ".safetensors", ".ckpt", ".tar", ".bin")
 """Suffixes of files of weights."""
 UNTRAINED = "none"
 CIFAR_CODE_BASE = {"net", "acc", "epoch"}

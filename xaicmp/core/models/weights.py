@@ -31,6 +31,8 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "network.", "net.")
 """What wrappers put before every name: DataParallel, torch.compile, Lightning and others."""
 RENAMED = ((r"\bshortcut\b", "downsample"), (r"^linear\b", "fc"))
 """How a widely used CIFAR code base calls what torchvision's ResNets call otherwise."""
+EXPORTED = (b"serialized_exported_program", b"/archive_format")
+"""What is in every file of ``torch.export``, of older and newer versions."""
 COUNTER = "num_batches_tracked"
 """What takes no part in an evaluation, so that a file may lack it."""
 HARMLESS: list[Any] = [argparse.Namespace, np.dtype, np.ndarray, *(type(np.dtype(each)) for each in "fdlqi")]
@@ -180,7 +182,7 @@ def _read_torch(path: Path, content: bytes) -> Any:
     except Exception as error:  # torch.load raises whatever a hostile or damaged file makes it raise
         text = str(error)
         way = "use one that `xaicmp train` or torch.save(state_dict) wrote"
-        if "TorchScript" in text or b"serialized_exported_program" in content[:4096]:
+        if "TorchScript" in text or any(name in content for name in EXPORTED):
             reason = "it is a compiled program, whose layers cannot be observed"
             way = "give the network's own code as the model, and its state_dict as the checkpoint"
         elif found := re.search(r"Unsupported (?:global|class)[^\n]*?GLOBAL ([\w.]+)", text):
