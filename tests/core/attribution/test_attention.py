@@ -131,7 +131,6 @@ def swin() -> nn.Module:
     return torchvision.models.SwinTransformer([2, 2], 8, [1, 1], [2, 2], [4, 4], num_classes=10).eval()
 
 
-@pytest.mark.parametrize("name", ["attention-rollout", "generic-attention"])
 def two_streams() -> nn.Module:
     """Attention among the patches, and beside it among these and one token more."""
 
@@ -152,10 +151,11 @@ def two_streams() -> nn.Module:
     return Streams().eval()
 
 
+@pytest.mark.parametrize("name", ["attention-rollout", "generic-attention"])
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (SmallNet, "no attention between all tokens"),
+        (SmallNet, "no attention between all tokens in each layer"),
         (swin, r"attention within windows \(.* x .*\), not between all tokens"),
         (two_streams, r"attention in several streams of tokens \(16 x 16, 17 x 17\), of which none has all"),
     ],
