@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
     from xaicmp.core.studies.checkpoints import Checkpoints
+    from xaicmp.core.studies.clusters import Tree
+    from xaicmp.core.studies.consensus import Consensus
     from xaicmp.core.studies.cost import Cost
     from xaicmp.core.studies.faithfulness import Faithfulness
     from xaicmp.core.studies.groups import Group
@@ -173,6 +175,28 @@ class Result:
         )
         scores = replace(scores, p_values=p_values, among=among)
         return replace(self, comparison=replace(chosen, scores=scores, _results={}))
+
+    def clusters(self) -> dict[str, Tree]:
+        """By statistic, which methods belong together: a tree by agreement above another image's map."""
+        from xaicmp.core.studies.clusters import clusters
+
+        return clusters(self.comparison)
+
+    def consensus(self, maps: Tensor | None = None, progress: Progress = no_progress) -> Consensus:
+        """Kendall's W over all methods that know the model, the mean of their ranks, and each one's distance from it.
+
+        Args:
+            maps: ``(M, N, H, W)``, those that were compared, where they have been kept; without them, the images are
+                explained again.
+            progress: told how far it is.
+        """
+        from xaicmp.core.studies.consensus import consensus
+
+        measured = self.comparison
+        titles = {name: title for name, title in measured.titles.items() if name not in measured.floors}
+        rows = [list(measured.titles).index(name) for name in titles]
+        maps = self._maps(progress) if maps is None else maps
+        return consensus(maps[rows], titles, measured.settings)
 
     def rerun(self, seed: int | None = None, progress: Progress = no_progress) -> Repetition:
         """Each method against itself under another seed; by default the next one."""
@@ -323,7 +347,7 @@ class Result:
         check_bounds(read_bounds(bounds, measured.statistics, known, usual), summary, on)
 
     def figure(self, kind: str = "shares") -> Figure:
-        """A figure of the comparison, or of a study: ``"shares"``, ``"randomisation"``, ``"faithfulness"``.
+        """A figure of the comparison, or of a study: ``"shares"``, ``"randomisation"``, ``"faithfulness"``, ``"clusters"``.
 
         Raises:
             UsageError: another kind, or ``"shares"`` of a comparison whose settings have no ``curve``.
@@ -338,7 +362,9 @@ class Result:
             return draw(kind, self.randomisation(), self.comparison)
         if kind == "faithfulness":
             return draw(kind, self.faithfulness(), self.comparison)
-        raise UsageError(f"figure {kind!r}: choose shares, randomisation or faithfulness")
+        if kind == "clusters":
+            return draw(kind, self.clusters(), self.comparison)
+        raise UsageError(f"figure {kind!r}: choose shares, clusters, randomisation or faithfulness")
 
     def _model(self) -> tuple[Engine, ImageSource]:
         if self.engine is None or self.images is None:

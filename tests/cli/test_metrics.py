@@ -224,6 +224,24 @@ def test_the_same_checkpoint_gives_the_same_maps_and_another_does_not(metrics: X
     assert "other.pt" in text.split("Each method on another checkpoint")[1]
 
 
+def test_many_methods_have_a_tree_and_a_consensus(metrics: Xaicmp, xaicmp: Xaicmp) -> None:
+    methods = ("--methods", "grad-cam", "saliency", "input-x-gradient", "edge")
+    words = ("--consensus", "--plot", "tree.png", "--output", "kept.json")
+    text = printed(metrics(*words, methods=methods))
+    assert max(map(len, text.splitlines())) <= 80
+    found = document(metrics("--consensus", "--format", "json", methods=methods))
+    shown = in_table(text.split("Which methods belong together")[1])
+    assert shown <= {decimals(each) for each in numbers([found["clusters"], found["consensus"]])}
+    assert [each["method"] for each in found["consensus"]["methods"]] == list(methods[1:4])
+    assert len(found["consensus"]["kendall_w"]["images"]) == 8
+    assert sorted(found["clusters"]["iou"]["branches"][-1]["members"]) == sorted(methods[1:])
+    again = document(xaicmp("metrics", "--from", "kept.json", "--format", "json"))
+    assert (again["clusters"], again["consensus"]) == (found["clusters"], found["consensus"])
+    assert Path("tree.png").stat().st_size > 5000
+    refused(metrics("--consensus"), "--methods", "2 make no tree or consensus", "three or more")
+    refused(metrics("--consensus", "--controls", "none", methods=methods), "--controls", "needs other-image")
+
+
 def test_several_checkpoints_are_compared_on_the_images_that_all_admit(
     metrics: Xaicmp, xaicmp: Xaicmp
 ) -> None:
@@ -481,6 +499,7 @@ def test_maps_from_a_file_need_no_checkpoint_and_print_in_every_format(
         "--rerun",
         "--against other.pt",
         "--checkpoints here.pt other.pt",
+        "--consensus",
         "--verbose",
     ],
 )

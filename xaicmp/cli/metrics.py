@@ -164,7 +164,7 @@ def of_images(
         gallery = Gallery()
 
     def keep(explanations: Explanations) -> None:
-        if options.faithfulness or options.masks:
+        if options.faithfulness or options.masks or options.consensus:
             batches.append(explanations)
         if gallery is not None:
             gallery.add(explanations)
@@ -174,6 +174,10 @@ def of_images(
     # Only then, because they bring what solves equations.
     from xaicmp.cli.studies import load_other, of_maps, of_model, other_files
 
+    if options.consensus:
+        from xaicmp.core.studies.clusters import check_tree
+
+        check_tree([each.name for each in session.methods if not each.model_free], session.settings.controls)
     others = [load_other(options, session, *each) for each in other_files(options)]
     result = session.compare(keep, journal)
     found = of_maps(options, result.comparison) if first else []
@@ -274,8 +278,8 @@ def check_studies(options: Measuring) -> None:
         return
     from xaicmp.views.figures.style import check_name
 
-    if options.randomise is not None and options.faithfulness:
-        raise UsageError("--plot draws --randomise or --faithfulness; give one of them")
+    if (options.randomise is not None) + options.faithfulness + options.consensus > 1:
+        raise UsageError("--plot draws --randomise, --faithfulness or --consensus; give one of them")
     check_name(options.plot, "plot")
 
 

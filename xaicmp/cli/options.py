@@ -328,6 +328,15 @@ class Measuring(Comparing):
             "FILE...",
         ),
     ] = None
+    consensus: Annotated[
+        bool,
+        option(
+            STUDIES,
+            "Also show which methods belong together, and how far each is from what all have in common.",
+            None,
+            "--consensus",
+        ),
+    ] = False
     randomise: Annotated[
         Randomise | None,
         option(
@@ -370,7 +379,7 @@ class Measuring(Comparing):
         Path | None,
         option(
             OUTPUT,
-            "Draw --randomise or --faithfulness, else IoU by share of top pixels: .png, .pdf or .svg.",
+            "Draw --randomise, --faithfulness or the tree of --consensus, else IoU by share of top pixels: .png, .pdf or .svg.",
             "FILE",
         ),
     ] = None
@@ -399,7 +408,7 @@ class Measuring(Comparing):
     @property
     def curve(self) -> bool:
         """Whether a picture shows IoU at every share."""
-        of_study = self.randomise is not None or self.faithfulness
+        of_study = self.randomise is not None or self.faithfulness or self.consensus
         return self.report is not None or (self.plot is not None and not of_study)
 
     @property
@@ -409,6 +418,7 @@ class Measuring(Comparing):
             "rerun",
             "against",
             "checkpoints",
+            "consensus",
             "randomise",
             "faithfulness",
             "properties",

@@ -20,6 +20,7 @@ from xaicmp.result import Result
 from xaicmp.views.table import Table
 from xaicmp.views.tables import studies
 from xaicmp.views.tables.checkpoints import checkpoints
+from xaicmp.views.tables.consensus import clusters, consensus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,6 +109,11 @@ def of_model(
         if options.checkpoints:
             every = result.checkpoints(others, session.selection.only if options.ids is None else "all", show)
             found.append(Asked(checkpoints(every, comparison)))
+        if options.consensus:
+            maps = torch.cat([each.maps for each in batches], dim=1)
+            trees = result.clusters()
+            found.append(Asked(clusters(trees, comparison), trees, "clusters"))
+            found.append(Asked(consensus(result.consensus(maps))))
         if options.randomise is not None:
             random = result.randomisation(options.randomise, options.draws or DRAWS, show)
             found.append(Asked(studies.randomisation(random, comparison), random, "randomisation"))

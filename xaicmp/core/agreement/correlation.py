@@ -52,11 +52,18 @@ PEARSON = register(
 )
 
 
+def mean_ranks(flat: Tensor) -> Tensor:
+    """Float64 ``(..., P)``: 1 for the lowest value, and the mean rank where values are tied."""
+    ordered = flat.sort(dim=-1).values
+    return (
+        1 + torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True)
+    ).double() / 2
+
+
 def _prepare_spearman(maps: Tensor, top: float) -> Prepared:
     """The same of the ranks, the mean rank where values are tied."""
     flat = maps.flatten(-2)
-    ordered = flat.sort(dim=-1).values
-    ranks = (torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True)).double()
+    ranks = mean_ranks(flat)
     return Prepared.of(is_orderless(flat), _unit(ranks - ranks.mean(dim=-1, keepdim=True)))
 
 

@@ -12,7 +12,7 @@ from xaicmp.errors import UsageError
 from xaicmp.views.figures.style import ours
 
 KINDS: dict[str, Callable[..., Figure]] = {}
-FILES = ("maps", "shares", "randomisation", "faithfulness", "training")
+FILES = ("maps", "shares", "randomisation", "faithfulness", "training", "clusters")
 
 
 def figure_kind(name: str) -> Callable[[Callable[..., Figure]], Callable[..., Figure]]:

@@ -1,0 +1,130 @@
+"""How far all methods agree at once, and how far each is from what the others have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xaicmp.core.agreement.controls import every_other_image
+from xaicmp.core.agreement.correlation import mean_ranks
+from xaicmp.core.agreement.statistic import STATISTICS, is_orderless
+from xaicmp.core.results.intervals import Summary, defined_mean, summarise
+from xaicmp.core.results.settings import Settings
+from xaicmp.core.results.significance import PairedTest, paired_test
+from xaicmp.errors import UsageError, arg
+
+BLOCK = 256
+"""Images that are worked on at once; the maps of other images come from the same block."""
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """Kendall's W, and the mean of the methods' ranks.
+
+    Attributes:
+        titles: of the methods, by name.
+        settings: whose level and seed the intervals have.
+        w: float64 ``(N,)``, Kendall's coefficient of concordance over all methods, see ``kendall_w``.
+        other_image: float64 ``(N,)``, the same where every two maps are of different images.
+        alone: by method, float64 ``(N,)``: Spearman's correlation of its map with the mean rank of the other methods.
+        alone_other_image: the same with the mean rank of another image.
+        maps: float32 ``(N, H, W)``, the consensus: the mean over all methods of the ranks, 1 for the lowest pixel.
+    """
+
+    titles: dict[str, str]
+    settings: Settings
+    w: np.ndarray
+    other_image: np.ndarray
+    alone: dict[str, np.ndarray]
+    alone_other_image: dict[str, np.ndarray]
+    maps: np.ndarray
+
+    def summary(self, method: str | None = None) -> Summary:
+        """Mean, spread and interval of W, or of a method's correlation with the others' consensus."""
+        values = self.w if method is None else self.alone[method]
+        return summarise(values, level=self.settings.level, seed=self.settings.seed)
+
+    def other(self, method: str | None = None) -> float:
+        """The mean of the same with other images' maps."""
+        return defined_mean(self.other_image if method is None else self.alone_other_image[method])
+
+    def above(self, method: str | None = None) -> PairedTest:
+        """The same held against that with other images' maps."""
+        both = (self.w, self.other_image)
+        if method is not None:
+            both = self.alone[method], self.alone_other_image[method]
+        return paired_test(*both, two_sided=True, level=self.settings.level)
+
+
+def consensus(maps: Tensor, titles: Mapping[str, str], settings: Settings) -> Consensus:
+    """The consensus of methods.
+
+    Args:
+        maps: ``(M, N, H, W)``, of three methods or more.
+        titles: of the M methods, by name.
+        settings: whose level and seed the intervals have.
+
+    Raises:
+        UsageError: there are fewer than three methods.
+    """
+    if len(titles) < 3:
+        raise UsageError(
+            f"{arg('methods')}: {len(titles)} have no consensus; compare three or more that know the model"
+        )
+    parts = [_block(maps[:, start : start + BLOCK]) for start in range(0, maps.shape[1], BLOCK)]
+    w, others, means, alone, alone_others = (torch.cat(each, dim=-1) for each in zip(*parts, strict=True))
+    own, theirs = (dict(zip(titles, each.numpy(), strict=True)) for each in (alone, alone_others))
+    mean = means.T.reshape(maps.shape[1:]).float().numpy()
+    return Consensus(dict(titles), settings, w.numpy(), others.numpy(), own, theirs, mean)
+
+
+def _block(maps: Tensor) -> tuple[Tensor, ...]:
+    """W, it with other images, the mean ranks ``(P, N)``, and each method with the others, its own and other images'."""
+    flat = maps.flatten(2)
+    methods, count, pixels = flat.shape
+    ranks = torch.stack([mean_ranks(each) for each in flat])
+    undefined = torch.stack([is_orderless(each) for each in flat])
+    w, others = kendall_w(ranks.masked_fill(undefined[..., None], torch.nan))
+    statistic, pair, groups = STATISTICS["spearman"], torch.tensor([[0], [1]]), np.zeros(count)
+    whole, found = ranks.sum(dim=0), []
+    for own, map_ranks in enumerate(ranks):
+        rest = (whole - map_ranks).masked_fill(
+            undefined[torch.arange(methods) != own].any(dim=0)[:, None], torch.nan
+        )
+        both = torch.stack([flat[own].double(), rest], dim=1).view(count, 2, 1, pixels)
+        prepared = statistic.prepare(both, 0.2)
+        other = every_other_image(statistic, prepared, pair, groups, balanced=True)
+        found.append((statistic.compare_pairs(prepared, prepared, pair)[:, 0], other[:, 0]))
+    alone, alone_others = (torch.stack(each) for each in zip(*found, strict=True))
+    return w, others, (whole / methods).T, alone, alone_others
+
+
+def kendall_w(ranks: Tensor) -> tuple[Tensor, Tensor]:
+    """Kendall's W with ties (Kendall and Babington Smith, 1939), and the same with maps of different images.
+
+    With c the ranks less their mean, W = |sum_m c_m|^2 / (M sum_m |c_m|^2), which is chi^2 / (M (P - 1)) of Friedman's
+    test. For maps of different images each product c_l c_m is its mean over all other images of m, the maps brought
+    to the length of the image's own.
+
+    Args:
+        ranks: float64 ``(M, N, P)``, mean ranks where values are tied, NaN where undefined.
+
+    Returns:
+        float64 ``(N,)`` each; NaN where a method is undefined, the second also without another image.
+    """
+    centred = ranks - ranks.mean(dim=2, keepdim=True)
+    length = centred.norm(dim=2, keepdim=True)
+    squares = length.square().sum(dim=(0, 2))
+    methods = len(ranks)
+    w = centred.sum(dim=0).square().sum(dim=1) / (methods * squares)
+    unit = centred / length
+    known = ~unit.isnan().any(dim=2, keepdim=True)
+    zeroed = unit.nan_to_num()
+    others = (zeroed.sum(dim=1, keepdim=True) - zeroed) / (known.sum(dim=1, keepdim=True) - known.long())
+    scaled = length * others
+    cross = (centred.sum(dim=0) * scaled.sum(dim=0)).sum(dim=1) - (centred * scaled).sum(dim=(0, 2))
+    return w, (squares + cross) / (methods * squares)
