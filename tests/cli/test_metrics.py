@@ -670,8 +670,9 @@ def test_controls_are_what_was_asked_for(metrics: Xaicmp) -> None:
     shift = {"shifted", "above_shifted", "above_shifted_ci"}
     assert keys() == other | shift
     assert keys("--controls", "none") == set()
-    assert keys("--controls", "resolution") == {"pooled"}
-    assert keys("--controls", "shift,resolution") == shift | {"pooled"}
+    pooled = {"pooled", "pooled_chance", "pooled_other_image"}
+    assert keys("--controls", "resolution") == pooled
+    assert keys("--controls", "shift,resolution") == shift | pooled
     assert keys("--controls", "other-image") == other
     classes = {"other_class", "other_class_runner_up"}
     assert keys("--controls", "other-class") == classes | {f"above_{each}" for each in classes}

@@ -56,7 +56,8 @@ maps = torch.rand(3, count, 32, 32).relu_()
 score(Explanations(chosen, torch.empty(0), ("a", "b", "c"), maps), Settings())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
-ALL = ("other_image", "other_image_same_class", "shifted", "pooled")
+POOLED = ("pooled", "pooled_chance", "pooled_other_image")
+ALL = ("other_image", "other_image_same_class", "shifted", *POOLED)
 
 
 def explanations_of(
@@ -79,8 +80,8 @@ def random_maps(methods: int, images: int, seed: int = 0, side: int = SIDE) -> T
 
 
 def by_hand(name: str, a: np.ndarray, b: np.ndarray, top: float = 0.2) -> float:
-    if name == "pearson":
-        return float(scipy.stats.pearsonr(a.ravel(), b.ravel()).statistic)
+    if name in ("pearson", "spearman"):
+        return float(getattr(scipy.stats, f"{name}r")(a.ravel(), b.ravel()).statistic)
     sets = [set(np.argsort(-each.ravel(), kind="stable")[: int(top * a.size)]) for each in (a, b)]
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
@@ -199,6 +200,36 @@ def test_both_maps_are_pooled_to_the_coarser_of_their_grids(name: str) -> None:
                 coarse.append(blocks.mean(axis=(1, 3)))
             expected = by_hand(name, coarse[0], coarse[1], top=0.3)
             assert scores.controls["pooled"][name][pair][i] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["pearson", "spearman", "iou"])
+def test_pooled_maps_are_held_against_chance_and_other_images_at_their_own_grid(name: str) -> None:
+    maps = random_maps(3, 7)
+    grids, how = {"b": (4, 4), "c": (2, 4)}, {"top": 0.3, "statistics": [name]}
+    maps[1, 5] = 1  # which has no statistic, and is no other image
+    found = score(explanations_of(maps, grids=grids), settings_with(*POOLED, **how)).controls
+    for pair, grid in {("a", "b"): (4, 4), ("a", "c"): (2, 4), ("b", "c"): (2, 4)}.items():
+        small = [
+            maps["abc".index(each)]
+            .double()
+            .unflatten(1, (grid[0], -1))
+            .unflatten(3, (grid[1], -1))
+            .mean(dim=(2, 4))
+            for each in pair
+        ]
+        alone = score(explanations_of(torch.stack(small)), settings_with("other_image", **how))
+        expected = alone.controls["other_image"][name]["a", "b"]
+        np.testing.assert_allclose(found["pooled_other_image"][name][pair], expected, atol=1e-9)
+        defined = [i for i in range(7) if not ("b" in pair and i == 5)]
+        others = [(small[0][i].numpy(), small[1][j].numpy()) for i in defined for j in defined if i != j]
+        mean = np.mean([by_hand(name, a, b, 0.3) for a, b in others])
+        assert np.nanmean(found["pooled_other_image"][name][pair]) == pytest.approx(mean, abs=1e-9)
+        chance = STATISTICS[name].chance(0.3, math.prod(grid))
+        by_image = np.where(np.isnan(found["pooled"][name][pair]), np.nan, chance)
+        np.testing.assert_array_equal(found["pooled_chance"][name][pair], by_image)
+        assert np.flatnonzero(np.isnan(by_image)).tolist() == [5] * ("b" in pair)
+    if name == "iou":  # two of eight cells: 0, 1 or 2 in common
+        assert found["pooled_chance"][name]["a", "c"][0] == pytest.approx((12 / 28) / 3 + 1 / 28)
 
 
 def test_a_grid_too_coarse_for_the_top_pixels_has_no_overlap_rather_than_no_result() -> None:
@@ -519,7 +550,7 @@ def test_controls_are_asked_for_by_name() -> None:
     assert get_controls([]) == Settings().controls
     assert get_controls(["none"]) == ()
     assert get_controls(["resolution", "other-image", "resolution"]) == (
-        "pooled",
+        *POOLED,
         "other_image",
         "other_image_same_class",
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from xaicmp.core.agreement.pairing import pairing_p
-from xaicmp.core.agreement.statistic import Prepared, Statistic, chunks, extent, take
+from xaicmp.core.agreement.statistic import Prepared, Statistic, chunks, extent, prepare_all, take
 from xaicmp.core.agreement.top_pixels import whole_pixels
 from xaicmp.errors import UsageError, arg
 
@@ -493,25 +493,63 @@ def pool(maps: Tensor, grid: tuple[int, int]) -> Tensor:
     return adaptive_avg_pool2d(values / scale, grid) * scale
 
 
-def _pooled(context: Context) -> Controlled:
-    """Both maps of a pair at the coarser of their grids; NaN where this has no whole pixel of the share."""
+def _at_coarser_grids(context: Context) -> Iterator[tuple[Tensor, Context]]:
+    """Which pairs have which coarser grid, bool ``(K,)``, and their maps at it; not where this has no whole top pixel."""
     statistic, pairs, top = context.statistic, context.pairs, context.top
     coarser = [min(context.grids[a], context.grids[b], key=math.prod) for a, b in pairs.T.tolist()]
-    values = torch.full((len(context.maps), len(coarser)), torch.nan, dtype=torch.float64)
-    for grid in set(coarser):
+    for grid in dict.fromkeys(coarser):
         if statistic.uses_top and not whole_pixels(statistic.top or top, math.prod(grid)):
             continue
         those = torch.tensor([each == grid for each in coarser])
-        for rows in chunks(context.maps):
-            prepared = statistic.prepare(pool(context.maps[rows].contiguous(), grid), top)
-            values[rows, those] = statistic.compare_pairs(prepared, prepared, pairs[:, those])
+        own = pairs[:, those]
+        if grid == context.maps.shape[2:]:
+            yield those, replace(context, pairs=own, observed=context.observed[:, those])
+            continue
+        maps = torch.cat([pool(context.maps[rows].contiguous(), grid) for rows in chunks(context.maps)])
+        prepared = prepare_all(statistic, maps, top)
+        each = (take(prepared, rows) for rows in chunks(maps))
+        observed = torch.cat([statistic.compare_pairs(part, part, own) for part in each])
+        yield those, replace(context, maps=maps, prepared=prepared, pairs=own, observed=observed)
+
+
+def _chance(context: Context) -> Tensor:
+    chance = context.statistic.chance(context.top, math.prod(context.maps.shape[2:]))
+    of_each = torch.full_like(context.observed, torch.nan if chance is None else chance)
+    return of_each.masked_fill(context.observed.isnan(), torch.nan)
+
+
+def _of_other_image(context: Context) -> Tensor:
+    return _with_partners(context, np.zeros(len(context.maps)), balanced=True).values
+
+
+def _pooled(context: Context, what: Callable[[Context], Tensor]) -> Controlled:
+    """``what`` of both maps of a pair at the coarser of their grids; NaN where there is none."""
+    values = torch.full_like(context.observed, torch.nan)
+    for those, coarse in _at_coarser_grids(context):
+        values[:, those] = what(coarse)
     return Controlled(values)
 
 
 register_control(
     Control(
         "resolution",
-        (ControlKey("pooled", "at the coarser grid", "Coarser\ngrid", _pooled),),
+        (
+            ControlKey(
+                "pooled",
+                "at the coarser grid",
+                "Coarser\ngrid",
+                partial(_pooled, what=lambda coarse: coarse.observed),
+            ),
+            ControlKey(
+                "pooled_chance", "chance at that grid", "Grid's\nchance", partial(_pooled, what=_chance)
+            ),
+            ControlKey(
+                "pooled_other_image",
+                "another image's map at that grid",
+                "Grid's\nother",
+                partial(_pooled, what=_of_other_image),
+            ),
+        ),
         about="both maps are pooled to the coarser of their grids: what a difference in resolution hides",
         source="means over the blocks of the grid, by adaptive average pooling",
     )
