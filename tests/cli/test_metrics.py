@@ -666,7 +666,12 @@ def test_controls_are_what_was_asked_for(metrics: Xaicmp) -> None:
         return set(entry) - {"mean", "std", "ci", "n", "undefined", "chance", "corrected", "verdict"}
 
     other = {"other_image", "other_image_same_class", "above_other_image", "explained_by_other_image"}
-    other |= {"explained_by_other_image_ci", "images_above_other", "images_above_other_ci"}
+    other |= {
+        "explained_by_other_image_ci",
+        "images_above_other",
+        "images_above_other_ci",
+        "pairing_permutation_p",
+    }
     shift = {"shifted", "above_shifted", "above_shifted_ci"}
     assert keys() == other | shift
     assert keys("--controls", "none") == set()
