@@ -20,7 +20,7 @@ from xaicmp.core.images.source import ImageSource
 from xaicmp.core.images.sources import IMAGES, image_source
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.sources import MODELS, model_source
-from xaicmp.views.figures.registry import KINDS, draw, figure_kind
+from xaicmp.views.figures.registry import KINDS, Drawing, figure_kind
 from xaicmp.views.table import FORMATS, SUFFIXES, Table, table_format
 
 PACKAGE = Path(xaicmp.__file__).parent
@@ -174,12 +174,13 @@ def test_a_table_format_is_one_function(capsys: pytest.CaptureFixture[str], tmp_
 
 
 def test_a_figure_kind_is_one_function() -> None:
-    @figure_kind("toy")
-    def toy(width: int) -> Figure:
-        return Figure(figsize=(width, 1))
+    @figure_kind("toy", "A toy")
+    def toy(drawing: Drawing) -> Figure:
+        return Figure(figsize=(len(drawing.comparison.pairs), 1))
 
     try:
-        assert draw("toy", 7).get_size_inches()[0] == 7
+        result = xaicmp.compare(small_classifier(), torch.randn(4, 3, 32, 32), methods=["edge", "saliency"])
+        assert result.figure("toy").get_size_inches()[0] == 1
     finally:
         del KINDS["toy"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 
 from xaicmp.core.agreement.statistic import Pair, Statistic
@@ -195,7 +195,7 @@ class Result:
         measured = self.comparison
         titles = {name: title for name, title in measured.titles.items() if name not in measured.floors}
         rows = [list(measured.titles).index(name) for name in titles]
-        maps = self._maps(progress) if maps is None else maps
+        maps = self.maps(progress=progress).maps if maps is None else maps
         return consensus(maps[rows], titles, measured.settings)
 
     def rerun(self, seed: int | None = None, progress: Progress = no_progress) -> Repetition:
@@ -274,7 +274,7 @@ class Result:
 
         engine, images = self._model()
         chosen = self.comparison.predictions
-        maps = self._maps(progress) if maps is None else maps
+        maps = self.maps(progress=progress).maps if maps is None else maps
         return faithful(engine, images, chosen, maps, self.comparison.settings, progress)
 
     def properties(self, progress: Progress = no_progress) -> Properties:
@@ -307,14 +307,8 @@ class Result:
             raise UsageError(
                 f"{arg('masks')} of shape {tuple(inside.shape)}: give one per image, of its size"
             )
-        maps = self._maps() if maps is None else maps
+        maps = self.maps().maps if maps is None else maps
         return localise(maps, inside > 0, dict(self.comparison.titles), self.comparison.settings)
-
-    def _maps(self, progress: Progress = no_progress) -> Tensor:
-        """The maps once more, ``(M, N, H, W)``."""
-        engine, images = self._model()
-        batches = Explainer(engine, self.methods).again(images, self.comparison.predictions, progress)
-        return torch.cat([each.maps for each in batches], dim=1)
 
     def cost(self) -> list[Cost]:
         """Seconds, passes per image and bytes of each method on one batch, and of all together."""
@@ -346,25 +340,43 @@ class Result:
         known, usual = [*self.pairs, *own], own or measured.model_pairs
         check_bounds(read_bounds(bounds, measured.statistics, known, usual), summary, on)
 
-    def figure(self, kind: str = "shares") -> Figure:
-        """A figure of the comparison, or of a study: ``"shares"``, ``"randomisation"``, ``"faithfulness"``, ``"clusters"``.
+    def figure(self, kind: str = "shares", **look: Any) -> Figure:
+        """A figure: ``"shares"``, ``"matrix"``, ``"distribution"``, ``"maps"`` and others of ``views.figures``.
+
+        What it needs of the model is run for it: a study that the result does not hold, or the maps once more.
+
+        Args:
+            kind: by name.
+            look: of ``views.figures.style.Look``, as ``width=3.35`` in inches or ``theme="dark"``.
 
         Raises:
-            UsageError: another kind, or ``"shares"`` of a comparison whose settings have no ``curve``.
+            UsageError: another kind, or what it needs is not there, as ``Settings(curve=True)`` for ``"shares"``.
         """
-        from xaicmp.views.figures.registry import draw
+        from xaicmp.views.figures.registry import Drawing, draw, kind_of
+        from xaicmp.views.figures.style import Look
 
-        if kind == "shares":
-            if not self.comparison.scores.curves:
-                raise UsageError("figure 'shares' needs Settings(curve=True)")
-            return draw(kind, self.comparison)
-        if kind == "randomisation":
-            return draw(kind, self.randomisation(), self.comparison)
-        if kind == "faithfulness":
-            return draw(kind, self.faithfulness(), self.comparison)
-        if kind == "clusters":
-            return draw(kind, self.clusters(), self.comparison)
-        raise UsageError(f"figure {kind!r}: choose shares, clusters, randomisation or faithfulness")
+        need, studies, maps = kind_of(kind).needs, dict(self.studies), None
+        if self.engine is not None and need in ("randomisation", "faithfulness"):
+            studies[need] = self.study(need)
+        elif self.engine is not None and need == "maps":
+            maps = self.maps()
+        return draw(kind, Drawing(self.comparison, studies, maps, Look(**look)))
+
+    def study(self, name: str, progress: Progress = no_progress) -> Any:
+        """The data of ``"randomisation"`` or ``"faithfulness"`` as documents hold them."""
+        from xaicmp.views.tables import studies
+
+        if name == "randomisation":
+            return studies.randomisation(self.randomisation(progress=progress), self.comparison).data
+        return studies.faithfulness(self.faithfulness(progress=progress), self.comparison).data
+
+    def maps(self, rows: np.ndarray | None = None, progress: Progress = no_progress) -> Explanations:
+        """The maps of the images, or of some, once more."""
+        engine, images = self._model()
+        chosen = self.comparison.predictions
+        if rows is not None:
+            chosen = chosen.rows(rows)
+        return Explanations.join(list(Explainer(engine, self.methods).again(images, chosen, progress)))
 
     def _model(self) -> tuple[Engine, ImageSource]:
         if self.engine is None or self.images is None:

@@ -402,7 +402,13 @@ def test_figure_draws_and_prints(
     assert [path.name for path in alone.iterdir()] == [name]
     assert outcome.err == f"xaicmp: wrote {name}\n"
     if not options:
-        assert outcome.out == done(xaicmp("explain", "--ids", 3, 7, 12, *QUICK)).out
+        table = done(xaicmp("explain", "--ids", 3, 7, 12, *QUICK)).out
+        assert outcome.out.startswith(f"{table}\nImages beside the maps of each method")
+        caption = outcome.out[len(table) :].strip()
+        assert "\n" not in caption
+        assert all(
+            part in caption for part in ("n = 3 images", "Grad-CAM, Saliency and IG", "steps 4", "seed 0.")
+        )
 
 
 # ---------------------------------------------------------------- manners

@@ -31,7 +31,7 @@ SPARED_BY_METRICS = (
     "scipy.sparse.linalg",
     "scipy.stats",
     "sklearn",
-    "xaicmp.views.figures",
+    "xaicmp.views.figures.registry",
 )
 
 RUN = """

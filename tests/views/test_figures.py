@@ -7,6 +7,7 @@ import warnings
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
@@ -26,10 +27,10 @@ from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.studies.randomisation import Randomisation
 from xaicmp.errors import UsageError, XaicmpError
-from xaicmp.views.figures.maps import CELL, MARGIN, images_figure
-from xaicmp.views.figures.randomisation import randomisation_figure
-from xaicmp.views.figures.shares import curves_figure
-from xaicmp.views.figures.style import SUFFIXES, check_name, save
+from xaicmp.views.figures.layout import CELL, MARGIN
+from xaicmp.views.figures.registry import Drawing, draw
+from xaicmp.views.figures.style import SUFFIXES, Look, check_name, save
+from xaicmp.views.tables import studies
 
 Compared = tuple[Comparison, list[Explanations]]
 
@@ -37,6 +38,12 @@ Compared = tuple[Comparison, list[Explanations]]
 @pytest.fixture(scope="module")
 def two_rows(sample: ImageSet) -> Compared:
     return compared(sample, PUBLISHED, (3, 6), small_engine(batch_size=1))
+
+
+def images_figure(
+    comparison: Comparison, batches: list[Explanations], style: Any = "overlay", **look: Any
+) -> Figure:
+    return draw("maps", Drawing(comparison, {}, Explanations.join(batches), Look(style=style, **look)))
 
 
 def pixels_of(figure: Figure, dpi: int = 100) -> np.ndarray:
@@ -73,7 +80,7 @@ def test_pdf_and_svg_hold_every_picture_and_the_text(two_rows: Compared, tmp_pat
     assert [float(each) for each in box.groups()] == pytest.approx([width, height], abs=1)
     svg = (tmp_path / "x.SVG").read_text()
     assert "<svg" in svg
-    assert svg.count("<image") == 2 * (1 + 2 * 3)
+    assert svg.count("<image") == 2 * (1 + 2 * 3) + 1  # the bar of colours
 
 
 def cell(picture: np.ndarray, figure: Figure, column: int) -> np.ndarray:
@@ -194,11 +201,11 @@ def test_nothing_that_is_written_overlaps_or_leaves_the_page(
 def test_every_row_and_column_is_drawn_at_the_same_size(rows: int, sample: ImageSet) -> None:
     figure = images_figure(*compared(sample, PUBLISHED, tuple(range(rows))), "map")
     images = figure.axes[0].images
-    assert len(images) == rows * 4
-    for image in images:
+    assert len(images) == rows * 4 + 1
+    for image in images[:-1]:
         left, right, bottom, top = image.get_extent()
         assert (right - left, top - bottom) == pytest.approx((CELL, CELL))
-        assert left >= MARGIN - 1e-9
+        assert left == pytest.approx(MARGIN, abs=0.01) or left > MARGIN
 
 
 def test_maps_of_zeros_and_nan_are_drawn_without_a_warning(sample: ImageSet) -> None:
@@ -258,7 +265,7 @@ def test_a_picture_says_where_it_comes_from(tmp_path: Path, suffix: str) -> None
 def test_the_curves_go_through_the_figures_of_the_table(names: tuple[str, ...], sample: ImageSet) -> None:
     settings = Settings(get_statistics(["iou"], [0.05, 0.5]), curve=True)
     comparison, _ = compared(sample, names, tuple(range(12)), settings=settings)
-    figure = curves_figure(comparison)
+    figure = draw("shares", comparison)
     shown = [axes for axes in figure.axes if axes.axison]
     assert [axes.get_title() for axes in shown] == [
         " vs ".join(comparison.titles[name] for name in pair) for pair in comparison.pairs
@@ -306,7 +313,9 @@ def test_the_legend_of_a_study_names_every_method_once_and_stays_on_the_page(
         dict.fromkeys(("spearman", "ssim", "pearson"), values),
         dict.fromkeys(("spearman", "ssim", "pearson"), values - 0.1),
     )
-    figure = randomisation_figure(found, comparison)
+    figure = draw(
+        "randomisation", comparison, {"randomisation": studies.randomisation(found, comparison).data}
+    )
     figure.canvas.draw()
     axes = figure.axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["fc", "layer4.0+layer4.1", "conv1 (dead)"]
@@ -343,7 +352,7 @@ def test_a_matplotlibrc_changes_nothing(line: str, curved: Compared, tmp_path: P
         with matplotlib.rc_context(settings):
             before = dict(matplotlib.rcParams)
             save(images_figure(*curved, "overlay"), tmp_path / f"{number}.png", 60)
-            save(curves_figure(curved[0]), tmp_path / f"{number}-curves.png", 60)
+            save(draw("shares", curved[0]), tmp_path / f"{number}-curves.png", 60)
             assert dict(matplotlib.rcParams) == before
         pictures.append([np.asarray(Image.open(tmp_path / f"{number}{end}.png")) for end in ("", "-curves")])
     for ours, theirs in zip(*pictures, strict=True):
@@ -356,7 +365,7 @@ def test_a_name_is_drawn_as_text(name: str, suffix: str, curved: Compared, tmp_p
     comparison, batches = curved
     titles = dict(zip(comparison.titles, [name, "b", "c"], strict=True))
     renamed = dataclasses.replace(comparison, titles=titles)
-    for number, figure in enumerate([images_figure(renamed, batches, "map"), curves_figure(renamed)]):
+    for number, figure in enumerate([images_figure(renamed, batches, "map"), draw("shares", renamed)]):
         path = tmp_path / f"{number}{suffix}"
         save(figure, path, 50, name)
         if suffix == ".svg":
@@ -367,14 +376,30 @@ def test_a_name_is_drawn_as_text(name: str, suffix: str, curved: Compared, tmp_p
 
 def test_the_agreement_can_be_read_however_much_there_is(sample: ImageSet) -> None:
     every = Settings(get_statistics(list(STATISTICS)))
-    for names in (PUBLISHED, (*PUBLISHED, "edge", "centre", "random", "input-x-gradient")):
-        comparison, batches = compared(sample, names, (3,), small_engine(), every)
-        figure = images_figure(comparison, batches, "map")
-        width = figure.get_size_inches()[0] * 72
-        figure.draw_without_rendering()
-        notes = [text for text in figure.axes[0].texts if "Pearson" in text.get_text()]
-        assert len(notes) == 1
-        assert notes[0].get_fontsize() >= 4
-        assert notes[0].get_window_extent().x1 <= width / 72 * figure.dpi
-        pairs = len(comparison.pairs)
-        assert (f"mean of {pairs} pairs" in notes[0].get_text()) == (pairs > 8)
+    figure = images_figure(*compared(sample, PUBLISHED, (3,), small_engine(), every), "map")
+    figure.draw_without_rendering()
+    (notes,) = [text for text in figure.axes[0].texts if "Pearson" in text.get_text()]
+    assert notes.get_fontsize() >= 4
+    assert notes.get_window_extent().x1 <= figure.bbox.x1
+    names = (*PUBLISHED, "edge", "centre", "random", "input-x-gradient")
+    comparison, batches = compared(sample, names, (3,), small_engine())
+    figure = images_figure(comparison, batches, "map")
+    figure.draw_without_rendering()
+    canvas, *matrices = figure.axes
+    assert [axes.get_title() for axes in matrices] == ["Pearson", "IoU@20%"]
+    for axes, statistic in zip(matrices, comparison.statistics, strict=True):
+        shown = {text.get_position(): text for text in axes.texts}
+        assert len(shown) == 7 * 6
+        for pair in comparison.pairs:
+            i, j = (list(comparison.titles).index(name) for name in pair)
+            value = f"{comparison.scores.values[statistic.name][pair][0]:.2f}".replace("0.", ".").replace(
+                "-.00", ".00"
+            )
+            assert shown[j, i].get_text() == shown[i, j].get_text() == value
+            assert shown[i, j].get_fontsize() >= 4.5
+        assert [each.get_text() for each in axes.get_xticklabels()] == list(comparison.titles.values())
+        for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+            box = label.get_window_extent()
+            assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+            assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+            assert not box.overlaps(canvas.images[-2].get_window_extent())

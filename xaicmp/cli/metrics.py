@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -14,6 +14,7 @@ from xaicmp.cli.options import OUTPUT, FormatOption, Measuring, Resume, option, 
 from xaicmp.cli.progress import progress_bar
 from xaicmp.cli.session import (
     Session,
+    check_alone,
     check_output,
     remark,
     settings_of,
@@ -33,27 +34,6 @@ if TYPE_CHECKING:
     from xaicmp.core.results.explanations import Explanations
     from xaicmp.core.run.journal import Journal
     from xaicmp.views.report.gallery import Gallery
-
-OF_MAPS = {
-    "maps",
-    "compare_pairs",
-    "by",
-    "statistics",
-    "top",
-    "controls",
-    "ci",
-    "margin",
-    "seed",
-    "quiet",
-    "plot",
-    "report",
-    "fail_under",
-    "fail_on",
-}
-"""Options that need no model."""
-OF_NUMBERS = OF_MAPS - {"statistics", "top", "controls", "ci", "seed"}
-"""Options that need no maps."""
-
 
 DETAILS = (
     "Show every control, other classes too (each image is explained three times), and chance; in CSV, one row per "
@@ -98,7 +78,10 @@ def command(
     with together(options.device) as group:
         if group.world > 1 and options.of_model:
             raise UsageError(f"--{options.of_model[0]} runs in one process; leave it or torchrun out")
-        session = Session(options, default=100, curve=options.curve, group=group)
+        session = Session(options, default=100, group=group)
+        shares = options.plot and kind_of_plot(options, len(session.methods)) == "shares"
+        if shares or options.report:
+            session.settings = settings_of(options, curve=True)
         check_under(options, session.settings.statistics, [each.name for each in session.methods])
         with session.journal(output, resume) as journal:
             comparison, found, gallery = of_images(options, session, journal)
@@ -134,15 +117,12 @@ def of_file(options: Measuring, path: Path) -> tuple[Comparison, list[Asked]]:
         from xaicmp.views.document import from_json
 
         comparison, data = from_json(path)
-        if options.plot and not comparison.scores.curves:
-            raise UsageError(
-                f"--plot: {path} was written without it, and holds IoU at no other share; leave it out"
-            )
         found = saved(data)
     else:
         from xaicmp.core.run.maps_file import compare_maps
 
-        found, settings = [], settings_of(options, curve=options.curve)
+        curve = bool(options.report or (options.plot and options.kind in (None, "shares")))
+        found, settings = [], settings_of(options, curve=curve)
         comparison = signed(compare_maps(path, settings, partial(remark, options)))
     if not options.studies:
         return comparison, found
@@ -211,36 +191,22 @@ def write_files(
         text = comparison_text(comparison, format_of(output), details=details, studies=tables)
         write(output, text, journal.folder if journal else None)
     if options.plot:
-        from xaicmp.views.figures.registry import draw
-        from xaicmp.views.figures.style import save
+        from xaicmp.cli.figure import draw_into
+        from xaicmp.views.figures.registry import Drawing
 
-        drawn = next((each for each in found if each.kind), None)
-        figure = draw(drawn.kind, drawn.found, comparison) if drawn else draw("shares", comparison)
-        save(figure, options.plot, 150, comparison.source.about)
+        studies = {each.table.key: each.table.data for each in found}
+        kind = kind_of_plot(options, len(comparison.titles))
+        draw_into(options.plot, kind, Drawing(comparison, studies), options)
     if options.report:
         from xaicmp.views.report.page import write_report
 
-        studies = {each.kind: each.found for each in found if each.kind}
-        write_report(options.report, comparison, gallery, [each.table for each in found], studies)
+        write_report(options.report, comparison, gallery, [each.table for each in found])
 
 
 def show(comparison: Comparison, found: Sequence[Asked], format: str, details: bool) -> None:
     """Print the comparison and the studies."""
     tables = [each.table for each in found]
     show_comparison(comparison, format, by_image=False, details=details, studies=tables)
-
-
-def check_alone(options: Measuring, path: Path, **others: bool) -> None:
-    """Raise UsageError if something is asked for that a file of maps, or of their numbers, cannot answer."""
-    untouched = Measuring()
-    names = [field.name for field in fields(Measuring)]
-    given = [name for name in names if getattr(options, name) != getattr(untouched, name)]
-    given += [name for name, value in others.items() if value]
-    numbers = path.suffix.lower() == ".json"
-    for name in given:
-        if name not in (OF_NUMBERS if numbers else OF_MAPS):
-            what = "maps" if name in OF_MAPS else "model"
-            raise UsageError(f"--{name.replace('_', '-')} needs the {what}; leave it or --from out")
 
 
 def check_under(options: Measuring, statistics: Sequence[Statistic], methods: Sequence[str]) -> None:
@@ -275,12 +241,32 @@ def check_studies(options: Measuring) -> None:
     if options.checkpoints and options.checkpoint is None and len(options.checkpoints) == 1:
         raise UsageError("--checkpoints: one is no comparison; give two or more, or --checkpoint too")
     if options.plot is None:
+        if options.kind is not None:
+            raise UsageError("--kind goes with --plot; give both, or neither")
         return
+    from xaicmp.views.figures.registry import kind_of
     from xaicmp.views.figures.style import check_name
 
-    if (options.randomise is not None) + options.faithfulness + options.consensus > 1:
-        raise UsageError("--plot draws --randomise, --faithfulness or --consensus; give one of them")
     check_name(options.plot, "plot")
+    if options.kind is None:
+        if (options.randomise is not None) + options.faithfulness + options.consensus > 1:
+            raise UsageError("--plot draws --randomise, --faithfulness or --consensus; say which with --kind")
+        return
+    need = kind_of(options.kind).needs
+    if need in ("maps", "training"):
+        raise UsageError(f"--kind {options.kind}: metrics does not draw it; see `xaicmp figure`")
+    option = {"randomisation": "randomise", "faithfulness": "faithfulness"}.get(need)
+    if option and options.maps is None and not getattr(options, option):
+        raise UsageError(f"--kind {options.kind} goes with --{option}; give both, or neither")
+
+
+def kind_of_plot(options: Measuring, methods: int) -> str:
+    """What --plot draws: the --kind, the study, or IoU at every share, of many methods the matrix."""
+    from xaicmp.views.tables.comparison import MATRIX
+
+    study = "randomisation" if options.randomise else "faithfulness" * options.faithfulness
+    study = study or "clusters" * options.consensus
+    return options.kind or study or ("matrix" if methods >= MATRIX else "shares")
 
 
 command.__name__ = "metrics"

@@ -27,6 +27,7 @@ from xaicmp.core.choices import (
     Rule,
     Statistic,
 )
+from xaicmp.views.figures import kind_names
 from xaicmp.views.table import FORMATS
 
 MODEL, IMAGES, METHODS = "Model", "Images", "Methods"
@@ -75,6 +76,17 @@ Quiet = Annotated[bool, option(RUNNING, "No progress and no remarks on stderr.",
 Resume = Annotated[
     bool,
     option(RUNNING, "Resume from what an interrupted run has kept beside --output.", None, "--resume"),
+]
+
+
+Kind = Annotated[
+    str | None,
+    option(
+        OUTPUT,
+        f"What the picture shows: {', '.join(kind_names())}. See docs/figures.md.",
+        "NAME",
+        autocompletion=offered(kind_names),
+    ),
 ]
 
 
@@ -379,10 +391,11 @@ class Measuring(Comparing):
         Path | None,
         option(
             OUTPUT,
-            "Draw --randomise, --faithfulness or the tree of --consensus, else IoU by share of top pixels: .png, .pdf or .svg.",
+            "Draw the --kind: .png, .pdf or .svg.",
             "FILE",
         ),
     ] = None
+    kind: Kind = None
     report: Annotated[
         Path | None,
         option(
@@ -404,12 +417,6 @@ class Measuring(Comparing):
     fail_on: Annotated[
         FailOn, option(OUTPUT, "What --fail-under looks at: the mean, or the lower end of its interval.")
     ] = "mean"
-
-    @property
-    def curve(self) -> bool:
-        """Whether a picture shows IoU at every share."""
-        of_study = self.randomise is not None or self.faithfulness or self.consensus
-        return self.report is not None or (self.plot is not None and not of_study)
 
     @property
     def of_model(self) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -37,6 +37,22 @@ LOADING = "loading"
 DESCRIBED = ("classes", "input_size", "mean", "std", "crop_pct", "interpolation")
 """Options that say what is known about the model."""
 FAST_REPLACES = (Comparing.ig_steps, Comparing.ig_rule, Comparing.precision)
+
+OF_NUMBERS = {
+    "maps",
+    "compare_pairs",
+    "by",
+    "margin",
+    "quiet",
+    "plot",
+    "kind",
+    "report",
+    "fail_under",
+    "fail_on",
+}
+"""Options that need no maps."""
+OF_MAPS = OF_NUMBERS | {"statistics", "top", "controls", "ci", "seed"}
+"""Options that need no model."""
 
 Keep = Callable[["Explanations"], None]
 
@@ -372,3 +388,22 @@ def check_output(options: Any, **written: Path | None) -> None:
             if name != other and followed(places[name]) == followed(places[other]):
                 one, two = (f"--{'from' if each == 'maps' else each}" for each in (name, other))
                 raise UsageError(f"{one} and {two} are the same file, {places[name]}; name another")
+
+
+def check_alone(options: Any, path: Path, own: Iterable[str] = (), **others: Any) -> None:
+    """Raise UsageError if something is asked for that a file of maps, or of their numbers, cannot answer.
+
+    Args:
+        options: of the command.
+        path: the file.
+        own: the names of those that the command takes with any file.
+        others: what else is asked for.
+    """
+    untouched = type(options)()
+    given = [name for name, value in vars(options).items() if value != getattr(untouched, name)]
+    given += [name for name, value in others.items() if value]
+    numbers = path.suffix.lower() == ".json"
+    for name in (each for each in given if each not in own):
+        if name not in (OF_NUMBERS if numbers else OF_MAPS):
+            what = "maps" if name in OF_MAPS else "model"
+            raise UsageError(f"--{name.replace('_', '-')} needs the {what}; leave it or --from out")

@@ -31,11 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asked:
-    """A study: what was found, its table, and the kind of its figure, if it has one."""
+    """A study: its table, and what was found."""
 
     table: Table
     found: Any = None
-    kind: str = ""
 
 
 def saved(data: Mapping[str, Any]) -> list[Asked]:
@@ -111,15 +110,14 @@ def of_model(
             found.append(Asked(checkpoints(every, comparison)))
         if options.consensus:
             maps = torch.cat([each.maps for each in batches], dim=1)
-            trees = result.clusters()
-            found.append(Asked(clusters(trees, comparison), trees, "clusters"))
+            found.append(Asked(clusters(result.clusters(), comparison)))
             found.append(Asked(consensus(result.consensus(maps))))
         if options.randomise is not None:
             random = result.randomisation(options.randomise, options.draws or DRAWS, show)
-            found.append(Asked(studies.randomisation(random, comparison), random, "randomisation"))
+            found.append(Asked(studies.randomisation(random, comparison)))
         if options.faithfulness:
             removed = result.faithfulness(torch.cat([each.maps for each in batches], dim=1), show)
-            found.append(Asked(studies.faithfulness(removed, comparison), removed, "faithfulness"))
+            found.append(Asked(studies.faithfulness(removed, comparison)))
         if options.properties:
             found.append(Asked(studies.properties(result.properties(show))))
         if options.masks is not None:

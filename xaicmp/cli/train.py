@@ -372,10 +372,10 @@ def _write(history: list[Epoch], output: Path | None, plot: Path | None) -> None
 
         write(output, history_text(history, output.suffix.lower()))
     if plot:
+        from xaicmp.views.figures.registry import Drawing, draw
         from xaicmp.views.figures.style import save
-        from xaicmp.views.figures.training import history_figure
 
-        save(history_figure(history), plot, dpi=150)
+        save(draw("training", Drawing(studies={"training": [asdict(each) for each in history]})), plot)
 
 
 class _Display:

@@ -41,6 +41,14 @@ By = Literal["class", "correct", "confidence", "method"]
 Randomise = Literal["cascading", "independent"]
 # What of an agreement is held against its bound: the mean, or the worse end of its interval.
 FailOn = Literal["mean", "ci"]
+# How a map is drawn: over its image, or by itself.
+Style = Literal["overlay", "map"]
+# What shares one scale of colours: nothing, the maps of a method, or all.
+Scale = Literal["image", "method", "shared"]
+# What figures are drawn for: white paper, or a dark screen.
+Theme = Literal["light", "dark"]
+# Which images a figure shows: those on which methods agree most or least, those nearest the median, or any.
+Pick = Literal["agree", "disagree", "typical", "random"]
 # What a network computes in.
 Precision = Literal["float32", "bf16"]
 # How a network is trained: ``training.recipe.RECIPES``.

@@ -173,10 +173,15 @@ class Comparison:
         own = [pair for pair in self.pairs if method in pair]
         return [pair for pair in own if not self.floors.intersection(set(pair) - {method})] or own
 
-    def rows(self, rows: np.ndarray) -> Comparison:
+    def rows(self, rows: np.ndarray | slice) -> Comparison:
         """The comparison over a part of the images."""
+        names = tuple(np.array(self.source.names)[rows].tolist()) if self.source.names else ()
         return replace(
-            self, predictions=self.predictions.rows(rows), scores=self.scores.rows(rows), _results={}
+            self,
+            source=replace(self.source, names=names),
+            predictions=self.predictions.rows(rows),
+            scores=self.scores.rows(rows),
+            _results={},
         )
 
     def _result(self, statistic: Statistic, pair: Pair) -> Result:

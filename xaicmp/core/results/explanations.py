@@ -38,7 +38,7 @@ class Explanations:
     excluded: tuple[int, ...] = ()
     other_maps: Tensor | None = None
 
-    def rows(self, rows: slice) -> Explanations:
+    def rows(self, rows: slice | np.ndarray) -> Explanations:
         """Those of a part of the images."""
         gaps = {name: gap[rows] for name, gap in self.completeness.items()}
         chosen, pixels, maps = self.predictions.rows(rows), self.pixels[rows], self.maps[:, rows]

@@ -48,7 +48,7 @@ class Scores:
         """The place of the observed value among those of shifted maps, see ``controls.Shifted``."""
         return self.p_values.get("shifted", {})
 
-    def rows(self, rows: np.ndarray) -> Scores:
+    def rows(self, rows: np.ndarray | slice) -> Scores:
         """Those of a part of the images."""
         return _each(lambda part: part[rows], replace(self, pairing={}))
 

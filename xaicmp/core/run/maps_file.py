@@ -8,7 +8,7 @@ import lzma
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -31,7 +31,7 @@ from xaicmp.core.run.provenance import versions
 from xaicmp.core.run.scoring import BLOCK, score
 from xaicmp.errors import UsageError, XaicmpError
 
-KINDS = {"numbers": "fiu", "whole numbers": "iu", "names": "USiu"}
+KINDS = {"numbers": "fiu", "whole numbers": "iu", "names": "USiu", "bytes": "u"}
 ARRAYS = {
     "maps": ("numbers", ("M", "N", "H", "W")),
     "methods": ("names", ("M",)),
@@ -43,12 +43,18 @@ ARRAYS = {
     "grids": ("whole numbers", ("M", "2")),
     "completeness": ("numbers", ("M", "N")),
     "other_maps": ("numbers", ("2", "M", "N", "H", "W")),
+    "files": ("names", ("N",)),
+    "images": ("bytes", ("N", "H", "W", "3")),
 }
-"""The arrays that are read: their kind and shape for M methods and N images. Only the first two must be there."""
+"""The arrays that are read: their kind and shape for M methods and N images. Only the first two must be there, and the
+images are read only where they are wanted."""
 
 
 def compare_maps(
-    path: Path, settings: Settings, remark: Callable[[str], None] = lambda message: None
+    path: Path,
+    settings: Settings,
+    remark: Callable[[str], None] = lambda message: None,
+    keep: Callable[[Explanations], None] | None = None,
 ) -> Comparison:
     """Compare the maps in ``path`` pairwise.
 
@@ -58,32 +64,27 @@ def compare_maps(
             ``(M, 2)``, ``completeness`` ``(M, N)``, ``other_maps`` ``(2, M, N, H, W)``. What else it holds is not read.
         settings: what is measured.
         remark: told how many images were left out because the file holds them before, with the same maps.
+        keep: gets the maps with their ``images``, uint8 ``(N, H, W, 3)``, which then must be there.
 
     Raises:
         UsageError: fewer than two methods, or a share of top pixels below one pixel.
         XaicmpError: the file cannot be read, does not hold that, or holds different maps under one id.
     """
-    arrays, digest = _read(path)
+    arrays, digest = _read(path, images=keep is not None)
     if repeated := _drop_repeated(path, arrays):
         images = "image" if repeated == 1 else "images"
         remark(f"{path}: {repeated} repeated {images} left out; each image counts once")
-    # float64 where float32 would round: pixels must not become equal.
-    kind = np.float32 if np.can_cast(arrays["maps"].dtype, np.float32) else np.float64
-    maps, names = torch.from_numpy(arrays["maps"].astype(kind)), arrays["methods"].astype(str).tolist()
+    names = arrays["methods"].astype(str).tolist()
     if len(names) < 2:
         raise UsageError(f"{path} holds the maps of one method; two or more are needed to compare")
-    pixels = maps[0, 0].numel()
+    pixels = arrays["maps"][0, 0].size
     settings.check(pixels)
-    predictions, classes = _predictions(arrays, maps.shape[1])
-    gaps = dict(zip(names, arrays.get("completeness", np.empty((0, 0))).astype(np.float64), strict=False))
-    gaps = {name: gap for name, gap in gaps.items() if not np.isnan(gap).all()}
-    grids = dict(zip(names, map(tuple, arrays.get("grids", np.empty((0, 2))).tolist()), strict=False))
-    grids = {name: grid for name, grid in grids.items() if grid != maps.shape[2:]}
-    none = torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+    predictions, classes = _predictions(arrays, arrays["maps"].shape[1])
     of_class = np.where(np.array(classes)[predictions.labels] == UNKNOWN, -1, predictions.labels)
-    scored = replace(predictions, labels=of_class)  # those of no known class are not of one class
-    others = torch.from_numpy(arrays["other_maps"].astype(kind)) if "other_maps" in arrays else None
-    whole = Explanations(scored, none, tuple(names), maps, gaps, grids, other_maps=others)
+    # Those of no known class are not of one class.
+    whole = _explanations(arrays, replace(predictions, labels=of_class))
+    if keep is not None:
+        keep(whole)
     starts = range(0, len(predictions), BLOCK)
     scores = Scores.join([score(whole.rows(slice(start, start + BLOCK)), settings) for start in starts])
     return Comparison(
@@ -97,6 +98,7 @@ def compare_maps(
                 "versions": versions(),
             },
             classes,
+            tuple(arrays["files"].astype(str).tolist()) if "files" in arrays else (),
         ),
         {name: _title(name) for name in names},
         frozenset(name for name in names if _is_model_free(name)),
@@ -105,6 +107,20 @@ def compare_maps(
         predictions,
         scores,
     )
+
+
+def _explanations(arrays: dict[str, Any], predictions: Predictions) -> Explanations:
+    """The maps in a file, with what else it knows of them."""
+    # float64 where float32 would round: pixels must not become equal.
+    kind = np.float32 if np.can_cast(arrays["maps"].dtype, np.float32) else np.float64
+    names, maps = arrays["methods"].astype(str).tolist(), torch.from_numpy(arrays["maps"].astype(kind))
+    gaps = dict(zip(names, arrays.get("completeness", np.empty((0, 0))).astype(np.float64), strict=False))
+    gaps = {name: gap for name, gap in gaps.items() if not np.isnan(gap).all()}
+    grids = dict(zip(names, map(tuple, arrays.get("grids", np.empty((0, 2))).tolist()), strict=False))
+    grids = {name: grid for name, grid in grids.items() if grid != maps.shape[2:]}
+    seen = torch.from_numpy(arrays.get("images", np.empty((0, 0, 0, 3), np.uint8))).permute(0, 3, 1, 2)
+    others = torch.from_numpy(arrays["other_maps"].astype(kind)) if "other_maps" in arrays else None
+    return Explanations(predictions, seen, tuple(names), maps, gaps, grids, other_maps=others)
 
 
 def _title(name: str) -> str:
@@ -118,13 +134,14 @@ def _is_model_free(name: str) -> bool:
     return method is not None and method.model_free
 
 
-def _read(path: Path) -> tuple[dict[str, Any], str]:
-    """The arrays in the file, of the right kinds and shapes, and its SHA-256."""
+def _read(path: Path, images: bool) -> tuple[dict[str, Any], str]:
+    """The arrays in the file, of the right kinds and shapes, with or without the images, and its SHA-256."""
+    names = [name for name in (*ARRAYS, "data") if images or name != "images"]
     try:
         content = contents(path)
-        _check_sizes(path, content)
+        _check_sizes(path, content, names)
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {name: np.asarray(archive[name]) for name in (*ARRAYS, "data") if name in archive}
+            arrays = {name: np.asarray(archive[name]) for name in names if name in archive}
         arrays |= {name: each.astype(str) for name, each in arrays.items() if each.dtype.kind == "S"}
     except OSError as error:
         raise XaicmpError(
@@ -142,15 +159,17 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     ) as error:
         raise XaicmpError(f"{path} is no .npz file of plain arrays; `xaicmp explain` writes one") from error
     _check(path, arrays)
+    if images and arrays.get("images", np.empty(0)).dtype != np.uint8:
+        raise XaicmpError(f"{path} holds no images, uint8 (N, H, W, 3), to draw; `xaicmp explain` keeps them")
     return arrays, hashlib.sha256(content).hexdigest()
 
 
-def _check_sizes(path: Path, content: bytes) -> None:
+def _check_sizes(path: Path, content: bytes, names: Sequence[str]) -> None:
     """Raise unless each array is as large as it says, and all fit into memory; nothing large is read for it."""
     total = 0
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for info in archive.infolist():
-            if info.filename.removesuffix(".npy") not in (*ARRAYS, "data"):
+            if info.filename.removesuffix(".npy") not in names:
                 continue
             with archive.open(info) as entry:
                 head = io.BytesIO(entry.read(1 << 14))
@@ -170,7 +189,7 @@ def _check_sizes(path: Path, content: bytes) -> None:
 
 def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Raise XaicmpError unless the arrays are what ``ARRAYS`` says."""
-    sizes = {"2": 2}
+    sizes = {"2": 2, "3": 3}
     for name, (kind, axes) in ARRAYS.items():
         if name not in arrays:
             if name in ("maps", "methods"):
@@ -283,6 +302,7 @@ def write_maps(path: Path, journal: Journal, images: ImageSource, comparison: Co
             "methods": np.array(methods),
             "grids": np.array([next(journal.column(f"grid {name}"), size) for name in methods]),
             "completeness": np.array(gaps),
+            **({"files": np.array(names)} if any(names := images.names(predictions.ids)) else {}),
             "data": np.array(f"{data['name']} {data['split']}".strip()),
             "verified": np.array(bool(data["verified"])),
         }.items():

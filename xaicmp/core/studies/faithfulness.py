@@ -26,7 +26,7 @@ from xaicmp.core.attribution.context import Context
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.guard import unchanged
-from xaicmp.core.results.intervals import Summary, summarise
+from xaicmp.core.results.intervals import Summary, defined_mean, summarise
 from xaicmp.core.results.pair_tests import PairTest, compare_pairs, letters
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
@@ -93,6 +93,11 @@ class Faithfulness:
             values["infidelity"] = self.infidelity[index]
         level, seed = self.settings.level, self.settings.seed
         return {key: summarise(each, level=level, seed=seed) for key, each in values.items()}
+
+    def mean_curves(self, index: int) -> dict[str, list[float]]:
+        """Of one method or control: the mean probability over the images by ``CURVES``, K values each."""
+        by_curve = zip(CURVES, self.curves["probability"][index], strict=True)
+        return {curve: [defined_mean(each) for each in values.T] for curve, values in by_curve}
 
     def auc(self, output: str, curve: str) -> np.ndarray:
         """The area under each curve by trapezoids, ``(M + 2, N)``: low is good in deletion, high in insertion."""

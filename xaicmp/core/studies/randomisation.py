@@ -94,7 +94,7 @@ class Randomisation:
     @property
     def dead(self) -> list[bool]:
         """Of each stage, whether a network gave nearly the same activations for every image."""
-        return [bool(share < DEAD * self.image_share[0]) for share in self.image_share[1:]]
+        return is_dead(self.image_share)
 
     def defined(self, statistic: str) -> np.ndarray:
         """Of each method and stage, how many of the draws' maps have a value, int64 ``(M, S)``."""
@@ -140,6 +140,11 @@ class Randomisation:
             lowest = lowest_p(images, two_sided=True) if images else float("nan")
             tests.append(PairedTest(*crossed(above, self.settings.level), lowest))
         return tests
+
+
+def is_dead(image_share: np.ndarray) -> list[bool]:
+    """Of each stage, whether its ``image_share`` is next to nothing beside the trained network's, the first."""
+    return [bool(share < DEAD * image_share[0]) for share in image_share[1:]]
 
 
 def randomisation_test(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xaicmp.core.agreement.curve import curve_shares
@@ -28,18 +29,17 @@ class Shares:
     chance: list[float]
 
 
-def by_share(comparison: Comparison) -> Shares:
-    """The curves of a comparison whose settings asked for them."""
+def by_share(comparison: Comparison, pairs: Sequence[Pair]) -> Shares:
+    """The curves of some pairs of a comparison whose settings asked for them."""
     settings, curves, shares = comparison.settings, comparison.scores.curves, curve_shares(comparison.pixels)
     observed = {
         pair: [
-            summarise(each, level=settings.level, seed=settings.seed, resamples=SEVERAL) for each in values.T
+            summarise(each, level=settings.level, seed=settings.seed, resamples=SEVERAL)
+            for each in curves["observed"][pair].T
         ]
-        for pair, values in curves["observed"].items()
+        for pair in pairs
     }
-    control = {
-        pair: [defined_mean(each) for each in values.T]
-        for pair, values in curves.get("other_image", {}).items()
-    }
+    values = curves.get("other_image", {})
+    control = {pair: [defined_mean(each) for each in values[pair].T] for pair in pairs if pair in values}
     chance = [IOU.chance(share, comparison.pixels) or 0.0 for share in shares]
     return Shares(shares, observed, control, chance)

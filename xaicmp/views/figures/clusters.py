@@ -8,17 +8,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from xaicmp.core.results.comparison import Comparison
-from xaicmp.core.studies.clusters import Tree
-from xaicmp.views.figures.registry import figure_kind
+from xaicmp.core.studies.clusters import Tree, clusters
+from xaicmp.views.figures.registry import Drawing, figure_kind
 from xaicmp.views.text import percent
 
 
-@figure_kind("clusters")
-def clusters_figure(found: Mapping[str, Tree], comparison: Comparison) -> Figure:
+@figure_kind(
+    "clusters", "The tree of the methods by agreement above another image's map, with support", "tree"
+)
+def clusters_figure(drawing: Drawing) -> Figure:
     """Methods join where their agreement above another image's map is; beside each branch its support."""
+    comparison = drawing.comparison
+    found, width = clusters(comparison), drawing.look.width
     height = max(2.4, 1.2 + 0.26 * len(comparison.titles))
-    figure = Figure(figsize=(4.6 * len(found), height), layout="constrained")
+    figure = Figure(figsize=(width or 4.6 * len(found), height), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(found)))
     for axes, statistic in zip(panels, comparison.statistics, strict=True):
         _tree(axes, found[statistic.name], comparison.titles)

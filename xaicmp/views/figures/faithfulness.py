@@ -1,64 +1,36 @@
-"""Faithfulness: deletion curves, and faithfulness against agreement."""
+"""Faithfulness: what the probability does as pixels are removed."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from xaicmp.core.results.comparison import Comparison
-from xaicmp.core.studies.faithfulness import Faithfulness
-from xaicmp.views.figures.registry import figure_kind
-from xaicmp.views.figures.style import LEGEND, MARKERS
+from xaicmp.core.studies.faithfulness import CONTROLS, CURVES
+from xaicmp.views.figures.registry import Drawing, figure_kind
+from xaicmp.views.figures.style import LEGEND, of_method
+from xaicmp.views.tables.studies import CONTROL_TITLES
+
+FIRST = {"deletion": "most relevant first", "insertion": "least relevant first"}
 
 
-@figure_kind("faithfulness")
-def faithfulness_figure(found: Sequence[Faithfulness], comparison: Comparison) -> Figure:
-    """What deletion does to the probability, and agreement with the other methods against the gain."""
-    figure = Figure(figsize=(9, max(3.4, LEGEND * (4 + len(comparison.titles)))), layout="constrained")
-    curves, scatter = figure.subplots(1, 2)
-    first = found[0]
-    names = list(comparison.titles)
-    titles = [*comparison.titles.values(), "random order", "from the centre"]
-    if "centre" in names:
-        titles.pop()
-    deletion = first.curves["probability"][:, 0]
-    statistic = comparison.statistics[0]
-    for index, title in enumerate(titles):
-        known = np.isfinite(deletion[index]).all(axis=1)
-        if not known.any():
-            continue
-        style = (
-            {"color": "0.5", "linestyle": ("--", ":")[index - len(names)]}
-            if index >= len(names)
-            else {"color": f"C{index % 10}", "marker": MARKERS[index % len(MARKERS)]}
-        )
-        curves.plot(
-            100 * first.removed,
-            deletion[index][known].mean(axis=0),
-            label=title,
-            markevery=4,
-            markersize=4,
-            **style,
-        )
-        if index >= len(names):
-            continue
-        pairs = comparison.known_pairs(names[index])
-        others = [comparison.summary(statistic.name, pair).mean for pair in pairs]
-        gain = first.summaries(index)["probability_gain"]
-        scatter.vlines(np.mean(others), gain.low, gain.high, color=style["color"])
-        scatter.plot(np.mean(others), gain.mean, **style, markersize=6)
-    curves.set(
-        xlabel=f"pixels removed, most relevant first (%), {first.baseline} baseline", ylabel="probability"
-    )
-    scatter.axhline(0, color="0.5", linestyle="--", linewidth=1)
-    scatter.set(
-        xlabel=f"mean {statistic.title(comparison.top)} with the other methods",
-        ylabel="insertion minus deletion",
-    )
-    for axes in (curves, scatter):
-        axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = curves.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
+@figure_kind("faithfulness", "Probability of the explained class as pixels are removed", "faithfulness")
+def faithfulness_figure(drawing: Drawing) -> Figure:
+    """What the first baseline's deletion does to the probability, beside orders that know nothing of the model."""
+    entries = drawing.studies["faithfulness"]
+    entries = [each for each in entries if each["baseline"] == entries[0]["baseline"]]
+    width = drawing.look.width or 9
+    figure = Figure(figsize=(width, max(3.2, LEGEND * (4 + len(entries)))), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, curve in zip(panels, CURVES, strict=True):
+        for index, each in enumerate(entries):
+            values = np.array(each[f"{curve}_curve"], dtype=float)
+            name, own = each["method"], "above_methods" in each
+            look = of_method(index)
+            if not own:
+                look = {"color": "0.5", "linestyle": ("--", ":")[CONTROLS.index(name)]}
+            label = (drawing.comparison.titles if own else CONTROL_TITLES)[name]
+            axes.plot(100 * np.array(each["removed"]), values, label=label, markevery=4, markersize=4, **look)
+        axes.set(xlabel=f"pixels removed, {FIRST[curve]} (%)", title=curve)
+    panels[0].set_ylabel(f"probability, {entries[0]['baseline']} baseline")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
     return figure

@@ -5,35 +5,34 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from xaicmp.core.results.comparison import Comparison
-from xaicmp.core.studies.randomisation import Randomisation
-from xaicmp.views.figures.registry import figure_kind
-from xaicmp.views.figures.style import LEGEND, MARKERS
+from xaicmp.core.studies.randomisation import STATISTICS, is_dead
+from xaicmp.views.figures.registry import Drawing, figure_kind
+from xaicmp.views.figures.style import LEGEND, of_method
 
 
-@figure_kind("randomisation")
-def randomisation_figure(found: Randomisation, comparison: Comparison) -> Figure:
+@figure_kind(
+    "randomisation", "Agreement with the trained model's maps by re-initialised stage", "randomisation"
+)
+def randomisation_figure(drawing: Drawing) -> Figure:
     """Agreement with the trained model's map by stage, each method a curve; dashed, with its map of another image."""
-    figure = Figure(figsize=(9, max(3.2, LEGEND * (2 + len(comparison.titles)))), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(found.agreement), sharey=True))
-    at = np.arange(len(found.stages))
-    for axes, statistic in zip(panels, found.agreement, strict=True):
-        curves = zip(
-            comparison.titles.values(), found.means(statistic), found.controls(statistic), strict=True
-        )
-        for index, (title, means, controls) in enumerate(curves):
-            look = {"color": f"C{index % 10}", "marker": MARKERS[index % len(MARKERS)], "markersize": 4}
-            axes.plot(at, means, label=title, **look)
+    found, titles = drawing.studies["randomisation"], drawing.comparison.titles
+    statistics = [name for name in STATISTICS if name in found]
+    width = drawing.look.width or 9
+    figure = Figure(figsize=(width, max(3.2, LEGEND * (2 + len(titles)))), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(statistics), sharey=True))
+    at = np.arange(len(found["stages"]))
+    for axes, statistic in zip(panels, statistics, strict=True):
+        for index, each in enumerate(found[statistic]):
+            look = of_method(index) | {"markersize": 4}
+            means, controls = (np.array(each[key], dtype=float) for key in ("stages", "other_image"))
+            axes.plot(at, means, label=titles[each["method"]], **look)
             axes.plot(at, controls, **look | {"marker": "", "linestyle": "--", "linewidth": 0.9})
-        stages = [
-            f"{stage} (dead)" if dead else stage for stage, dead in zip(found.stages, found.dead, strict=True)
-        ]
+        dead = is_dead(np.array(found["image_share"], dtype=float))
+        stages = [f"{stage}{' (dead)' * gone}" for stage, gone in zip(found["stages"], dead, strict=True)]
         axes.set_xticks(at, stages, rotation=60, ha="right", fontsize=8)
         axes.margins(x=0.02)
-        axes.set_title(statistic, fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title(statistic)
     figure.supylabel("agreement with the trained model's map\n(dashed: of another image)", fontsize=9)
-    figure.supxlabel(f"re-initialised stage ({found.kind})", fontsize=9)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
+    figure.supxlabel(f"re-initialised stage ({found['kind']})", fontsize=9)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
     return figure

@@ -6,9 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xaicmp.core.agreement.controls import TITLES
-from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.studies.shares import by_share
-from xaicmp.views.figures.registry import figure_kind
+from xaicmp.views.figures.registry import Drawing, figure_kind
 from xaicmp.views.text import level_title, name_pair
 
 PANEL = 2.6
@@ -18,17 +17,24 @@ ACROSS = 3
 """Pairs' curves in a row."""
 
 
-@figure_kind("shares")
-def curves_figure(comparison: Comparison) -> Figure:
+@figure_kind(
+    "shares", "IoU by the share of top pixels, beside another image's map and chance", "curve", per_page=12
+)
+def shares_figure(drawing: Drawing) -> Figure:
     """IoU by the share of top pixels, one panel per pair: observed, with another image's map, and by chance."""
-    found, settings = by_share(comparison), comparison.settings
+    comparison, pairs, wide = drawing.comparison, drawing.pairs, drawing.look.width
+    found, settings = by_share(comparison, pairs), comparison.settings
     percent = 100 * np.array(found.shares)
     tops = [100 * top for top in {each.top or comparison.top for each in comparison.statistics}]
-    across = min(ACROSS, len(comparison.pairs))
-    down = -(-len(comparison.pairs) // across)
-    figure = Figure(figsize=(across * PANEL + 1.8, down * PANEL), layout="constrained")
+    across = min(ACROSS, len(pairs)) if wide is None else max(1, min(len(pairs), int(wide / 1.6)))
+    down = -(-len(pairs) // across)
+    panel = PANEL if wide is None else wide / across
+    legend = 1.8 if wide is None else 0
+    figure = Figure(
+        figsize=(across * panel + legend, down * panel + (0.4 if wide else 0)), layout="constrained"
+    )
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat
-    for axes, pair in zip(panels, comparison.pairs, strict=False):
+    for axes, pair in zip(panels, pairs, strict=False):
         low, mean, high = np.transpose([(each.low, each.mean, each.high) for each in found.observed[pair]])
         axes.plot(percent, mean, color="C0", label="the same image")
         axes.fill_between(
@@ -39,16 +45,26 @@ def curves_figure(comparison: Comparison) -> Figure:
             axes.plot(percent, found.other_image[pair], color="C1", linestyle="--", label=label)
         axes.plot(percent, found.chance, color="0.5", linestyle=":", label="chance")
         axes.vlines(
-            tops, 0, 1, color="0.85", linewidth=0.8, transform=axes.get_xaxis_transform(), label="top"
+            tops,
+            0,
+            1,
+            color="0.5",
+            alpha=0.4,
+            linewidth=0.8,
+            transform=axes.get_xaxis_transform(),
+            label="top",
         )
-        axes.set_title(name_pair(comparison, pair), fontsize=9)
-        axes.tick_params(labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title(name_pair(comparison, pair).replace(" vs ", " vs " if wide is None else "\nvs "))
     for axes in panels:
         axes.axis("off")
     first = figure.axes[0]
     first.set(xlim=(0, 51), ylim=(0, None))
     figure.supxlabel("top pixels (%)", fontsize=9)
     figure.supylabel("IoU", fontsize=9)
-    figure.legend(*first.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
+    place = (
+        {"loc": "outside right center"}
+        if wide is None
+        else {"loc": "outside upper center", "ncols": 2 if wide < 5 else 5}
+    )
+    figure.legend(*first.get_legend_handles_labels(), **place)
     return figure

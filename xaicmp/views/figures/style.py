@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+from cycler import cycler
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from xaicmp.core.choices import Scale, Style, Theme
 from xaicmp.core.machine.storage import check_suffix, replacing
 from xaicmp.errors import XaicmpError, arg
 from xaicmp.views.table import printable
 
-# Perceptually uniform, and readable with any colour vision.
 COLOURS = "viridis"
 DIVERGING = "RdBu_r"
-"""Of signed maps: blue below zero, red above."""
+"""Of signed maps and correlations: blue below zero, red above. Both are readable with any colour vision."""
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F")
+"""Of curves and outlines: Okabe and Ito's, without the yellow that paper swallows; markers tell further ones apart."""
 MARKERS = "osD^v<>pXP*"
+OURS = {
+    "axes.prop_cycle": cycler(color=CYCLE),
+    "text.parse_math": False,
+    "figure.dpi": 150,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "xaicmp",
+    "image.interpolation": "none",
+    "image.composite_image": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+}
+"""What differs from matplotlib's defaults."""
 LEGEND = 0.18
 """Height of a line of a legend, in inches."""
 
@@ -29,13 +54,42 @@ ABOUT = {".png": "Description", ".pdf": "Subject", ".svg": "Description"}
 SUFFIXES = tuple(ABOUT)
 
 
+@dataclass(frozen=True)
+class Look:
+    """How a figure is drawn, whatever it shows.
+
+    Attributes:
+        width: in inches; None for as wide as it needs.
+        theme: of ``choices.Theme``.
+        style: of maps, of ``choices.Style``.
+        scale: of maps, of ``choices.Scale``: what has the same colours for the same values.
+    """
+
+    width: float | None = None
+    theme: Theme = "light"
+    style: Style = "overlay"
+    scale: Scale = "image"
+
+
 @contextmanager
-def ours() -> Iterator[None]:
-    """Draw alike whatever the user's matplotlibrc says, and take no name for a formula."""
+def ours(theme: Theme = "light") -> Iterator[None]:
+    """Draw alike whatever the user's matplotlibrc says, in a theme, and take no name for a formula.
+
+    Text stays text in .svg and TrueType in .pdf, and pictures keep their pixels in both.
+    """
+    paper, ink = ("white", "black") if theme == "light" else ("#16181d", "#e8e8ea")
+    inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    papered = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
+    changed: dict[Any, Any] = dict.fromkeys(inked, ink) | dict.fromkeys(papered, paper) | OURS
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams["text.parse_math"] = False
+        matplotlib.rcParams.update(changed)
         yield
+
+
+def of_method(index: int) -> dict[str, Any]:
+    """Colour and marker of a method's curve: those of 77 differ."""
+    return {"color": f"C{index % len(CYCLE)}", "marker": MARKERS[index % len(MARKERS)]}
 
 
 def colours(*, signed: bool) -> bytes:
@@ -49,7 +103,7 @@ def check_name(path: Path, argument: str = "output") -> None:
     check_suffix(path, SUFFIXES, argument)
 
 
-def check_size(path: Path, inches: tuple[float, float], dpi: int) -> None:
+def check_size(path: Path, inches: tuple[float, float], dpi: float) -> None:
     """Raise XaicmpError if a picture of this size cannot be drawn."""
     if path.suffix.lower() == ".png" and max(inches) * dpi > PIXELS:
         raise XaicmpError(f"{path} would be too large to draw; choose fewer images or a lower {arg('dpi')}")
@@ -61,15 +115,44 @@ def plain_text(figure: Figure) -> None:
         text.set_text(printable(text.get_text()))
 
 
-def save(figure: Figure, path: Path, dpi: int, about: str = "") -> None:
-    """Write ``figure`` to ``path``, replacing it only once it is complete; ``about`` goes into its metadata.
+def save(
+    figure: Figure | Sequence[Figure],
+    path: Path,
+    dpi: float | None = None,
+    about: str = "",
+    transparent: bool = False,
+) -> None:
+    """Write ``figure`` to ``path``, replacing it only once it is complete.
+
+    Args:
+        figure: what is drawn; of several, the pages of a ``.pdf``, and in other formats the first.
+        path: its file.
+        dpi: pixels per inch; None for those that the figure is laid out for.
+        about: goes into its metadata.
+        transparent: whether what is behind it shows through.
 
     Raises:
         UsageError: an unknown suffix.
         XaicmpError: the picture is too large to draw, or the file cannot be written.
     """
     check_name(path)
-    check_size(path, tuple(figure.get_size_inches()), dpi)
-    plain_text(figure)
-    with replacing(path) as temporary, ours():
-        figure.savefig(temporary, dpi=dpi, metadata={ABOUT[path.suffix.lower()]: printable(about) or None})
+    suffix, every = path.suffix.lower(), [figure] if isinstance(figure, Figure) else list(figure)
+    first, metadata = every[0], {ABOUT[suffix]: printable(about) or None}
+    dots = dpi or first.dpi
+    check_size(path, tuple(first.get_size_inches()), dots)
+    pages = suffix == ".pdf"
+    with ExitStack() as stack:
+        target: Any = stack.enter_context(replacing(path))
+        stack.enter_context(ours())
+        if pages:
+            target = stack.enter_context(PdfPages(target, metadata=metadata))
+        for each in every if pages else every[:1]:
+            plain_text(each)
+            each.savefig(
+                target,
+                format=suffix[1:],
+                dpi=dots,
+                transparent=transparent,
+                facecolor="none" if transparent else each.get_facecolor(),
+                **({} if pages else {"metadata": metadata}),
+            )

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.views.document import to_json
-from xaicmp.views.figures.registry import draw, kinds
+from xaicmp.views.figures.registry import Drawing, draw, kinds
 from xaicmp.views.figures.style import colours
 from xaicmp.views.formats import write
 from xaicmp.views.report.gallery import Gallery
@@ -30,8 +30,6 @@ from xaicmp.views.text import caption, decimals, name_pair
 ROOM = 4_600_000
 """Bytes of a page; the maps take what the rest of it leaves."""
 LEAST_ROOM = 400_000
-OF_COMPARISON = ("matrix", "shares", "distribution", "clusters")
-"""The kinds of figures that are drawn of the comparison alone."""
 
 
 def write_report(
@@ -39,7 +37,6 @@ def write_report(
     comparison: Comparison,
     gallery: Gallery | None = None,
     studies: Sequence[Table] = (),
-    drawn: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the page.
 
@@ -48,19 +45,18 @@ def write_report(
         comparison: what was found.
         gallery: the images and maps; without it the page shows none.
         studies: their tables.
-        drawn: of the studies that have a figure, by its kind what was found.
 
     Raises:
         XaicmpError: the file cannot be written.
     """
-    figures = {kind: draw(kind, comparison) for kind in OF_COMPARISON if _has(kind, comparison)}
-    figures |= {kind: draw(kind, found, comparison) for kind, found in (drawn or {}).items()}
+    drawing = Drawing(comparison, {each.key: each.data for each in studies})
+    figures = {name: draw(name, drawing) for name, kind in kinds().items() if drawing.holds(kind.needs)}
     parts: dict[str, Any] = {
         "comparison": comparison,
         "findings": findings(comparison),
         "table": _html(full_table(comparison)),
         "caption": caption(comparison),
-        "figures": [(kind, _about(kind), inline_svg(each, kind)) for kind, each in figures.items()],
+        "figures": [(kind, kinds()[kind].help, inline_svg(each, kind)) for kind, each in figures.items()],
         "studies": [(each.title, _html(each), each.note) for each in studies if each.columns],
         "origin": comparison.source.details,
         "document": _encoded(gzip.compress(to_json(comparison, studies).encode(), mtime=0)),
@@ -125,16 +121,6 @@ def _images(comparison: Comparison, gallery: Gallery, room: int) -> dict[str, An
             "live": "IoU here" if exact else "IoU at {} x {} pixels".format(*packed.size),
         },
     }
-
-
-def _has(kind: str, comparison: Comparison) -> bool:
-    """Whether the comparison has what a figure of this kind shows."""
-    return kind in kinds() and (kind != "shares" or bool(comparison.scores.curves))
-
-
-def _about(kind: str) -> str:
-    """What a figure shows: the first line about its function."""
-    return (kinds()[kind].__doc__ or kind).splitlines()[0]
 
 
 def _html(table: Table) -> Markup:

@@ -274,6 +274,9 @@ def faithfulness(found: Sequence[Faithfulness], comparison: Comparison) -> Table
                 ]
             )
             entry: dict[str, Any] = {"baseline": each.baseline, "method": name} | _plain(summaries)
+            entry["removed"] = each.removed.tolist()
+            for curve, means in each.mean_curves(index).items():
+                entry[f"{curve}_curve"] = [number(mean) for mean in means]
             if own:
                 entry |= {
                     f"above_{control}": above(test) for control, test in zip(CONTROLS, aboves, strict=True)
