@@ -32,3 +32,11 @@ def test_the_statistics_are_measured_beside_the_explanations() -> None:
     assert "pairs, 5 images" in table
     for row in ("statistics and controls of every image", "means, intervals and tests"):
         assert row in table
+
+
+def test_another_network_and_size_are_measured_side_by_side() -> None:
+    words = "--model torchvision:mobilenet_v3_small --size 64 --n 1 --rounds 1 --batch-size 4"
+    table = ran("explaining.py", *words.split())
+    assert "1 images of 64x64, torchvision:mobilenet_v3_small" in table
+    for row in ("Captum, image by image", "Captum, batches of 4", "of that, the maps", "limit of fast"):
+        assert row in table

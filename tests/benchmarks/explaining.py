@@ -1,9 +1,9 @@
 """The published comparison: a loop over images, Captum, xaicmp, and the machine's own limit, side by side.
 
     python tests/benchmarks/explaining.py [--n 24] [--rounds 3] [--threads 1] [--batch-size 64]
-        [--processor] [--scaling | --batches]
+        [--processor] [--model NAME --size 224 [--layer NAME]] [--scaling | --batches]
 
-All explain the same n images with Grad-CAM on ``layer4``, Saliency and Integrated Gradients of 32 right-Riemann
+All explain the same n images with Grad-CAM, Saliency and Integrated Gradients of 32 right-Riemann
 steps; xaicmp also chooses the images and compares the maps. The published loop takes an image and a step at a
 time, forward and ``backward()``. ``fast`` takes 8 steps of IG, in bfloat16. A limit is the passes that the job
 cannot do without (one an image and one a step) through the same network, with its batch normalisations merged
@@ -11,6 +11,11 @@ into its convolutions, on a batch that never changes, of the best size and by in
 turns, after a round that is not counted; every figure is the median of the rounds, "x loop" and "x Captum" how
 often it goes into theirs, image by image, and "spread" the rounds' range as a share of it. On a machine that
 others use too, ``--threads 1 --processor`` counts the processor's time instead of the clock's.
+
+With ``--model``, that network of torchvision or timm with random weights, on images of CIFAR-10 that are enlarged to
+``--size``, and Grad-CAM on ``--layer``.
+
+"of that, the maps" is xaicmp without statistics and controls.
 
 With ``--scaling``, how xaicmp's time grows with the number of images, their size (ResNet-50, random weights) and
 the number of methods. With ``--batches``, xaicmp's rate by batch size; Integrated Gradients fills a batch with steps
@@ -20,10 +25,12 @@ where there are fewer images, so 16 images will do.
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -37,27 +44,54 @@ from torch.nn.functional import interpolate
 from torchvision.models import resnet50
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from small import choose, compare, compare_selection, find_images
+from small import choose, compare, compare_selection, explain_selection, find_images
 
+from xaicmp.api import load_model
 from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
 from xaicmp.core.choices import Precision
+from xaicmp.core.images.cifar10 import load_sample
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.machine.devices import autocast, find_device
 from xaicmp.core.models.checkpoint import load_checkpoint, shipped_checkpoint
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.fusion import fuse
+from xaicmp.core.models.layers import find_layer
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.engine import FAST, Engine
 
 STEPS = 32
 BATCHES = (16, 32, 64, 128)
+AT_224 = (2, 4, 8, 16)
 TRIED = (*BATCHES, 256, 512)
 Job = Callable[[], object]
 
 
-def published(model: nn.Module, images: Tensor, targets: Tensor) -> list[Tensor]:
+@dataclass(frozen=True)
+class Subject:
+    """What is explained: a network, its images (None: the sample), and the layer of Grad-CAM."""
+
+    classifier: Classifier
+    images: ImageSet | None
+    layer: str
+
+
+def subject_of(name: str | None, size: int, layer: str | None, count: int) -> Subject:
+    """The shipped network, or one by name with random weights and ``count`` images of ``size``."""
+    if name is None:
+        return Subject(load_checkpoint(shipped_checkpoint()).classifier, None, layer or "layer4")
+    torch.manual_seed(0)
+    classifier, sample = load_model(name, weights="none"), load_sample()
+    for each in classifier.module.modules():
+        if isinstance(each, nn.Linear) and not each.weight.any():
+            nn.init.normal_(each.weight, std=0.02)  # as that of a vision transformer's head, which is 0
+    pixels = interpolate(sample.tensor[:count].float(), size=size, mode="bilinear").byte()
+    images = ImageSet(sample.name, sample.split, False, pixels, sample.labels[:count], sample.classes)
+    return Subject(classifier, images, layer or find_layer(classifier.module, pixels[:2].float() / 255))
+
+
+def published(model: nn.Module, images: Tensor, targets: Tensor, layer: str = "layer4") -> list[Tensor]:
     """The three maps of each image, as one writes them down."""
     seen: list[Tensor] = []
 
@@ -65,7 +99,7 @@ def published(model: nn.Module, images: Tensor, targets: Tensor) -> list[Tensor]
         out.retain_grad()
         seen[:] = [out]
 
-    hook = model.get_submodule("layer4").register_forward_hook(keep)
+    hook = model.get_submodule(layer).register_forward_hook(keep)
 
     def gradient(image: Tensor, target: Tensor) -> Tensor:
         image = image.clone().requires_grad_()
@@ -89,9 +123,11 @@ def published(model: nn.Module, images: Tensor, targets: Tensor) -> list[Tensor]
     return maps
 
 
-def through_captum(model: nn.Module, images: Tensor, targets: Tensor, batch: int) -> list[Tensor]:
+def through_captum(
+    model: nn.Module, images: Tensor, targets: Tensor, batch: int, layer: str = "layer4"
+) -> list[Tensor]:
     """The three maps of each image, ``batch`` images at a time and so many in one pass, or all of one image's."""
-    cam = captum.attr.LayerGradCam(model, model.get_submodule("layer4"))
+    cam = captum.attr.LayerGradCam(model, model.get_submodule(layer))
     saliency, ig = captum.attr.Saliency(model), captum.attr.IntegratedGradients(model)
     most = None if batch == 1 else batch
     maps = []
@@ -120,11 +156,6 @@ def passes(
         torch.autograd.grad(logits.gather(1, targets[: len(part), None]).sum(), part)
 
 
-def network(image: Tensor) -> nn.Module:
-    """The shipped network, for use by itself."""
-    return load_checkpoint(shipped_checkpoint()).classifier.module.to(image.device)
-
-
 clock = time.perf_counter
 
 
@@ -148,39 +179,46 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def engine_of(precision: Precision, batch: int, *, fast: bool = False) -> Engine:
-    """The shipped model, ready."""
-    return Engine(
-        load_checkpoint(shipped_checkpoint()).classifier, find_device(), precision, batch, fast=fast
-    )
+def engine_of(
+    precision: Precision, batch: int, subject: Subject | None = None, *, fast: bool = False
+) -> Engine:
+    """The model, ready: the shipped one without another."""
+    classifier = subject_of(None, 32, None, 0).classifier if subject is None else subject.classifier
+    layer = None if subject is None else subject.layer
+    return Engine(classifier, find_device(), precision, batch, layer=layer, fast=fast)
 
 
-def side_by_side(count: int, rounds: int, batch: int) -> Table:
+def side_by_side(count: int, rounds: int, batch: int, subject: Subject | None = None) -> Table:
     """What the published comparison takes."""
-    engine, fast = engine_of("float32", batch), engine_of("bf16", batch, fast=True)
-    selection = Selection(n=count)
-    images, chosen = find_images(engine, selection)
-    inputs = engine.inputs(images.tensor[torch.from_numpy(chosen.ids)])
+    subject = subject or subject_of(None, 32, None, count)
+    engine, fast = engine_of("float32", batch, subject), engine_of("bf16", batch, subject, fast=True)
+    data, layer = subject.images, subject.layer
+    selection = Selection(n=count, only="correct" if data is None else "all")
+    images, chosen = find_images(engine, selection, data)
+    inputs = engine.inputs(images.pixels(chosen.ids))
     targets = torch.from_numpy(chosen.predicted).to(engine.device)
     methods = get_methods(PUBLISHED, settings={"integrated-gradients": {"steps": STEPS}})
     fewer = get_methods(PUBLISHED, settings={"integrated-gradients": FAST})
-    plain, trained, frozen = inputs.contiguous(), network(inputs), network(inputs).requires_grad_(False)
+    trained, frozen = (copy.deepcopy(subject.classifier.module).to(engine.device) for _ in range(2))
+    plain, frozen = inputs.contiguous(), frozen.requires_grad_(False)
+    batches = BATCHES if data is None else AT_224
     merged = fuse(frozen, inputs[:2])
     best = {}
     for precision in ("float32", "bf16"):
-        most = max(BATCHES)
+        most = max(batches)
         sizes = {
-            str(size): partial(passes, merged, inputs, targets, precision, most, size) for size in BATCHES
+            str(size): partial(passes, merged, inputs, targets, precision, most, size) for size in batches
         }
         tried = take_turns(sizes, 2, engine.device)
         best[precision] = int(min(tried, key=lambda size: statistics.median(tried[size])))
     whole, less = count * (STEPS + 1), count * FAST["steps"]
     jobs: dict[str, Job] = {
-        "published loop": lambda: published(trained, plain, targets),
-        "Captum, image by image": lambda: through_captum(frozen, plain, targets, 1),
-        f"Captum, batches of {batch}": lambda: through_captum(frozen, plain, targets, batch),
-        "xaicmp": lambda: compare_selection(engine, selection, methods),
-        "xaicmp, fast": lambda: compare_selection(fast, selection, fewer),
+        "published loop": lambda: published(trained, plain, targets, layer),
+        "Captum, image by image": lambda: through_captum(frozen, plain, targets, 1, layer),
+        f"Captum, batches of {batch}": lambda: through_captum(frozen, plain, targets, batch, layer),
+        "xaicmp": lambda: compare_selection(engine, selection, methods, data=data),
+        "of that, the maps": lambda: list(explain_selection(engine, selection, methods, data=data)),
+        "xaicmp, fast": lambda: compare_selection(fast, selection, fewer, data=data),
         f"limit, batch {best['float32']}": partial(
             passes, merged, inputs, targets, "float32", whole, best["float32"]
         ),
@@ -191,9 +229,10 @@ def side_by_side(count: int, rounds: int, batch: int) -> Table:
     }
     seconds = take_turns(jobs, rounds, engine.device)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    loop, one_by_one, _, _, _, limit, fast_limit = medians.values()
+    loop, one_by_one, _, _, _, _, limit, fast_limit = medians.values()
     table = table_of(
-        f"{count} images, {engine.device.type}, {torch.get_num_threads()} threads",
+        f"{count} images of {inputs.shape[2]}x{inputs.shape[3]}, {subject.classifier.name}, {engine.device.type}, "
+        f"{torch.get_num_threads()} threads",
         *(
             "seconds",
             "images/s",
@@ -306,6 +345,9 @@ def main() -> None:
         "--batch-size", type=int, default=64, help="most images in a pass, Captum's and xaicmp's"
     )
     parser.add_argument("--processor", action="store_true", help="count its seconds and not the clock's")
+    parser.add_argument("--model", help="another network than the shipped one, with random weights")
+    parser.add_argument("--size", type=int, default=224, help="of its images")
+    parser.add_argument("--layer", help="of Grad-CAM; default: as xaicmp finds it")
     parser.add_argument("--scaling", action="store_true", help="how the time grows, instead")
     parser.add_argument("--batches", action="store_true", help="the rate by batch size, instead")
     arguments = parser.parse_args()
@@ -314,7 +356,10 @@ def main() -> None:
         clock = time.process_time
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    measure = scaling if arguments.scaling else by_batch if arguments.batches else side_by_side
+    measure: Callable[[int, int, int], Table] = scaling if arguments.scaling else by_batch
+    if not (arguments.scaling or arguments.batches):
+        subject = subject_of(arguments.model, arguments.size, arguments.layer, arguments.n)
+        measure = partial(side_by_side, subject=subject)
     Console().print(measure(arguments.n, arguments.rounds, arguments.batch_size))
 
 
