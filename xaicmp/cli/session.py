@@ -332,10 +332,11 @@ class Session:
             if journal is None:
                 raise
             kept, wrong = journal.images, isinstance(error, UsageError)
-            if not kept or (wrong and not journal.found):
+            some = kept or journal.parts
+            if not some or (wrong and not journal.begun):
                 journal.remove()
             journal.close()
-            if not kept or wrong:  # the same command cannot go on
+            if not some or wrong:  # the same command cannot go on
                 raise
             reason, kind = (
                 ("stopped", Interrupted)
@@ -343,8 +344,8 @@ class Session:
                 else (error.args[0], type(error))
             )
             raise kind(
-                f"{reason}; {journal.folder} keeps {kept} of {self.selection.count} images: "
-                "resume with the same command and --resume"
+                f"{reason}; {journal.folder} keeps {kept} of {self.selection.count} images"
+                f"{' and a part of the next batch' * bool(journal.parts)}: resume with the same command and --resume"
             ) from error
         journal.remove()
 

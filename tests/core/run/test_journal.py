@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,11 +17,15 @@ import pytest
 import torch
 from small import compare_selection, explain_selection, quick, small_engine
 
+from xaicmp.core.attribution import Method
+from xaicmp.core.attribution.context import Context
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.machine.storage import differences
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
+from xaicmp.core.run import explaining
+from xaicmp.core.run.explaining import Explainer
 from xaicmp.core.run.journal import Journal, folder_of
 from xaicmp.core.run.provenance import plan_of
 from xaicmp.errors import UsageError, XaicmpError
@@ -232,3 +238,74 @@ def test_what_is_kept_is_not_explained_again(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("xaicmp.core.run.explaining.Forward", None)  # calling it would fail
     again = comparison("correct", journal=Journal(tmp_path / "a.json", PLAN, resume=True))
     assert len(again.predictions) == 20
+
+
+@pytest.mark.parametrize("damage", [None, b"half"])
+def test_of_the_batch_under_way_what_each_method_has_done_is_kept(
+    damage: bytes | None, sample: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of 2 batches x 3 classes x 3 methods; what a kill before its 3rd, 12th and 17th explanation leaves is resumed."""
+    monkeypatch.setattr("xaicmp.core.run.journal.WORTH", math.inf)
+    explain_in, calls, path = Method.explain_in, [], tmp_path / "a.json"
+
+    def copying(method: Method, context: Context) -> object:
+        calls.append((method.name, tuple(context.ids), tuple(context.targets.tolist())))
+        if len(calls) in (3, 12, 17) and not list(tmp_path.glob(f"{len(calls)}.json.part")):
+            shutil.copytree(folder_of(path), folder_of(tmp_path / f"{len(calls)}.json"))
+        return explain_in(method, context)
+
+    def run(path: Path, resume: bool) -> Explanations:
+        journal = Journal(path, PLAN, resume=resume)
+        explainer = Explainer(small_engine(batch_size=6), METHODS, other_classes=True)
+        stream = explaining.explain_selection(explainer, sample, Selection(n=12, only="all"), journal=journal)
+        found = [each for _, each in stream]
+        assert not journal.parts
+        assert {each.name for each in journal.folder.iterdir()} >= {"000000.npz", "000001.npz"}
+        journal.close()
+        return Explanations.join(found)
+
+    monkeypatch.setattr(Method, "explain_in", copying)
+    whole, every = run(path, False), list(calls)
+    assert len(every) == len(set(every)) == 18
+    for at, kept in ((3, 2), (12, 2), (17, 7)):
+        calls.clear()
+        parts = list(folder_of(tmp_path / f"{at}.json").glob("0*-*.npz"))
+        assert len(parts) == kept
+        if damage is not None:
+            parts[0].write_bytes(damage)
+        with pytest.raises(UsageError, match="keeps what an interrupted run has done"):
+            Journal(tmp_path / f"{at}.json", PLAN)
+        resumed = run(tmp_path / f"{at}.json", True)
+        assert len(calls) == 18 - (at - 1) + (damage is not None)
+        assert set(calls) >= set(every[at - 1 :])
+        assert same(resumed, whole)
+        assert whole.other_maps is not None
+        assert torch.equal(resumed.other_maps, whole.other_maps)
+
+
+def test_parts_of_other_images_or_another_target_are_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xaicmp.core.run.journal.WORTH", math.inf)
+    one = next(batches(4, 4))
+    journal = Journal(tmp_path / "a.json", PLAN)
+
+    def taken(number: int = 0, method: str = "saliency", flip: bool = False, **changed: object) -> bool:
+        made = iter([dataclasses.replace(one, methods=(method,), maps=one.maps[:1])])
+        part, pixels = dataclasses.replace(one.predictions, **changed), one.pixels
+        journal.once(number, method, part, pixels.flip(0) if flip else pixels, made.__next__)
+        return next(made, None) is not None
+
+    assert not taken()
+    assert taken()
+    assert not taken(number=1)
+    assert not taken(method="lrp")
+    assert not taken(flip=True)
+    assert not taken(targets=one.predictions.targets[::-1] + 1)
+    assert not taken(ids=one.predictions.ids + 1)
+    (path,) = (each for each in journal.parts if each.name.startswith("000001"))
+    for place in range(1, 90):  # the archive's last entry and its end
+        damaged = bytearray(path.read_bytes())
+        damaged[-place] ^= 64
+        path.write_bytes(damaged)
+        taken(number=1)

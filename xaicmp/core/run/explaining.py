@@ -36,6 +36,12 @@ Tell = Callable[[float], None]
 """Told the share of the work on a batch that is done."""
 Candidates = tuple[ImageSource, np.ndarray]
 Change = Callable[[Tensor, np.ndarray], Tensor]
+Once = Callable[[str, Predictions, Tensor, Callable[[], Explanations]], Explanations]
+"""Has a method's explanations of some images, or has them made; see ``Journal.once``."""
+
+
+def _make(method: str, part: Predictions, pixels: Tensor, make: Callable[[], Explanations]) -> Explanations:
+    return make()
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class Explainer:
         self._costs = [each.passes for each in self.methods]  # from the first batch on, what it took
 
     def admitted(
-        self, batch: Batch, selection: Selection, most: int, tell: Callable[[int, int], Tell]
+        self, batch: Batch, selection: Selection, most: int, tell: Callable[[int, int], Tell], once: Once
     ) -> Explanations:
         """Explain those of a batch of candidates that ``selection`` admits, the first ``most`` of them.
 
@@ -108,6 +114,7 @@ class Explainer:
             selection: which of them are meant.
             most: how many are still wanted.
             tell: makes what is told of progress, given how many images are behind, and how many are explained at once.
+            once: has what is explained already.
         """
 
         def work(some: slice) -> Explanations:
@@ -124,8 +131,7 @@ class Explainer:
             if len(rows) == 0:
                 return replace(self._none(every.rows(rows), pixels), excluded=left)
             context = self._context(inputs[at], every.rows(rows), forward=forward, rows=at)
-            report, logits = tell(some.start, len(rows)), forward.logits[at]
-            found = self._of_classes(context, every.rows(rows), pixels, report, logits)
+            found = self._of_classes(context, every.rows(rows), pixels, tell(some.start, len(rows)), once)
             return replace(found, excluded=left)
 
         if len(batch.ids) == 0:
@@ -194,43 +200,54 @@ class Explainer:
         )
 
     def _of_classes(
-        self, context: Context, part: Predictions, pixels: Tensor, tell: Tell, logits: Tensor | None = None
+        self, context: Context, part: Predictions, pixels: Tensor, tell: Tell, once: Once = _make
     ) -> Explanations:
         """The maps of one batch by every method, and those for other classes, if they are wanted."""
         if not self.other_classes:
-            return self._explained(context, part, pixels, tell)
-        logits = context.at_input.logits[: len(part)] if logits is None else logits
+            return self._explained(context, part, pixels, tell, once)
+        forward = context.forward
+        logits = context.at_input.logits[: len(part)] if forward is None else forward.logits[context.rows]
         thirds = [partial(_tell_part, tell, before / 3, 1 / 3, total=1) for before in range(3)]
-        own = self._explained(context, part, pixels, thirds[0])
+        own = self._explained(context, part, pixels, thirds[0], once)
         if logits.shape[1] < 2:
             return replace(own, other_maps=torch.full_like(torch.stack([own.maps] * 2), torch.nan))
         others = []
         for third, targets in zip(thirds[1:], other_classes(logits, part, self.engine.seed), strict=True):
             other = replace(part, targets=targets)
             at = self._context(context.images[: context.count], other)
-            others.append(self._explained(at, other, pixels, third).maps)
+            others.append(self._explained(at, other, pixels, third, once).maps)
         return replace(own, other_maps=torch.stack(others))
 
-    def _explained(self, context: Context, part: Predictions, pixels: Tensor, tell: Tell) -> Explanations:
+    def _explained(
+        self, context: Context, part: Predictions, pixels: Tensor, tell: Tell, once: Once
+    ) -> Explanations:
         """The maps of one batch by every method."""
-        maps, gaps, grids, seconds = [], {}, {}, []
-        ends = list(accumulate(self._costs))
-        for method, cost, end in zip(self.methods, self._costs, ends, strict=True):
-            started = perf_counter()
-            context.report = partial(_tell_part, tell, (end - cost) / ends[-1], cost / ends[-1])
+        found, seconds = [], []
+
+        def make(method: Method) -> Explanations:
+            started, gaps, grids = perf_counter(), {}, {}
             with autocast(self.engine.device, self.engine.precision):
                 explanation = method.explain_in(context)
-            maps.append(explanation.maps.cpu())
             if explanation.completeness is not None:
                 gaps[method.name] = explanation.completeness.cpu().numpy()
             if method.needs_layer and explanation.single and context.at_layer.activations is not None:
                 height, width = context.at_layer.activations.shape[2:]
                 grids[method.name] = (int(height), int(width))
-            tell(end / ends[-1])
+            maps = explanation.maps.cpu()[None]
             seconds.append(perf_counter() - started)
-        self._costs = seconds
+            return Explanations(part, pixels, (method.name,), maps, gaps, grids)
+
+        ends = list(accumulate(self._costs))
+        for method, cost, end in zip(self.methods, self._costs, ends, strict=True):
+            context.report = partial(_tell_part, tell, (end - cost) / ends[-1], cost / ends[-1])
+            found.append(once(method.name, part, pixels, partial(make, method)))
+            tell(end / ends[-1])
+        if len(seconds) == len(found):  # otherwise some were kept, and cost nothing
+            self._costs = seconds
         names = tuple(each.name for each in self.methods)
-        return Explanations(part, pixels, names, torch.stack(maps), gaps, grids)
+        gaps = {name: gap for each in found for name, gap in each.completeness.items()}
+        grids = {name: grid for each in found for name, grid in each.grids.items()}
+        return Explanations(part, pixels, names, torch.cat([each.maps for each in found]), gaps, grids)
 
     def _none(self, part: Predictions, pixels: Tensor) -> Explanations:
         names = tuple(each.name for each in self.methods)
@@ -319,7 +336,8 @@ def explain_selection(
         progress(EXPLAINING, count, wanted)
         tell = partial(_teller, progress, count, processes.world, wanted)
         batch = Batch.readable(images, ids, explainer.skipped)
-        return explainer.admitted(batch, selection, wanted - count, tell)
+        once = _make if journal is None else partial(journal.once, number)
+        return explainer.admitted(batch, selection, wanted - count, tell, once)
 
     behind = processes.share(lambda: 0 if journal is None else journal.found)
     while count < wanted and (turn := list(islice(candidates, 1 if number < behind else processes.world))):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
+from time import perf_counter
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -24,17 +27,26 @@ from xaicmp.core.results.predictions import Predictions
 from xaicmp.errors import UsageError, XaicmpError, arg
 
 PLAN, LOCK = "plan.json", "lock"
-OURS = re.compile(rf"{PLAN}|{LOCK}|\d{{6,}}\.npz|\..*\.(npz|json|csv|md)")
+PART = re.compile(r"\d{6,}-[0-9a-f]{8}\.npz")
+OURS = re.compile(rf"{PLAN}|{LOCK}|{PART.pattern}|\d{{6,}}\.npz|\..*\.(npz|json|csv|md)")
 """The names of what a journal may hold: temporary files too, which begin with a dot."""
+
+WORTH = 50e6
+"""Bytes of a method's maps per second that they took: what is larger is sooner made again than kept."""
+
+PYTHON = (OSError, ValueError, TypeError, AttributeError, KeyError, EOFError, RuntimeError, TokenError)
+DAMAGE = (*PYTHON, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+"""What reading a damaged .npz file may raise."""
 
 ANEW = "remove that folder to start anew"
 
 
 class Journal:
-    """A folder beside a result, ``NAME.part``, with what is explained so far: a file a batch of candidates.
+    """A folder beside a result, ``NAME.part``, with what is explained so far: one file per batch of candidates.
 
     A file appears once it is complete, and in order, so that after a kill at any moment the folder holds the
-    first batches, each whole. It goes when the result is there. One process at a time has it.
+    first batches, each whole, and of the batch under way one file per method that is done. It goes when the
+    result is there. One process at a time has it.
 
     Args:
         result: the file that is to come.
@@ -44,6 +56,8 @@ class Journal:
     Attributes:
         folder: where it is.
         found: how many batches were there when it was opened.
+        parts: the files of the batch under way.
+        begun: whether batches or parts were there when it was opened.
 
     Raises:
         UsageError: what is there is of another plan; the message names what differs. Or explanations are there, and
@@ -73,11 +87,13 @@ class Journal:
             raise
 
     def _begin(self, resume: bool) -> None:
+        self.parts = {path for path in self.folder.iterdir() if PART.fullmatch(path.name)}
+        self.found = self.batches
+        self.begun = bool(self.found or self.parts)
         if resume and (self.folder / PLAN).is_file():
             self._check_plan()
-            self.found = self.batches
             return
-        if self.batches:
+        if self.begun:
             raise UsageError(
                 f"{self.folder} keeps what an interrupted run has done; give {arg('resume')}, or {ANEW}"
             )
@@ -87,6 +103,28 @@ class Journal:
 
     def write(self, number: int, candidates: Tensor, batch: Explanations) -> None:
         """Keep what became of the candidates ``(B, 3, H, W)`` of batch ``number``: the explanations of some."""
+        self._save(self._path(number), candidates, batch)
+        while self.parts:
+            self.parts.pop().unlink(missing_ok=True)
+
+    def once(
+        self, number: int, method: str, part: Predictions, pixels: Tensor, make: Callable[[], Explanations]
+    ) -> Explanations:
+        """The maps of ``part`` of the batch under way by one method: those that are kept, or else made and kept."""
+        key = zlib.crc32(method.encode(), zlib.crc32(np.stack([part.ids, part.targets]).tobytes()))
+        path = self.folder / f"{number:06}-{key:08x}.npz"
+        if path in self.parts:
+            with suppress(XaicmpError), self._opened(path) as arrays:  # damaged, it is made again
+                if int(arrays["candidates"]) == _crc(pixels):
+                    return replace(_explanations(arrays, pixels, [method]), predictions=part)
+        started = perf_counter()
+        made = make()
+        if (perf_counter() - started) * WORTH > made.maps.nbytes:
+            self._save(path, pixels, made)
+            self.parts.add(path)
+        return made
+
+    def _save(self, path: Path, candidates: Tensor, batch: Explanations) -> None:
         arrays: dict[str, Any] = {
             field.name: getattr(batch.predictions, field.name) for field in fields(Predictions)
         }
@@ -94,12 +132,10 @@ class Journal:
         arrays |= {f"gap {name}": gap for name, gap in batch.completeness.items()}
         arrays |= {f"grid {name}": np.array(grid) for name, grid in batch.grids.items()}
         if batch.other_maps is not None:
-            others = batch.other_maps.unbind(dim=1)
-            arrays |= {
-                f"other {name}": each.numpy() for name, each in zip(batch.methods, others, strict=True)
-            }
+            pairs = zip(batch.methods, batch.other_maps.unbind(dim=1), strict=True)
+            arrays |= {f"other {name}": each.numpy() for name, each in pairs}
         arrays["excluded"] = np.array(batch.excluded, dtype=np.int64)
-        with replacing(self._path(number)) as temporary:
+        with replacing(path) as temporary:
             np.savez(temporary, candidates=_crc(candidates), **arrays)
 
     def read(self, number: int, images: ImageSource, ids: np.ndarray, methods: Sequence[str]) -> Explanations:
@@ -109,32 +145,15 @@ class Journal:
             UsageError: it is of other images.
             XaicmpError: it is damaged.
         """
-        with self._opened(number) as arrays:
+        with self._opened(self._path(number)) as arrays:
             if int(arrays["candidates"]) != _crc(images.readable(ids)[1]):
                 raise UsageError(f"{self.folder} is of other images; give the same {arg('data')}, or {ANEW}")
-            chosen = Predictions(*(arrays[field.name] for field in fields(Predictions)))
-            others = [
-                torch.from_numpy(arrays[each]) for name in methods if (each := f"other {name}") in arrays
-            ]
-            return Explanations(
-                chosen,
-                images.pixels(chosen.ids),
-                tuple(methods),
-                torch.from_numpy(np.stack([arrays[f"map {name}"] for name in methods])),
-                {name: arrays[f"gap {name}"] for name in methods if f"gap {name}" in arrays},
-                {
-                    name: tuple(arrays[f"grid {name}"].tolist())
-                    for name in methods
-                    if f"grid {name}" in arrays
-                },
-                tuple(arrays["excluded"].tolist()),
-                torch.stack(others, dim=1) if others else None,
-            )
+            return _explanations(arrays, images.pixels(arrays["ids"]), methods)
 
     def column(self, name: str) -> Iterator[np.ndarray]:
         """One array of every batch with images, in order: ``"map saliency"``, ``"gap lrp"``, ``"ids"``."""
         for number in range(self.batches):
-            with self._opened(number) as arrays:
+            with self._opened(self._path(number)) as arrays:
                 if name in arrays and len(arrays["ids"]):
                     yield arrays[name]
 
@@ -176,12 +195,12 @@ class Journal:
         return self.folder / f"{number:06}.npz"
 
     @contextmanager
-    def _opened(self, number: int) -> Iterator[Mapping[str, np.ndarray]]:
+    def _opened(self, path: Path) -> Iterator[Mapping[str, np.ndarray]]:
         try:
-            with self._path(number).open("rb") as file, NpzFile(file) as arrays:
+            with path.open("rb") as file, NpzFile(file) as arrays:
                 yield arrays
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise XaicmpError(f"{self._path(number)} is damaged ({error}); {ANEW}") from error
+        except DAMAGE as error:
+            raise XaicmpError(f"{path} is damaged ({error}); {ANEW}") from error
 
     def _check_plan(self) -> None:
         try:
@@ -198,6 +217,24 @@ def folder_of(result: Path) -> Path:
     """Where the journal of ``result`` is."""
     place = followed(result) if result.is_symlink() else result
     return place.with_name(f"{place.name}.part")
+
+
+def _explanations(arrays: Mapping[str, np.ndarray], pixels: Tensor, methods: Sequence[str]) -> Explanations:
+    """What is in a file of a journal."""
+    maps = np.stack([arrays[f"map {name}"] for name in methods])
+    if maps.shape[1:] != (len(pixels), *pixels.shape[2:]):
+        raise ValueError("maps of another size")
+    others = [torch.from_numpy(arrays[each]) for name in methods if (each := f"other {name}") in arrays]
+    return Explanations(
+        Predictions(*(arrays[field.name] for field in fields(Predictions))),
+        pixels,
+        tuple(methods),
+        torch.from_numpy(maps),
+        {name: arrays[f"gap {name}"] for name in methods if f"gap {name}" in arrays},
+        {name: tuple(arrays[f"grid {name}"].tolist()) for name in methods if f"grid {name}" in arrays},
+        tuple(arrays["excluded"].tolist()),
+        torch.stack(others, dim=1) if others else None,
+    )
 
 
 def _crc(pixels: Tensor) -> int:

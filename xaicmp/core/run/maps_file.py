@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import lzma
 import math
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import product
@@ -26,7 +24,7 @@ from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import UNKNOWN, Predictions
 from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.run.journal import Journal
+from xaicmp.core.run.journal import DAMAGE, Journal
 from xaicmp.core.run.provenance import versions
 from xaicmp.core.run.scoring import BLOCK, score
 from xaicmp.errors import UsageError, XaicmpError
@@ -147,16 +145,7 @@ def _read(path: Path, images: bool) -> tuple[dict[str, Any], str]:
         raise XaicmpError(
             f"cannot read {path}: {error.strerror or error}; `xaicmp explain` writes one"
         ) from error
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-    ) as error:
+    except DAMAGE as error:
         raise XaicmpError(f"{path} is no .npz file of plain arrays; `xaicmp explain` writes one") from error
     _check(path, arrays)
     if images and arrays.get("images", np.empty(0)).dtype != np.uint8:
