@@ -91,7 +91,15 @@ def test_every_option_named_for_a_subcommand_exists(command, capsys):
 
 
 def test_every_option_named_anywhere_exists(capsys):
-    known = {"--help", "--version", "--nproc-per-node", "--data", "--install-completion", "--collect-only"}
+    known = {"--help", "--version", "--data", "--install-completion"}
+    known |= {
+        "--nproc-per-node",
+        "--collect-only",
+        "--no-deps",
+        "--reuid",
+        "--regid",
+        "--clear-groups",
+    }  # of other programs
     for command in ("train", "explain", "metrics", "figure"):
         run([command, "--help"])
         known |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
@@ -168,7 +176,14 @@ def test_the_groups_shown_are_those_of_the_registry():
     }
 
 
-def test_pictures_are_there():
+def test_what_is_linked_is_there():
     for text, content in TEXTS.items():
-        for path in re.findall(r"\]\((?!http)([^)]+)\)", content):
-            assert (text.parent / path.split("#")[0]).is_file()
+        for path, part in re.findall(r"\]\((?!http)([^)#]+)#?([^)]*)\)", content):
+            assert (text.parent / path).is_file()
+            headings = (
+                re.findall(r"^#+ (.*)", TEXTS[(text.parent / path).resolve()], re.MULTILINE) if part else []
+            )
+            assert part in [
+                "",
+                *(re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings),
+            ]

@@ -109,6 +109,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng, wrong = random.Random(options.seed), 0
@@ -116,8 +117,9 @@ def main() -> None:
         root = Path(place)
         prepare(root)
         forks = Forks()
-        for number, (name, (output, line)) in enumerate(COMMANDS.items()):
-            wanted = (options.kills + number) // len(COMMANDS)
+        for number, name in enumerate(options.commands):
+            output, line = COMMANDS[name]
+            wanted = (options.kills + number) // len(options.commands)
             wrong += kill_often(forks, root, name, output, shlex.split(f"{line} -q"), wanted, rng)
         forks.server.stdin.close()
         forks.server.wait()

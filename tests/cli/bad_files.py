@@ -122,11 +122,12 @@ def make_all(folder: Path) -> Path:
     (folder / "photographs").mkdir()
     for name in ("a.png", "b.jpg"):
         (folder / "photographs" / name).write_bytes(b"no picture")
-    for name in ("short", "piped"):
+    for name in ("short", "piped", "masks"):
         (folder / name).mkdir()
     for name in ("data_batch_1.bin", "test_batch.bin"):
         (folder / "short" / name).write_bytes(bytes(3073))
         os.mkfifo(folder / "piped" / name)
+    os.mkfifo(folder / "masks" / "0.png")
     for suffix in ("", ".json", ".npz", ".png", ".svg", ".html"):
         os.mkfifo(folder / f"pipe{suffix}")
     for suffix in (".json", ".npz", ".png", ".svg", ".html"):

@@ -313,11 +313,25 @@ ROWS: dict[str, Rows] = {
         "{f}/good.npz --faithfulness": "--faithfulness",
     },
     "--reference": {
-        "{f}/missing": "no such file or folder",
+        "{f}/missing": "--reference",
         "{f}/folder": "no image there",
-        "''": "no such file or folder",
+        "''": "--reference",
+        "nono {f}/missing": "--reference nono",
     },
-    "--masks": {"{f}/missing": "missing"},
+    "--masks": {f"{name} {QUICK}": DEVICE for name in ("{f}/pipe", "/dev/zero")}
+    | {
+        f"{{f}}/{name} {QUICK}": said
+        for name, said in {
+            "missing": "no such folder or file",
+            "empty": "no mask for any",
+            "folder": "no mask for any",
+            "masks": DEVICE,
+            "latin": "write path,x0,y0,x1,y1 per line",
+            "text": "no such thing is no box",
+            "zeros": "is no box",
+            "good.npz": "write path,x0,y0,x1,y1 per line",
+        }.items()
+    },
     "--by": {"''": CHOICE, "nobody": CHOICE, "class nobody": CHOICE},
     "--randomise": choice("layers"),
     "--draws": whole("0", "-1") | {"3": "--draws"},

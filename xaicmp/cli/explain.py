@@ -17,7 +17,7 @@ from xaicmp.cli.session import (
     together,
 )
 from xaicmp.core.machine.storage import check_suffix
-from xaicmp.errors import UsageError
+from xaicmp.errors import UsageError, XaicmpError, arg
 
 if TYPE_CHECKING:
     from xaicmp.core.images.source import ImageSource
@@ -78,7 +78,10 @@ def images_of(words: list[str], session: Session) -> ImageSource:
     """The images of --reference, seen as those that are explained."""
     from xaicmp.api import load_images
 
-    return load_images(words if len(words) > 1 else words[0], model=session.classifier)
+    try:
+        return load_images(words, model=session.classifier)
+    except XaicmpError as error:
+        raise type(error)(error.args[0].replace(arg("images"), arg("reference"))) from error
 
 
 def show_methods(options: Comparing, format: str) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from xaicmp.core.images.files import SUFFIXES, FileImages, reason_of
 from xaicmp.core.images.source import ImageSource
+from xaicmp.core.machine.storage import regular, text_of
 from xaicmp.errors import XaicmpError, arg
 
 Draw = Callable[[tuple[int, int]], np.ndarray]
@@ -70,7 +71,7 @@ def _seen(images: ImageSource, image: int, draw: Draw, where: Path) -> Tensor:
 def _of_folder(folder: Path) -> dict[PurePath, Draw]:
     def draw(path: Path) -> Draw:
         def drawn(size: tuple[int, int]) -> np.ndarray:
-            with Image.open(path) as image:
+            with Image.open(regular(path)) as image:
                 upright = ImageOps.exif_transpose(image)
                 if upright.size != size[::-1]:
                     raise ValueError(
@@ -90,7 +91,7 @@ def _of_folder(folder: Path) -> dict[PurePath, Draw]:
 def _of_boxes(path: Path) -> dict[PurePath, Draw]:
     boxes: dict[PurePath, list[list[float]]] = {}
     try:
-        rows = [row for row in csv.reader(path.read_text("utf-8-sig").splitlines()) if row]
+        rows = [row for row in csv.reader(text_of(path).splitlines()) if row]
         for row in rows[rows[:1] != [] and rows[0][1:2] == ["x0"] :]:
             name, *numbers = row
             box = [float(each) for each in numbers]
