@@ -567,6 +567,21 @@ def test_a_page_shows_what_is_printed_and_written(metrics: Xaicmp, xaicmp: Xaicm
     assert twin in Path("again.html").read_text()
 
 
+def test_the_page_of_many_methods_has_no_curves(metrics: Xaicmp) -> None:
+    """Their numbers would be most of the document, and their panels most of the page."""
+    many = (
+        "--methods",
+        "edge",
+        "centre",
+        "random",
+        *(f"saliency:{each}" for each in ("sum", "l2", "positive")),
+    )
+    for methods, shown in ((many, True), ((*many, "saliency"), False)):
+        printed(metrics("--report", "page.html", "--output", "kept.json", ids="0-1", methods=methods))
+        assert json.loads(Path("kept.json").read_text())["comparison"]["curve"] == shown
+        assert ('id="shares-caption"' in Path("page.html").read_text()) == shown
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [

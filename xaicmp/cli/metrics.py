@@ -79,8 +79,7 @@ def command(
         if group.world > 1 and options.of_model:
             raise UsageError(f"--{options.of_model[0]} runs in one process; leave it or torchrun out")
         session = Session(options, default=100, group=group)
-        shares = options.plot and kind_of_plot(options, len(session.methods)) == "shares"
-        if shares or options.report:
+        if shows_shares(options, len(session.methods)):
             session.settings = settings_of(options, curve=True)
         check_under(options, session.settings.statistics, [each.name for each in session.methods])
         with session.journal(output, resume) as journal:
@@ -267,6 +266,14 @@ def kind_of_plot(options: Measuring, methods: int) -> str:
     study = "randomisation" if options.randomise else "faithfulness" * options.faithfulness
     study = study or "clusters" * options.consensus
     return options.kind or study or ("matrix" if methods >= MATRIX else "shares")
+
+
+def shows_shares(options: Measuring, methods: int) -> bool:
+    """Whether --plot or --report shows IoU at every share; the page of many methods does not."""
+    from xaicmp.views.tables.comparison import MATRIX
+
+    plotted = options.plot is not None and kind_of_plot(options, methods) == "shares"
+    return plotted or (options.report is not None and methods < MATRIX)
 
 
 command.__name__ = "metrics"

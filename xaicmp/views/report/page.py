@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.views.document import to_json
-from xaicmp.views.figures.registry import Drawing, draw, kinds
+from xaicmp.views.figures.registry import Drawing, Kind, draw, kinds
 from xaicmp.views.figures.style import colours
 from xaicmp.views.formats import write
 from xaicmp.views.report.gallery import Gallery
@@ -50,13 +50,16 @@ def write_report(
         XaicmpError: the file cannot be written.
     """
     drawing = Drawing(comparison, {each.key: each.data for each in studies})
-    figures = {name: draw(name, drawing) for name, kind in kinds().items() if drawing.holds(kind.needs)}
+    drawn = [kind for kind in kinds().values() if drawing.holds(kind.needs)]
     parts: dict[str, Any] = {
         "comparison": comparison,
         "findings": findings(comparison),
         "table": _html(full_table(comparison)),
         "caption": caption(comparison),
-        "figures": [(kind, kinds()[kind].help, inline_svg(each, kind)) for kind, each in figures.items()],
+        "figures": [
+            (each.name, _about(each, comparison), inline_svg(draw(each.name, drawing), each.name))
+            for each in drawn
+        ],
         "studies": [(each.title, _html(each), each.note) for each in studies if each.columns],
         "origin": comparison.source.details,
         "document": _encoded(gzip.compress(to_json(comparison, studies).encode(), mtime=0)),
@@ -121,6 +124,12 @@ def _images(comparison: Comparison, gallery: Gallery, room: int) -> dict[str, An
             "live": "IoU here" if exact else "IoU at {} x {} pixels".format(*packed.size),
         },
     }
+
+
+def _about(kind: Kind, comparison: Comparison) -> str:
+    """What a figure shows, and of how many pairs if there is not room for all."""
+    most, pairs = kind.per_page, len(comparison.pairs)
+    return f"{kind.help}: the first {most} of {pairs} pairs" if 0 < most < pairs else kind.help
 
 
 def _html(table: Table) -> Markup:
