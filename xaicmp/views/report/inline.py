@@ -43,8 +43,8 @@ def inline_svg(figure: Figure, name: str) -> Markup:
         if (own := node.attrib.pop("id", None)) in named:
             node.attrib["id"] = f"{name}-{own}"
     root.attrib |= {"role": "img", "aria-labelledby": f"{name}-caption", "class": "figure"}
-    for size in ("width", "height", "version"):
-        root.attrib.pop(size, None)
+    for surplus in ("height", "version"):  # the width says how tall it is
+        root.attrib.pop(surplus, None)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
