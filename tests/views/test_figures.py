@@ -14,8 +14,10 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
 from small import SmallNet, compared, registered, small_engine
 
 from xaicmp.core.agreement.registry import DEFAULT_STATISTICS, get_statistics
@@ -24,12 +26,14 @@ from xaicmp.core.attribution import PUBLISHED
 from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
+from xaicmp.core.results.picking import pick
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.studies.randomisation import Randomisation
 from xaicmp.errors import UsageError, XaicmpError
-from xaicmp.views.figures.layout import CELL, MARGIN
-from xaicmp.views.figures.registry import Drawing, draw
-from xaicmp.views.figures.style import SUFFIXES, Look, check_name, save
+from xaicmp.views.figures.layout import CELL, MARGIN, ranges
+from xaicmp.views.figures.registry import Drawing, draw, pages
+from xaicmp.views.figures.style import COLOURS, CYCLE, DIVERGING, SUFFIXES, Look, check_name, save
+from xaicmp.views.figures.top import outline
 from xaicmp.views.tables import studies
 
 Compared = tuple[Comparison, list[Explanations]]
@@ -403,3 +407,152 @@ def test_the_agreement_can_be_read_however_much_there_is(sample: ImageSet) -> No
             assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
             assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
             assert not box.overlaps(canvas.images[-2].get_window_extent())
+
+
+# Machado et al., "A Physiologically-based Model for Simulation of Color Vision Deficiency", 2009: severity 1, linear RGB.
+DEFICIENT = {
+    "protan": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deutan": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritan": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+def seen_by(colours: np.ndarray, matrix: Any) -> np.ndarray:
+    """sRGB ``(C, 3)`` from 0 to 1 as CIE Lab under a deficiency."""
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    linear = (linear @ np.array(matrix).T).clip(0, 1)
+    return rgb2lab(np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)[None])[
+        0
+    ]
+
+
+@pytest.mark.parametrize("kind", ["all colours", *DEFICIENT])
+def test_colours_are_told_apart_with_any_colour_vision(kind: str) -> None:
+    matrix = DEFICIENT.get(kind, np.eye(3))
+    cycle = seen_by(np.array([to_rgb(each) for each in CYCLE]), matrix)
+    for index in range(len(CYCLE)):
+        others = np.delete(cycle, index, axis=0)
+        assert deltaE_ciede2000(cycle[index][None], others).min() > 5  # markers tell apart what is near
+    for name in (COLOURS, DIVERGING):
+        shades = seen_by(matplotlib.colormaps[name](np.linspace(0, 1, 9))[:, :3], matrix)
+        steps = deltaE_ciede2000(shades[:-1], shades[1:])
+        assert steps.min() > 2.5
+    ends = seen_by(matplotlib.colormaps[DIVERGING]([0.1, 0.5, 0.9])[:, :3], matrix)
+    assert min(deltaE_ciede2000(ends[[0, 1, 2]], ends[[1, 2, 0]])) > 20
+
+
+def test_every_pixel_of_an_image_is_a_square_of_whole_ones(two_rows: Compared) -> None:
+    comparison, batches = two_rows
+    for width in (None, 3.35, 6.7):
+        figure = images_figure(comparison, batches, "map", width=width)
+        picture, dpi = pixels_of(figure, figure.dpi), figure.dpi
+        for row, image in ((0, figure.axes[0].images[0]), (1, figure.axes[0].images[4])):
+            left, right, bottom, top = (round(each * dpi) for each in image.get_extent())
+            shown = picture[len(picture) - top : len(picture) - bottom, left:right]
+            scale = shown.shape[0] // 32
+            expected = batches[row].pixels[0].permute(1, 2, 0).numpy().repeat(scale, 0).repeat(scale, 1)
+            np.testing.assert_array_equal(shown, expected)
+
+
+@pytest.mark.parametrize("scale", ["image", "method", "shared"])
+def test_zero_has_one_colour_in_signed_maps_and_scales_are_shared_as_asked(scale: Any) -> None:
+    maps = np.random.default_rng(0).normal([[[[0.0]]], [[[3.0]]]], 1, (2, 3, 8, 8))
+    maps[:, 1] *= 10
+    found = ranges(maps, scale)
+    for own, each in zip(maps, found, strict=True):
+        for values, shown in zip(own, each, strict=True):
+            assert shown.signed
+            scaled = shown.scaled(values)
+            assert ((scaled > 0) == (values > 0)).all()
+            assert ((scaled < 0) == (values < 0)).all()
+            assert abs(scaled).max() <= 1
+    tops = np.array([[each.high for each in own] for own in found])
+    kinds = {"image": 6, "method": 2, "shared": 1}
+    assert len(np.unique(tops)) == kinds[scale]
+    positive = ranges(np.abs(maps), scale)[0][0]
+    assert not positive.signed
+    assert positive.scaled(np.abs(maps)).min() >= 0
+
+
+def test_the_outlines_are_those_of_the_pixels_that_iou_counts(two_rows: Compared) -> None:
+    comparison, batches = two_rows
+    figure = draw("top", Drawing(comparison, {}, Explanations.join(batches)))
+    written = texts(figure)
+    for pair in comparison.pairs:
+        for row in range(2):
+            assert any(
+                text.endswith(f"IoU {comparison.scores.values['iou'][pair][row]:.3f}") for text in written
+            )
+    inside = np.zeros((4, 4), dtype=bool)
+    inside[1:3, 1:3] = True
+    canvas = Figure().subplots()
+    outline(canvas, inside, (0, 4, 0, 4), "red")
+    lines = {tuple(sorted(map(tuple, each.tolist()))) for each in canvas.collections[0].get_segments()}
+    around = [((1, y), (1, y + 1)) for y in (1, 2)] + [((3, y), (3, y + 1)) for y in (1, 2)]
+    around += [((x, 1), (x + 1, 1)) for x in (1, 2)] + [((x, 3), (x + 1, 3)) for x in (1, 2)]
+    assert lines == {tuple(sorted(each)) for each in around}
+
+
+def test_text_is_text_and_fonts_are_truetype(two_rows: Compared, tmp_path: Path) -> None:
+    figure = images_figure(*two_rows, "map")
+    save(figure, tmp_path / "x.svg")
+    words = [
+        each.text for each in ElementTree.parse(tmp_path / "x.svg").iter("{http://www.w3.org/2000/svg}text")
+    ]
+    assert {"Grad-CAM", "Saliency", "IG"} <= set(words)
+    save([figure, figure], tmp_path / "x.pdf")
+    pdf = (tmp_path / "x.pdf").read_bytes()
+    assert b"/FontFile2" in pdf
+    assert b"/Type3" not in pdf
+    assert len(re.findall(rb"/Type /Page\b", pdf)) == 2
+
+
+def test_a_theme_and_a_background_are_as_asked(curved: Compared, tmp_path: Path) -> None:
+    for transparent in (False, True):
+        figure = draw("matrix", Drawing(curved[0], look=Look(theme="dark")))
+        save(figure, tmp_path / "x.png", 50, transparent=transparent)
+        corner = np.asarray(Image.open(tmp_path / "x.png").convert("RGBA"))[0, 0]
+        assert corner.tolist()[3] == (0 if transparent else 255)
+        if not transparent:
+            assert corner.max() == 255
+            assert corner[:3].max() < 40
+
+
+def test_many_pairs_are_pages(curved: Compared) -> None:
+    comparison, _ = curved
+    drawing = Drawing(comparison)
+    assert pages("shares", drawing) == [drawing]
+    many = dataclasses.replace(comparison, titles={f"m{index}": f"M{index}" for index in range(12)})
+    parts = pages("distribution", Drawing(many))
+    assert [len(each.pairs) for each in parts] == [24, 24, 18]
+    assert [pair for each in parts for pair in each.pairs] == list(many.pairs)
+    with pytest.raises(UsageError, match="faithfulness' needs a study: `xaicmp metrics --faithfulness"):
+        draw("faithfulness", comparison)
+    with pytest.raises(UsageError, match=r"unknown figure 'x'; choose from .*matrix"):
+        draw("x", comparison)
+
+
+def test_images_are_picked_by_what_they_show(sample: ImageSet) -> None:
+    comparison, _ = compared(sample, PUBLISHED, tuple(range(9)))
+    values = comparison.scores.values["iou"]["grad-cam", "saliency"]
+    by = "saliency,grad-cam:iou"
+    assert values[pick(comparison, "agree", 3, by)].tolist() == sorted(values)[::-1][:3]
+    assert values[pick(comparison, "disagree", 3, by)].tolist() == sorted(values)[:3]
+    assert pick(comparison, "typical", 1, by).tolist() == [values.tolist().index(np.median(values))]
+    means = comparison.mean_over_pairs("pearson")
+    assert pick(comparison, "agree", 1).tolist() == [int(means.argmax())]
+    assert sorted(pick(comparison, "random", 9)) == list(range(9))
+    with pytest.raises(UsageError, match="pick_by rbo: give one of pearson, iou"):
+        pick(comparison, "agree", 1, "rbo")

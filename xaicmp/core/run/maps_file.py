@@ -79,8 +79,9 @@ def compare_maps(
     settings.check(pixels)
     predictions, classes = _predictions(arrays, arrays["maps"].shape[1])
     of_class = np.where(np.array(classes)[predictions.labels] == UNKNOWN, -1, predictions.labels)
-    # Those of no known class are not of one class.
-    whole = _explanations(arrays, replace(predictions, labels=of_class))
+    predictions = replace(predictions, labels=of_class)  # those of no known class are not of one class
+    classes = (*classes, UNKNOWN) if (of_class < 0).any() else classes
+    whole = _explanations(arrays, predictions)
     if keep is not None:
         keep(whole)
     starts = range(0, len(predictions), BLOCK)
