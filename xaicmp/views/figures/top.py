@@ -46,7 +46,7 @@ def top_figure(drawing: Drawing) -> Figure:
                 canvas.imshow(colour, extent=extent, aspect="auto")
                 text = f"{titles[pair[0]]}, {titles[pair[1]]}"
                 if iou is not None:
-                    text += f"\nIoU {decimals(comparison.scores.values[iou][pair][row])}"
+                    text += f"\nIoU {decimals(comparison.scores.values[iou][pair[0], pair[1]][row])}"
             for index in chosen:
                 outline(canvas, inside[index, row], extent, CYCLE[index % len(CYCLE)])
             grid.title(canvas, extent, text)
