@@ -417,7 +417,7 @@ def test_a_picture_in_svg_names_every_method_and_stage(
         ("--draws 3", ["--draws goes with --randomise"]),
         (
             "--plot a.png --faithfulness --randomise cascading",
-            ["--plot draws --randomise or --faithfulness", "say which with --kind"],
+            ["--plot draws --randomise, --faithfulness or --consensus", "say which with --kind"],
         ),
         ("--plot a.jpg", ["--plot a.jpg", ".png"]),
         ("--top 0.2 0.1 0.2", ["--top names a share twice", "name each once"]),

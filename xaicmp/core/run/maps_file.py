@@ -80,7 +80,8 @@ def compare_maps(
     predictions, classes = _predictions(arrays, arrays["maps"].shape[1])
     of_class = np.where(np.array(classes)[predictions.labels] == UNKNOWN, -1, predictions.labels)
     predictions = replace(predictions, labels=of_class)  # those of no known class are not of one class
-    classes = (*classes, UNKNOWN) if (of_class < 0).any() else classes
+    if (of_class < 0).any() and classes[-1] != UNKNOWN:  # -1 is the last
+        classes = (*classes, UNKNOWN)
     whole = _explanations(arrays, predictions)
     if keep is not None:
         keep(whole)
