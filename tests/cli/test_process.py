@@ -160,6 +160,23 @@ def test_nothing_vanishes_at_any_width(columns: str) -> None:
         assert word in letters
 
 
+def test_a_user_without_a_home_and_an_entry_is_served() -> None:
+    source = """
+import os, pwd, sys
+del os.environ["HOME"]
+pwd.getpwuid = {}.__getitem__  # nobody has an entry
+from xaicmp.cli import main
+sys.argv = ["xaicmp", "--version"]
+try:
+    main()
+finally:
+    import matplotlib, pathlib  # as Captum does
+    matplotlib.get_cachedir(), pathlib.Path.home()
+"""
+    result = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_closed_and_full_streams_are_no_tracebacks() -> None:
     for line, status, said in (
         ("xaicmp metrics --ids 3 >&-", 1, "xaicmp: standard output is closed; open it"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import logging
 import os
 import shlex
 import sys
@@ -158,6 +159,9 @@ def main() -> None:
     warnings.filterwarnings(
         "ignore", module="PIL"
     )  # of images that are damaged a little, and shown all the same
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # of a home that cannot be written to
+    if os.path.expanduser("~") == "~":  # noqa: PTH111  (pathlib raises)
+        os.environ["HOME"] = os.devnull  # a user without one: libraries fail where they look for it on import
     if not os.environ.get("COLUMNS", "1").strip("0"):
         del os.environ["COLUMNS"]  # nobody knows; rich would show nothing
     status = run(sys.argv[1:])
