@@ -26,9 +26,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROOMS = ("agreement", "results")
 RELATED = {
-    "agreement": ("core/run/test_scoring.py",),
+    "agreement": ("core/run/test_scoring.py", "core/run/test_scored_controls.py"),
     "results": (
         "core/run/test_scoring.py",
+        "core/run/test_other_class.py",
         "core/studies/test_places.py",
         "cli/test_gate.py",
     ),

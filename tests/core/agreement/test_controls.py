@@ -18,6 +18,7 @@ from xaicmp.core.agreement.controls import (
     among_highest,
     other_image,
     other_images,
+    place,
     pool,
     prepare_rolled,
     roll,
@@ -367,3 +368,15 @@ def test_the_floors_of_three_methods_and_a_hundred_images_are_cheap() -> None:
         assert min(floors() for _ in range(5)) < 0.3
     finally:
         torch.set_num_threads(threads)
+
+
+def test_a_place_counts_the_values_that_agree_as_well_and_the_observed_one() -> None:
+    nan = torch.nan
+    null = torch.tensor([[0.1, nan, 0.1], [0.5, 0.2, 0.2], [0.3 - 1e-14, 0.9, 0.3]], dtype=torch.float64)
+    observed = torch.tensor([0.3, 0.5, nan], dtype=torch.float64)
+    for higher, expected in ((True, [3 / 4, 2 / 3, nan]), (False, [3 / 4, 2 / 3, nan])):
+        p, among = place(null, observed, higher)
+        np.testing.assert_allclose(p, expected)
+        np.testing.assert_array_equal(among, [4, 3, nan])
+    p, _ = place(-null, -observed + 0.01, higher=True)
+    np.testing.assert_allclose(p, [2 / 4, 2 / 3, nan])

@@ -51,6 +51,8 @@ def test_the_defaults_are_those_of_the_registries() -> None:
         ({"controls": ["none", "shift"]}, "controls none goes alone; leave it or the others out"),
         ({"level": 95}, "level 95 is no level of an interval; give one between 0 and 1, as 0.95"),
         ({"level": float("nan")}, "level nan is no level of an interval"),
+        ({"margin": 0}, "margin 0 is no margin; give one above 0 and up to 2, as 0.05"),
+        ({"margin": 2.01}, "margin 2.01 is no margin"),
     ],
 )
 def test_wrong_values_are_refused_in_a_line(values: dict[str, Any], message: str) -> None:
@@ -64,7 +66,7 @@ def test_it_is_shown_in_a_line_that_gives_it_back() -> None:
     assert repr(Settings(["pearson", "iou"], 0.1, ["shift"])) == (
         "Settings(statistics=['pearson', 'iou'], top=0.1, controls=['shifted'])"
     )
-    how = Settings(["ssim"], controls=["other-image"], level=0.9, seed=3, curve=True)
+    how = Settings(["ssim"], controls=["other-image"], level=0.9, seed=3, curve=True, margin=2)
     assert eval(repr(how)) == how
 
 
