@@ -317,9 +317,8 @@ def test_the_legend_of_a_study_names_every_method_once_and_stays_on_the_page(
         dict.fromkeys(("spearman", "ssim", "pearson"), values),
         dict.fromkeys(("spearman", "ssim", "pearson"), values - 0.1),
     )
-    figure = draw(
-        "randomisation", comparison, {"randomisation": studies.randomisation(found, comparison).data}
-    )
+    data = {"randomisation": studies.randomisation(found, comparison).data}
+    figure = draw("randomisation", comparison, data)
     figure.canvas.draw()
     axes = figure.axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["fc", "layer4.0+layer4.1", "conv1 (dead)"]
@@ -333,11 +332,32 @@ def test_the_legend_of_a_study_names_every_method_once_and_stays_on_the_page(
     assert page.x0 <= box.x0 < box.x1 <= page.x1
     looks = {(line.get_color(), line.get_marker()) for line in legend.get_lines()}
     assert len(looks) == count
+    narrow = draw("randomisation", Drawing(comparison, data, look=Look(85 / 25.4)))
+    apart(narrow)
+    assert [text.get_text() for text in narrow.legends[0].get_texts()] == list(comparison.titles.values())
+
+
+def apart(figure: Figure) -> None:
+    """Panels and legends stand on the page, none over another."""
+    figure.draw_without_rendering()
+    boxes = [each.get_tightbbox() for each in (*figure.axes, *figure.legends)]
+    for index, box in enumerate(boxes):
+        assert figure.bbox.x0 - 1 <= box.x0 < box.x1 <= figure.bbox.x1 + 1
+        assert figure.bbox.y0 - 1 <= box.y0 < box.y1 <= figure.bbox.y1 + 1
+        assert not any(box.overlaps(other) for other in boxes[:index])
 
 
 @pytest.fixture(scope="module")
 def curved(sample: ImageSet) -> Compared:
     return compared(sample, PUBLISHED, (3, 6), small_engine(), Settings(curve=True))
+
+
+@pytest.mark.parametrize("kind", ["matrix", "distribution"])
+def test_in_a_column_of_a_journal_panels_stand_apart(kind: str, curved: Compared) -> None:
+    for width in (85 / 25.4, 170 / 25.4):
+        figure = draw(kind, Drawing(curved[0], look=Look(width)))
+        assert figure.dpi == 300
+        apart(figure)
 
 
 RC = [

@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xaicmp.core.results.intervals import defined_mean
+from xaicmp.views.figures.layout import legend, panels_of
 from xaicmp.views.figures.registry import Drawing, figure_kind
-from xaicmp.views.figures.style import LEGEND, of_method
+from xaicmp.views.figures.style import of_method
 
 
 @figure_kind(
@@ -19,9 +20,7 @@ def agreement_faithfulness_figure(drawing: Drawing) -> Figure:
     """Insertion minus deletion and its interval, against the mean agreement with the other methods."""
     comparison, entries = drawing.comparison, drawing.studies["faithfulness"]
     statistic = comparison.statistics[0]
-    size = (drawing.look.width or 5.5, max(3.2, LEGEND * (2 + len(comparison.titles))))
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = panels_of(drawing.look.width or 5.5, 1, 3.2)
     entries = [each for each in entries if each["baseline"] == entries[0]["baseline"]]
     own = [each for each in entries if "above_methods" in each]
     for index, each in enumerate(own):
@@ -36,5 +35,5 @@ def agreement_faithfulness_figure(drawing: Drawing) -> Figure:
         xlabel=f"mean {statistic.title(comparison.top)} with the other methods",
         ylabel=f"insertion minus deletion, {entries[0]['baseline']} baseline",
     )
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
+    legend(figure, axes)
     return figure

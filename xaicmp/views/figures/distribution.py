@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from xaicmp.core.agreement.controls import TITLES
 from xaicmp.core.results.comparison import OTHER_IMAGE
+from xaicmp.views.figures.layout import NARROW, legend, panels_of
 from xaicmp.views.figures.registry import Drawing, figure_kind
 from xaicmp.views.text import level_title, name_pair
 
@@ -25,8 +26,7 @@ def distribution_figure(drawing: Drawing) -> Figure:
     comparison, pairs = drawing.comparison, drawing.pairs
     statistics, control = comparison.statistics, comparison.scores.controls.get(OTHER_IMAGE)
     width = drawing.look.width or 3.2 * len(statistics) + 2
-    figure = Figure(figsize=(width, ROW * len(pairs) + 1.3), layout="constrained")
-    panels = figure.subplots(1, len(statistics), sharey=True, squeeze=False)[0]
+    figure, panels = panels_of(width, len(statistics), ROW * len(pairs) + 0.6)
     for axes, statistic in zip(panels, statistics, strict=True):
         for row, pair in enumerate(pairs):
             result = comparison.result(statistic, pair)
@@ -50,12 +50,12 @@ def distribution_figure(drawing: Drawing) -> Figure:
             if result.chance is not None:
                 axes.axvline(result.chance, color="0.5", linestyle=":", linewidth=1, label="chance")
         axes.set_xlabel(statistic.title(comparison.top))
-    panels[0].set_yticks(range(len(pairs)), [name_pair(comparison, pair) for pair in pairs])
+    names = [name_pair(comparison, pair) for pair in pairs]
+    panels[0].set_yticks(
+        range(len(pairs)), [each.replace(" vs ", "\nvs ") if width < NARROW else each for each in names]
+    )
     panels[0].set_ylim(len(pairs) - 0.5, -0.6)
-    handles, labels = panels[0].get_legend_handles_labels()
-    named = dict(zip(labels, handles, strict=True))
-    columns = min(len(named), max(2, int(width / 1.7)))
-    figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=columns)
+    legend(figure, panels[0], above=True)
     return figure
 
 

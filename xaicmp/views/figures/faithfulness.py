@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xaicmp.core.studies.faithfulness import CONTROLS, CURVES
+from xaicmp.views.figures.layout import legend, panels_of
 from xaicmp.views.figures.registry import Drawing, figure_kind
-from xaicmp.views.figures.style import LEGEND, of_method
+from xaicmp.views.figures.style import of_method
 from xaicmp.views.tables.studies import CONTROL_TITLES
 
 FIRST = {"deletion": "most relevant first", "insertion": "least relevant first"}
@@ -18,9 +19,7 @@ def faithfulness_figure(drawing: Drawing) -> Figure:
     """What the first baseline's deletion does to the probability, beside orders that know nothing of the model."""
     entries = drawing.studies["faithfulness"]
     entries = [each for each in entries if each["baseline"] == entries[0]["baseline"]]
-    width = drawing.look.width or 9
-    figure = Figure(figsize=(width, max(3.2, LEGEND * (4 + len(entries)))), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, panels = panels_of(drawing.look.width or 9, len(CURVES))
     for axes, curve in zip(panels, CURVES, strict=True):
         for index, each in enumerate(entries):
             values = np.array(each[f"{curve}_curve"], dtype=float)
@@ -30,7 +29,7 @@ def faithfulness_figure(drawing: Drawing) -> Figure:
                 look = {"color": "0.5", "linestyle": ("--", ":")[CONTROLS.index(name)]}
             label = (drawing.comparison.titles if own else CONTROL_TITLES)[name]
             axes.plot(100 * np.array(each["removed"]), values, label=label, markevery=4, markersize=4, **look)
-        axes.set(xlabel=f"pixels removed, {FIRST[curve]} (%)", title=curve)
-    panels[0].set_ylabel(f"probability, {entries[0]['baseline']} baseline")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+        axes.set(xlabel="pixels removed (%)", title=f"{curve}: {FIRST[curve]}")
+    figure.supylabel(f"probability, {entries[0]['baseline']} baseline", fontsize=9)
+    legend(figure, panels[0])
     return figure

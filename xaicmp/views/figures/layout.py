@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from xaicmp.core.choices import Scale
 from xaicmp.core.results.comparison import Comparison
-from xaicmp.views.figures.style import COLOURS, DIVERGING
+from xaicmp.views.figures.style import COLOURS, DIVERGING, LEGEND
 from xaicmp.views.text import shortened
 
 CELL, GAP, TITLE, MARGIN, BAR = 1.45, 0.06, 0.36, 0.22, 0.42
@@ -21,6 +21,8 @@ SCREEN, PRINT = 150, 300
 """Pixels per inch at least: by default, and of a figure whose width is given."""
 LETTER = 0.635
 """The width of a letter, as a share of its size."""
+NARROW = 4.5
+"""Of figures below this width in inches, panels stand below one another and the legend above them."""
 
 Extent = tuple[float, float, float, float]
 """Left, right, bottom and top, in inches."""
@@ -135,6 +137,28 @@ def original(canvas: Axes, grid: Grid, comparison: Comparison, row: int, pixels:
     canvas.text(
         left - GAP / 2, (bottom + top) / 2, name, size=size, ha="right", va="center", rotation="vertical"
     )
+
+
+def panels_of(width: float, count: int, height: float | None = None) -> tuple[Figure, list[Axes]]:
+    """Panels of one height with one scale upwards, beside one another, or below where ``width`` is narrow."""
+    narrow = width < NARROW
+    down, across = (count, 1) if narrow else (1, count)
+    figure = Figure(figsize=(width, down * (height or (2.1 if narrow else 3.2))), layout="constrained")
+    return figure, list(figure.subplots(down, across, sharey=True, squeeze=False).flat)
+
+
+def legend(figure: Figure, axes: Axes, *, above: bool = False) -> None:
+    """Name what ``axes`` shows, each once, at the right, or above it where that is asked or narrow, and make room."""
+    handles, labels = axes.get_legend_handles_labels()
+    named = dict(zip(labels, handles, strict=True))
+    width, height = figure.get_size_inches()
+    if above or width < NARROW:
+        columns = max(1, min(len(named), int(width / (8 / 72 * LETTER * max(map(len, named)) + 0.4))))
+        figure.set_figheight(height + LEGEND * (1 - (-len(named) // columns)))
+        figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=columns)
+    else:
+        figure.set_figheight(max(height, LEGEND * (2 + len(named))))
+        figure.legend(named.values(), named.keys(), loc="outside right center")
 
 
 @dataclass(frozen=True)

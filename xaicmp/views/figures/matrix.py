@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from xaicmp.core.agreement.statistic import Statistic
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.verdict import Verdict
+from xaicmp.views.figures.layout import NARROW
 from xaicmp.views.figures.registry import Drawing, figure_kind
 from xaicmp.views.figures.style import COLOURS, DIVERGING
 from xaicmp.views.text import decimals
@@ -30,7 +31,7 @@ def matrix_figure(drawing: Drawing) -> Figure:
     """A panel per statistic, methods down and across; in brackets what its test does not tell apart."""
     comparison = drawing.comparison
     statistics, count = comparison.statistics, len(comparison.titles)
-    across = min(len(statistics), 2)
+    across = min(len(statistics), 1 if (drawing.look.width or NARROW) < NARROW else 2)
     down = -(-len(statistics) // across)
     longest = max(map(len, comparison.titles.values())) * 0.075
     width = drawing.look.width or across * (max(2.2, CELL * count + longest) + 0.7)

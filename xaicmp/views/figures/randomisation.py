@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xaicmp.core.studies.randomisation import STATISTICS, is_dead
+from xaicmp.views.figures.layout import legend, panels_of
 from xaicmp.views.figures.registry import Drawing, figure_kind
-from xaicmp.views.figures.style import LEGEND, of_method
+from xaicmp.views.figures.style import of_method
 
 
 @figure_kind(
@@ -17,9 +18,7 @@ def randomisation_figure(drawing: Drawing) -> Figure:
     """Agreement with the trained model's map by stage, each method a curve; dashed, with its map of another image."""
     found, titles = drawing.studies["randomisation"], drawing.comparison.titles
     statistics = [name for name in STATISTICS if name in found]
-    width = drawing.look.width or 9
-    figure = Figure(figsize=(width, max(3.2, LEGEND * (2 + len(titles)))), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(statistics), sharey=True))
+    figure, panels = panels_of(drawing.look.width or 9, len(statistics))
     at = np.arange(len(found["stages"]))
     for axes, statistic in zip(panels, statistics, strict=True):
         for index, each in enumerate(found[statistic]):
@@ -30,9 +29,10 @@ def randomisation_figure(drawing: Drawing) -> Figure:
         dead = is_dead(np.array(found["image_share"], dtype=float))
         stages = [f"{stage}{' (dead)' * gone}" for stage, gone in zip(found["stages"], dead, strict=True)]
         axes.set_xticks(at, stages, rotation=60, ha="right", fontsize=8)
+        axes.label_outer()
         axes.margins(x=0.02)
         axes.set_title(statistic)
     figure.supylabel("agreement with the trained model's map\n(dashed: of another image)", fontsize=9)
     figure.supxlabel(f"re-initialised stage ({found['kind']})", fontsize=9)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+    legend(figure, panels[0])
     return figure

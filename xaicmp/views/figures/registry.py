@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
+import matplotlib
 from matplotlib.figure import Figure
 
 from xaicmp.core.agreement.statistic import Pair
@@ -14,6 +15,7 @@ from xaicmp.core.results.comparison import OTHER_IMAGE, Comparison
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.errors import UsageError, XaicmpError
 from xaicmp.views.figures import kind_names
+from xaicmp.views.figures.layout import PRINT, SCREEN
 from xaicmp.views.figures.style import Look, ours
 from xaicmp.views.tables.comparison import MATRIX
 from xaicmp.views.text import level_title
@@ -163,6 +165,7 @@ def draw(name: str, of: Drawing | Comparison, studies: Mapping[str, Any] | None 
     first = pages(name, of if isinstance(of, Drawing) else Drawing(of, studies or {}))[0]
     try:
         with ours(first.look.theme):
+            matplotlib.rcParams["figure.dpi"] = PRINT if first.look.width else SCREEN
             return KINDS[name].draw(first)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         if KINDS[name].needs not in first.studies:  # of which a document's are not looked at before

@@ -28,7 +28,6 @@ MARKERS = "osD^v<>pXP*"
 OURS = {
     "axes.prop_cycle": cycler(color=CYCLE),
     "text.parse_math": False,
-    "figure.dpi": 150,
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "xaicmp",
