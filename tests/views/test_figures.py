@@ -557,6 +557,8 @@ def test_many_pairs_are_pages(curved: Compared) -> None:
     many = dataclasses.replace(comparison, titles={f"m{index}": f"M{index}" for index in range(12)})
     parts = pages("distribution", Drawing(many))
     assert [len(each.pairs) for each in parts] == [24, 24, 18]
+    column = pages("distribution", Drawing(many, look=Look(85 / 25.4)))
+    assert [len(each.pairs) for each in column] == [12] * 5 + [6]
     assert [pair for each in parts for pair in each.pairs] == list(many.pairs)
     with pytest.raises(UsageError, match="faithfulness' needs a study: `xaicmp metrics --faithfulness"):
         draw("faithfulness", comparison)

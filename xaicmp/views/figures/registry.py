@@ -15,7 +15,7 @@ from xaicmp.core.results.comparison import OTHER_IMAGE, Comparison
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.errors import UsageError, XaicmpError
 from xaicmp.views.figures import kind_names
-from xaicmp.views.figures.layout import PRINT, SCREEN
+from xaicmp.views.figures.layout import NARROW, PRINT, SCREEN
 from xaicmp.views.figures.style import Look, ours
 from xaicmp.views.tables.comparison import MATRIX
 from xaicmp.views.text import level_title
@@ -143,7 +143,7 @@ def pages(name: str, drawing: Drawing) -> list[Drawing]:
     kind = kind_of(name)
     if not drawing.holds(kind.needs):
         raise UsageError(f"figure {name!r} needs {MAKES[kind.needs]}")
-    size = kind.per_page
+    size = kind.per_page // (2 if (drawing.look.width or NARROW) < NARROW else 1)  # panels stand below others
     if not size or len(drawing.pairs) <= size:
         return [drawing]
     starts = range(0, len(drawing.pairs), size)
