@@ -93,6 +93,7 @@ def test_every_option_named_for_a_subcommand_exists(command, capsys):
 def test_every_option_named_anywhere_exists(capsys):
     known = {"--help", "--version", "--data", "--install-completion"}
     known |= {"--nproc-per-node", "--collect-only", "--no-deps", "--reuid", "--regid", "--clear-groups"}
+    known |= {"--branch", "--source", "--include"}  # of coverage
     for command in ("train", "explain", "metrics", "figure"):
         run([command, "--help"])
         known |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
