@@ -407,7 +407,7 @@ def test_a_picture_in_svg_names_every_method_and_stage(
     printed(metrics("--randomise", "cascading", "--plot", "drawn.svg", ids="0-2"))
     text = Path("drawn.svg").read_text()
     for word in ("Grad-CAM", "Saliency", "fc", "layer4.0", "(dashed: of another image)", "cascading"):
-        assert f"<!-- {word}" in text or f"({word})" in text  # above the outlines of its letters
+        assert f">{word}" in text or f"({word})" in text
 
 
 @pytest.mark.usefixtures("idle")
@@ -608,7 +608,9 @@ def test_what_is_no_kept_comparison_is_refused(metrics: Xaicmp, xaicmp: Xaicmp) 
     refused(xaicmp("metrics", "--from", "text.json"), "text.json is no JSON document")
     printed(metrics("--output", "kept.json", ids="0-1"))
     refused(
-        xaicmp("metrics", "--from", "kept.json", "--plot", "curve.png"), "--plot", "kept.json", "leave it out"
+        xaicmp("metrics", "--from", "kept.json", "--plot", "curve.png", "--kind", "shares"),
+        "'shares' needs IoU at every share",
+        "--output result.json",
     )
 
 

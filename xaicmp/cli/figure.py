@@ -111,10 +111,10 @@ def command(
     check_name(output)
     check_output(options, output=output)
     width_of(options.width)
-    need = kind_of(options.kind).needs if options.kind else "maps"
+    need = kind_of(options.kind).needs if options.kind is not None else "maps"
     if need != "maps" and options.pick:
         raise UsageError(f"--pick goes with figures of images; {options.kind} is of none")
-    if options.pick_by and not options.pick:
+    if options.pick_by is not None and not options.pick:
         raise UsageError("--pick-by goes with --pick; give both, or neither")
     if options.pick and options.ids:
         raise UsageError("--pick and --ids exclude each other; give one of them")

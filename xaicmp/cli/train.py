@@ -252,11 +252,6 @@ def _lock(path: Path) -> Path:
 def _check_outputs(options: Options, output: Path | None, plot: Path | None, path: Path) -> None:
     if options.n == 0 and (options.ids is not None or options.only is not None):
         raise UsageError("--n 0 compares no images; leave out --ids and --only")
-    if options.n != 0 and options.kind != "folder":
-        from xaicmp.core.images.cifar10 import load_sample
-
-        images = load_sample()
-        selection_of(options.comparing(path), 100, images, images.classes)
     if output:
         check_suffix(output, (".json", ".csv"))
     if plot:
@@ -264,6 +259,11 @@ def _check_outputs(options: Options, output: Path | None, plot: Path | None, pat
 
         check_name(plot, "plot")
     check_output(options, checkpoint=path, output=output, plot=plot)
+    if options.n != 0 and options.kind != "folder":
+        from xaicmp.core.images.cifar10 import load_sample
+
+        images = load_sample()
+        selection_of(options.comparing(path), 100, images, images.classes)
 
 
 class _Job:

@@ -101,7 +101,7 @@ def test_everything_is_made_once_and_only_when_it_is_asked_for(sample: ImageSet)
     assert unnamed.at_input.activations is None
     before = sum(passed)
     assert unnamed.at_layer is unnamed.at_input
-    assert sum(passed) == before + 2 + 3  # two images to find the layer, and the pass
+    assert sum(passed) == before + 2 + 3  # noise and an image to find the layer, and the pass
     torch.testing.assert_close(unnamed.at_layer.gradient, context.at_layer.gradient)
 
 

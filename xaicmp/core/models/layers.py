@@ -66,7 +66,7 @@ def to_maps(output: Tensor, size: Sequence[int]) -> Tensor | None:
 
 def find_layer(model: nn.Module, images: Tensor) -> str:
     """The name of the layer whose maps the CAMs weigh unless told otherwise, by a forward pass of noise and
-    of images: a layer may put out nothing for the one or the other.
+    of an image: a layer may put out nothing for the one or the other.
 
     The last feature map of more than a pixel says how large maps are at the end. Of the layers that put out
     maps of that size, it is the outermost, and of several such the last: a whole stage rather than a part of
@@ -98,7 +98,7 @@ def find_layer(model: nn.Module, images: Tensor) -> str:
 def last_maps(model: nn.Module, images: Tensor) -> tuple[str | None, str]:
     """The layer that ``find_layer`` means, None if there is none, and why CAMs cannot weigh it, if they cannot."""
     noise = torch.randn(images[:1].shape, generator=torch.Generator().manual_seed(0)).to(images)
-    probe = torch.cat([noise, images[:2].detach()]).requires_grad_()
+    probe = torch.cat([noise, images[:1].detach()]).requires_grad_()
     calls: Counter[str] = Counter()
     found: dict[str, tuple[Tensor, torch.Size]] = {}
     counts: set[int] = (

@@ -24,7 +24,7 @@ def pick(comparison: Comparison, how: Pick, count: int, by: str | None = None) -
     Raises:
         UsageError: ``by`` is of what was not measured, or the agreement is defined nowhere.
     """
-    of, _, name = (by or comparison.statistics[0].name).rpartition(":")
+    of, _, name = (comparison.statistics[0].name if by is None else by).rpartition(":")
     statistic = next((each for each in comparison.statistics if each.name == name), None)
     pair = next((each for each in comparison.pairs if of in (",".join(each), ",".join(each[::-1]))), None)
     if statistic is None or (of and pair is None):
