@@ -8,6 +8,7 @@ users without root. They must be able to read Python, its packages and the check
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
@@ -36,6 +37,7 @@ CASES: dict[str, tuple[dict[str, str], list[str]]] = {
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     locales = subprocess.run(["locale", "-a"], capture_output=True, text=True, check=True).stdout.split()
     first, wrong = None, 0
     for name, (variables, before) in CASES.items():
