@@ -216,3 +216,8 @@ def always(title: str) -> Callable[[float], str]:
 
 
 Pair = tuple[str, str]
+
+
+def called(methods: tuple[str, ...], text: str) -> bool:
+    """Whether ``text`` names these methods, with a comma between them, in either order."""
+    return text in (",".join(methods), ",".join(methods[::-1]))

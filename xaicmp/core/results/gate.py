@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from xaicmp.core.agreement.statistic import Statistic
+from xaicmp.core.agreement.statistic import Statistic, called
 from xaicmp.core.choices import FailOn
 from xaicmp.core.results.intervals import Summary
 from xaicmp.errors import Below, UsageError, arg
@@ -54,7 +54,7 @@ def _bound(
     if found is None:
         names = ", ".join(each.name for each in statistics)
         raise UsageError(f"{about}: {name} is not measured; there are {names}: see {arg('statistics')}")
-    meant = tuple(each for each in known if of in (",".join(each), ",".join(each[::-1])))
+    meant = tuple(each for each in known if called(each, of))
     if colon and not meant:
         names = "; ".join(",".join(each) for each in known[:20])
         raise UsageError(f"{about}: {of} is not compared; there are {names}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from xaicmp.core.agreement.statistic import called
 from xaicmp.core.choices import Pick
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.errors import UsageError, arg
@@ -26,7 +27,7 @@ def pick(comparison: Comparison, how: Pick, count: int, by: str | None = None) -
     """
     of, _, name = (comparison.statistics[0].name if by is None else by).rpartition(":")
     statistic = next((each for each in comparison.statistics if each.name == name), None)
-    pair = next((each for each in comparison.pairs if of in (",".join(each), ",".join(each[::-1]))), None)
+    pair = next((each for each in comparison.pairs if called(each, of)), None)
     if statistic is None or (of and pair is None):
         names = ", ".join(each.name for each in comparison.statistics)
         raise UsageError(
