@@ -11,7 +11,13 @@ import numpy as np
 
 from xaicmp.core.agreement.controls import LEVEL, OTHER_CLASS, SHIFTS, among_highest
 from xaicmp.core.agreement.statistic import Pair, Statistic
-from xaicmp.core.results.intervals import Summary, defined_mean, ratio_interval, summarise, summarise_share
+from xaicmp.core.results.intervals import (
+    Summary,
+    defined_mean,
+    summarise,
+    summarise_ratio,
+    summarise_share,
+)
 from xaicmp.core.results.place import Place
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores
@@ -246,10 +252,7 @@ class Comparison:
         """The share of the mean that another image explains, and the share of images above it."""
         differences = values - other
         known = ~np.isnan(differences)
-        mean, nothing = defined_mean(values[known]), summarise(np.array([]))
-        explained = nothing
-        if higher and mean > 0:
-            low, high = ratio_interval(other[known], values[known], self.settings.level)
-            explained = replace(nothing, mean=defined_mean(other[known]) / mean, low=low, high=high)
+        level, comparable = self.settings.level, known & higher  # a distance has no share
+        explained = summarise_ratio(other[comparable], values[comparable], level=level)
         more = np.where(known, differences > 0 if higher else differences < 0, np.nan)
-        return explained, summarise_share(more, level=self.settings.level)
+        return explained, summarise_share(more, level=level)

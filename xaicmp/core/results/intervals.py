@@ -6,7 +6,7 @@ The mean has Student's interval below ``FEW`` images, where the bootstrap's is t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -84,6 +84,18 @@ def summarise_share(flags: np.ndarray, *, level: float = 0.95) -> Summary:
         high = float(betaincinv(yes + 1, no, 1 - tail)) if no else 1.0
     spread = float(defined.std()) if len(defined) else float("nan")
     return Summary(defined_mean(flags), spread, len(defined), len(flags) - len(defined), None, low, high)
+
+
+def summarise_ratio(part: np.ndarray, whole: np.ndarray, *, level: float = 0.95) -> Summary:
+    """Summarise mean(part) / mean(whole), both ``(N,)`` without NaN; NaN where the mean of ``whole`` is not above 0.
+
+    The interval is Fieller's, see ``ratio_interval``. A ratio of means has no spread over the images.
+    """
+    mean, none = defined_mean(whole), summarise(np.array([]))
+    if not mean > 0:
+        return none
+    low, high = ratio_interval(part, whole, level)
+    return replace(none, mean=defined_mean(part) / mean, low=low, high=high)
 
 
 def defined_mean(values: np.ndarray) -> float:
