@@ -95,6 +95,7 @@ def of_model(
     """What takes the model; ``batches`` are the explanations, where they have been kept."""
     found: list[Asked] = []
     comparison = result.comparison
+    maps = torch.cat([each.maps for each in batches], dim=1) if batches else torch.empty(0)
     with progress_bar(session.options.quiet) as show:
         if options.rerun:
             note = "Methods without random draws are bit-identical."
@@ -109,19 +110,18 @@ def of_model(
             every = result.checkpoints(others, session.selection.only if options.ids is None else "all", show)
             found.append(Asked(checkpoints(every, comparison)))
         if options.consensus:
-            maps = torch.cat([each.maps for each in batches], dim=1)
             found.append(Asked(clusters(result.clusters(), comparison)))
             found.append(Asked(consensus(result.consensus(maps))))
         if options.randomise is not None:
             random = result.randomisation(options.randomise, options.draws or DRAWS, show)
             found.append(Asked(studies.randomisation(random, comparison)))
         if options.faithfulness:
-            removed = result.faithfulness(torch.cat([each.maps for each in batches], dim=1), show)
+            removed = result.faithfulness(maps, show)
             found.append(Asked(studies.faithfulness(removed, comparison)))
         if options.properties:
             found.append(Asked(studies.properties(result.properties(show))))
         if options.masks is not None:
-            located = result.localisation(options.masks, torch.cat([each.maps for each in batches], dim=1))
+            located = result.localisation(options.masks, maps)
             found.append(Asked(studies.localisation(located), located))
         if options.cost:
             found.append(Asked(studies.costs(result.cost())))
