@@ -28,7 +28,7 @@ UNDEFINED = 2**16 - 1
 
 @dataclass
 class Gallery:
-    """Collects images and maps batch by batch, and keeps no more of them than a page can show.
+    """Collects images and maps batch by batch, and keeps them no larger than a page shows them.
 
     Attributes:
         images: ``data:`` addresses of the images.
