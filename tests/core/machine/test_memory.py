@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torchvision.models import resnet50
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.machine.devices import fast_batch
-from xaicmp.core.machine.memory import Room, fitting_batch, free_memory, saved_bytes
+from xaicmp.core.machine.memory import Room, fitting_batch, free_memory, left_in_groups, saved_bytes
 from xaicmp.core.models.architectures import resnet18_cifar
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
@@ -186,3 +187,37 @@ def test_free_memory_is_what_the_system_says() -> None:
         assert 0 < free < pages
     else:
         assert free is None
+
+
+@pytest.mark.parametrize("inside", ["", "/docker/one"])
+@pytest.mark.parametrize(
+    ("line", "place", "limit", "used", "cached"),
+    [
+        ("0::", "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+        (
+            "4:memory:",
+            "sys/fs/cgroup/memory",
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            "total_inactive_file",
+        ),
+    ],
+)
+def test_what_a_container_may_take_is_what_its_group_leaves(
+    line: str, place: str, limit: str, used: str, cached: str, inside: str, tmp_path: Path
+) -> None:
+    def write(path: str, text: object) -> None:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(f"{text}\n")
+
+    write("proc/self/cgroup", f"12:name=systemd:/\n{line}{inside}/own")
+    assert left_in_groups(tmp_path) == []
+    for folder, most in (
+        (f"{place}{inside}/own", 8 * 10**9),
+        (place, "max"),
+        (f"{place}{inside}", 5 * 10**9),
+    ):
+        write(f"{folder}/{limit}", most)
+        write(f"{folder}/{used}", 3 * 10**9)
+        write(f"{folder}/memory.stat", f"anon 7\n{cached} {10**9}")
+    assert left_in_groups(tmp_path) == [6 * 10**9, 3 * 10**9]

@@ -22,6 +22,12 @@ SHARE = 0.5
 MARGIN = 2
 """Bytes that an image takes for each that autograd keeps of it: gradients and copies on the way."""
 
+GROUPS = {
+    "": ("sys/fs/cgroup", "memory.max", "memory.current"),
+    "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+}
+"""Where versions 2 and 1 of Linux's control groups say how much memory a group may take, and takes."""
+
 
 class Room:
     """How many images are worked on at once: as many as asked for, half as many whenever memory runs out.
@@ -122,8 +128,32 @@ def free_memory(device: torch.device) -> int | None:
         return torch.cuda.mem_get_info(device)[0] + idle
     if device.type != "cpu":
         return None
-    try:
+    known = left_in_groups()
+    with suppress(OSError):  # no Linux
         found = re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text())
-    except OSError:  # no Linux
-        return None
-    return 1024 * int(found[1]) if found else None
+        known += [1024 * int(found[1])] if found else []
+    return min(known, default=None)
+
+
+def left_in_groups(root: Path = Path("/")) -> list[int]:
+    """The bytes that each of Linux's control groups around this process, such as a container, may still take."""
+    left: list[int] = []
+    with suppress(OSError):  # there are none
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, kind, name = line.split(":", 2)
+            if kind in GROUPS:
+                place, *numbers = GROUPS[kind]
+                inside = root / place / name.lstrip("/")
+                for folder in (inside, *inside.parents):
+                    left += _left_in(folder, *numbers)
+    return left
+
+
+def _left_in(folder: Path, limit: str, used: str) -> list[int]:
+    """What one control group may still take; files that are merely cached count as free."""
+    try:
+        most, taken = (int((folder / name).read_text()) for name in (limit, used))
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no limit here: no such file, or "max"
+        return []
+    return [max(0, most - taken + int(stat.get("total_inactive_file", stat.get("inactive_file", 0))))]
