@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +96,15 @@ class PairResult:
             for each in self.comparison.statistics
         ]
         return f"PairResult({' vs '.join(self.pair)}: {', '.join(values)})"
+
+
+def with_tree(comparison: Comparison, studies: Sequence[Table]) -> list[Table]:
+    """The studies of a page: those that are given, and the tree of the methods where there are three or more."""
+    known = comparison.titles.keys() - comparison.floors
+    missing = all(each.key != "clusters" for each in studies)
+    if missing and len(known) > 2 and OTHER_IMAGE in comparison.settings.controls:
+        return [Result(comparison).study_table("clusters"), *studies]
+    return list(studies)
 
 
 @dataclass(frozen=True, repr=False)
@@ -356,19 +365,44 @@ class Result:
         from xaicmp.views.figures.style import Look
 
         need, studies, maps = kind_of(kind).needs, dict(self.studies), None
-        if self.engine is not None and need in ("randomisation", "faithfulness"):
+        runs = {"clusters"} if self.engine is None else {"clusters", "randomisation", "faithfulness"}
+        if need in runs - studies.keys():
             studies[need] = self.study(need)
         elif self.engine is not None and need == "maps":
             maps = self.maps()
         return draw(kind, Drawing(self.comparison, studies, maps, Look(**look)))
 
     def study(self, name: str, progress: Progress = no_progress) -> Any:
-        """The data of ``"randomisation"`` or ``"faithfulness"`` as documents hold them."""
-        from xaicmp.views.tables import studies
+        """The data of a study as documents hold them; for its name see ``study_table``."""
+        return self.study_table(name, progress=progress).data
 
-        if name == "randomisation":
-            return studies.randomisation(self.randomisation(progress=progress), self.comparison).data
-        return studies.faithfulness(self.faithfulness(progress=progress), self.comparison).data
+    def study_table(self, name: str, maps: Tensor | None = None, progress: Progress = no_progress) -> Table:
+        """Run a study with its default options.
+
+        Args:
+            name: its key in documents: ``"clusters"``, ``"compare_pairs"``, ``"consensus"``, ``"cost"``,
+                ``"faithfulness"``, ``"properties"`` or ``"randomisation"``.
+            maps: as for ``faithfulness``.
+            progress: told how far it is.
+
+        Raises:
+            UsageError: another name, or what it needs is not there.
+        """
+        from xaicmp.views.tables import consensus, studies
+
+        measured = self.comparison
+        tables: dict[str, Callable[[], Table]] = {
+            "clusters": lambda: consensus.clusters(self.clusters(), measured),
+            "compare_pairs": lambda: studies.differences(self.compare_pairs(), measured),
+            "consensus": lambda: consensus.consensus(self.consensus(maps, progress)),
+            "cost": lambda: studies.costs(self.cost()),
+            "faithfulness": lambda: studies.faithfulness(self.faithfulness(maps, progress), measured),
+            "properties": lambda: studies.properties(self.properties(progress)),
+            "randomisation": lambda: studies.randomisation(self.randomisation(progress=progress), measured),
+        }
+        if name not in tables:
+            raise UsageError(f"study {name!r}: choose from {', '.join(tables)}")
+        return tables[name]()
 
     def maps(self, rows: np.ndarray | None = None, progress: Progress = no_progress) -> Explanations:
         """The maps of the images, or of some, once more."""
@@ -422,7 +456,11 @@ class Result:
         write(Path(path), self.table(format_of(Path(path)), details))
 
     def report(
-        self, path: str | Path, explanations: Explanations | None = None, progress: Progress = no_progress
+        self,
+        path: str | Path,
+        explanations: Explanations | None = None,
+        progress: Progress = no_progress,
+        studies: Sequence[str] = (),
     ) -> None:
         """Write one page that shows all of it in any browser, offline, with the images and their maps.
 
@@ -431,9 +469,11 @@ class Result:
             explanations: of the same images in the same order, where they have been kept; without them, the images are
                 explained again. What comes from a file has none, and its page shows no images.
             progress: told how far that is.
+            studies: which are run for the page, by their names for ``study_table``. The page shows the figures of those
+                that a loaded document holds.
 
         Raises:
-            UsageError: another suffix.
+            UsageError: another suffix, or an unknown study.
             XaicmpError: the file cannot be written.
         """
         from xaicmp.views.report.gallery import Gallery
@@ -448,8 +488,10 @@ class Result:
             again = Explainer(self.engine, self.methods).again
             for each in again(self.images, self.comparison.predictions, progress):
                 gallery.add(each)
-        studies = [Table((), (), data=data, key=key) for key, data in self.studies.items()]
-        write_report(Path(path), self.comparison, gallery, studies)
+        maps = None if explanations is None else explanations.maps
+        tables = [self.study_table(name, maps, progress) for name in studies]
+        kept = [Table((), (), data=data, key=key) for key, data in self.studies.items() if key not in studies]
+        write_report(Path(path), self.comparison, gallery, with_tree(self.comparison, tables + kept))
 
     def to_frame(self, by: str = "pair") -> Any:
         """A pandas DataFrame: one row per pair, or with ``by="image"`` per image, pair and statistic.

@@ -30,7 +30,7 @@ from xaicmp.core.results.picking import pick
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.studies.randomisation import Randomisation
 from xaicmp.errors import UsageError, XaicmpError
-from xaicmp.views.figures.layout import CELL, MARGIN, ranges
+from xaicmp.views.figures.layout import CELL, MARGIN, is_signed, norms
 from xaicmp.views.figures.registry import Drawing, draw, pages
 from xaicmp.views.figures.style import COLOURS, CYCLE, DIVERGING, SUFFIXES, Look, check_name, save
 from xaicmp.views.figures.top import outline
@@ -50,9 +50,9 @@ def images_figure(
     return draw("maps", Drawing(comparison, {}, Explanations.join(batches), Look(style=style, **look)))
 
 
-def pixels_of(figure: Figure, dpi: int = 100) -> np.ndarray:
+def pixels_of(figure: Figure, dpi: float | None = None) -> np.ndarray:
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=dpi, format="png")
+    figure.savefig(buffer, dpi=dpi or figure.dpi, format="png")
     return np.asarray(Image.open(buffer).convert("RGB")).astype(float)
 
 
@@ -89,11 +89,10 @@ def test_pdf_and_svg_hold_every_picture_and_the_text(two_rows: Compared, tmp_pat
 
 def cell(picture: np.ndarray, figure: Figure, column: int) -> np.ndarray:
     """The pixels in the middle of the first row's picture ``column``."""
-    dpi = 100
     extents = sorted(
         {tuple(image.get_extent()) for image in figure.axes[0].images}, key=lambda e: (-e[3], e[0])
     )
-    left, right, bottom, top = (round(each * dpi) for each in extents[column])
+    left, right, bottom, top = extents[column]
     return picture[len(picture) - top + 3 : len(picture) - bottom - 3, left + 3 : right - 3]
 
 
@@ -208,8 +207,8 @@ def test_every_row_and_column_is_drawn_at_the_same_size(rows: int, sample: Image
     assert len(images) == rows * 4 + 1
     for image in images[:-1]:
         left, right, bottom, top = image.get_extent()
-        assert (right - left, top - bottom) == pytest.approx((CELL, CELL))
-        assert left == pytest.approx(MARGIN, abs=0.01) or left > MARGIN
+        assert (right - left, top - bottom) == pytest.approx((CELL * figure.dpi, CELL * figure.dpi))
+        assert left >= MARGIN * figure.dpi - 1
 
 
 def test_maps_of_zeros_and_nan_are_drawn_without_a_warning(sample: ImageSet) -> None:
@@ -269,7 +268,7 @@ def test_a_picture_says_where_it_comes_from(tmp_path: Path, suffix: str) -> None
 def test_the_curves_go_through_the_figures_of_the_table(names: tuple[str, ...], sample: ImageSet) -> None:
     settings = Settings(get_statistics(["iou"], [0.05, 0.5]), curve=True)
     comparison, _ = compared(sample, names, tuple(range(12)), settings=settings)
-    figure = draw("shares", comparison)
+    figure = draw("shares", Drawing(comparison))
     shown = [axes for axes in figure.axes if axes.axison]
     assert [axes.get_title() for axes in shown] == [
         " vs ".join(comparison.titles[name] for name in pair) for pair in comparison.pairs
@@ -318,7 +317,7 @@ def test_the_legend_of_a_study_names_every_method_once_and_stays_on_the_page(
         dict.fromkeys(("spearman", "ssim", "pearson"), values - 0.1),
     )
     data = {"randomisation": studies.randomisation(found, comparison).data}
-    figure = draw("randomisation", comparison, data)
+    figure = draw("randomisation", Drawing(comparison, data))
     figure.canvas.draw()
     axes = figure.axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["fc", "layer4.0+layer4.1", "conv1 (dead)"]
@@ -376,7 +375,7 @@ def test_a_matplotlibrc_changes_nothing(line: str, curved: Compared, tmp_path: P
         with matplotlib.rc_context(settings):
             before = dict(matplotlib.rcParams)
             save(images_figure(*curved, "overlay"), tmp_path / f"{number}.png", 60)
-            save(draw("shares", curved[0]), tmp_path / f"{number}-curves.png", 60)
+            save(draw("shares", Drawing(curved[0])), tmp_path / f"{number}-curves.png", 60)
             assert dict(matplotlib.rcParams) == before
         pictures.append([np.asarray(Image.open(tmp_path / f"{number}{end}.png")) for end in ("", "-curves")])
     for ours, theirs in zip(*pictures, strict=True):
@@ -389,7 +388,9 @@ def test_a_name_is_drawn_as_text(name: str, suffix: str, curved: Compared, tmp_p
     comparison, batches = curved
     titles = dict(zip(comparison.titles, [name, "b", "c"], strict=True))
     renamed = dataclasses.replace(comparison, titles=titles)
-    for number, figure in enumerate([images_figure(renamed, batches, "map"), draw("shares", renamed)]):
+    for number, figure in enumerate(
+        [images_figure(renamed, batches, "map"), draw("shares", Drawing(renamed))]
+    ):
         path = tmp_path / f"{number}{suffix}"
         save(figure, path, 50, name)
         if suffix == ".svg":
@@ -477,9 +478,9 @@ def test_every_pixel_of_an_image_is_a_square_of_whole_ones(two_rows: Compared) -
     comparison, batches = two_rows
     for width in (None, 3.35, 6.7):
         figure = images_figure(comparison, batches, "map", width=width)
-        picture, dpi = pixels_of(figure, figure.dpi), figure.dpi
+        picture = pixels_of(figure)
         for row, image in ((0, figure.axes[0].images[0]), (1, figure.axes[0].images[4])):
-            left, right, bottom, top = (round(each * dpi) for each in image.get_extent())
+            left, right, bottom, top = image.get_extent()
             shown = picture[len(picture) - top : len(picture) - bottom, left:right]
             scale = shown.shape[0] // 32
             expected = batches[row].pixels[0].permute(1, 2, 0).numpy().repeat(scale, 0).repeat(scale, 1)
@@ -490,20 +491,21 @@ def test_every_pixel_of_an_image_is_a_square_of_whole_ones(two_rows: Compared) -
 def test_zero_has_one_colour_in_signed_maps_and_scales_are_shared_as_asked(scale: Any) -> None:
     maps = np.random.default_rng(0).normal([[[[0.0]]], [[[3.0]]]], 1, (2, 3, 8, 8))
     maps[:, 1] *= 10
-    found = ranges(maps, scale)
+    found = norms(maps, scale)
     for own, each in zip(maps, found, strict=True):
-        for values, shown in zip(own, each, strict=True):
-            assert shown.signed
-            scaled = shown.scaled(values)
-            assert ((scaled > 0) == (values > 0)).all()
-            assert ((scaled < 0) == (values < 0)).all()
-            assert abs(scaled).max() <= 1
-    tops = np.array([[each.high for each in own] for own in found])
+        for values, norm in zip(own, each, strict=True):
+            assert is_signed(norm)
+            shown = norm(values)
+            assert ((shown > 0.5) == (values > 0)).all()
+            assert ((shown < 0.5) == (values < 0)).all()
+            assert shown.min() >= 0
+            assert shown.max() <= 1
+    tops = np.array([[each.vmax for each in own] for own in found])
     kinds = {"image": 6, "method": 2, "shared": 1}
     assert len(np.unique(tops)) == kinds[scale]
-    positive = ranges(np.abs(maps), scale)[0][0]
-    assert not positive.signed
-    assert positive.scaled(np.abs(maps)).min() >= 0
+    positive = norms(np.abs(maps), scale)[0][0]
+    assert not is_signed(positive)
+    assert positive(np.abs(maps)).min() >= 0
 
 
 def test_the_outlines_are_those_of_the_pixels_that_iou_counts(two_rows: Compared) -> None:
@@ -550,6 +552,22 @@ def test_a_theme_and_a_background_are_as_asked(curved: Compared, tmp_path: Path)
             assert corner[:3].max() < 40
 
 
+def test_a_tree_is_drawn_where_the_document_says(curved: Compared) -> None:
+    branches = [
+        {"joins": [2, 0], "agreement": 0.3, "support": 0.75},
+        {"joins": [3, 1], "agreement": 0.1, "support": 1.0},
+    ]
+    tree = {"methods": list(PUBLISHED), "branches": branches}
+    figure = draw("clusters", Drawing(curved[0], {"clusters": {"pearson": tree, "iou": tree}}))
+    for axes in figure.axes:
+        assert [text.get_text() for text in axes.texts] == ["75%"]
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["IG", "Grad-CAM", "Saliency"]
+        inner, outer = (line.get_xydata().tolist() for line in axes.lines)
+        assert inner[1:3] == [[0.3, 0], [0.3, 1]]
+        assert outer[1:3] == [[0.1, 0.5], [0.1, 2]]
+        assert outer[0] == [0.3, 0.5]
+
+
 def test_many_pairs_are_pages(curved: Compared) -> None:
     comparison, _ = curved
     drawing = Drawing(comparison)
@@ -561,9 +579,9 @@ def test_many_pairs_are_pages(curved: Compared) -> None:
     assert [len(each.pairs) for each in column] == [12] * 5 + [6]
     assert [pair for each in parts for pair in each.pairs] == list(many.pairs)
     with pytest.raises(UsageError, match="faithfulness' needs a study: `xaicmp metrics --faithfulness"):
-        draw("faithfulness", comparison)
+        draw("faithfulness", Drawing(comparison))
     with pytest.raises(UsageError, match=r"unknown figure 'x'; choose from .*matrix"):
-        draw("x", comparison)
+        draw("x", Drawing(comparison))
 
 
 def test_images_are_picked_by_what_they_show(sample: ImageSet) -> None:

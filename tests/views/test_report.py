@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import re
 import shutil
 import sys
@@ -120,11 +119,16 @@ def read(path: Path) -> Elements:
     return elements
 
 
+def document_of(result: Result) -> str:
+    """What ``--output`` would write with the study that a page always has."""
+    return to_json(result.comparison, [result.study_table("clusters")])
+
+
 def test_the_page_holds_the_document_and_needs_nothing_else(
     page: Path, result: tuple[Result, Explanations]
 ) -> None:
     text, elements = page.read_text(encoding="utf-8"), read(page)
-    assert gzip.decompress(b64decode(elements.texts["document"])).decode() == to_json(result[0].comparison)
+    assert gzip.decompress(b64decode(elements.texts["document"])).decode() == document_of(result[0])
     assert not [each for _, names in elements.found for each in names if each == "style" or each[:2] == "on"]
     assert not re.search(r'(?:src|href)="(?!data:|#)', text)
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
@@ -259,13 +263,29 @@ def test_images_are_explained_again_where_their_maps_were_not_kept(
     assert (tmp_path / "again.html").read_text() == page.read_text()
 
 
+def test_a_page_shows_the_studies_that_it_is_asked_for(
+    result: tuple[Result, Explanations], page: Path, tmp_path: Path
+) -> None:
+    found, maps = result
+    found.report(tmp_path / "report.html", maps, studies=["faithfulness", "compare_pairs"])
+    text, plain = (tmp_path / "report.html").read_text(), page.read_text()
+    for name in ("faithfulness", "compare_pairs", "clusters"):
+        table = found.study_table(name, maps.maps)
+        assert f"<h3>{table.title}</h3>" in text
+        assert (f"<h3>{table.title}</h3>" in plain) == (name == "clusters")
+        assert f">{table.rows[0][0]}</th>" in text
+    assert 'id="agreement-faithfulness-caption"' in text
+    with pytest.raises(UsageError, match="study 'x': choose from clusters, compare_pairs, consensus"):
+        found.report(tmp_path / "x.html", maps, studies=["x"])
+
+
 def test_a_result_from_a_file_has_a_page_without_images(
     result: tuple[Result, Explanations], tmp_path: Path
 ) -> None:
     result[0].save(tmp_path / "result.json")
     xaicmp.load(tmp_path / "result.json").report(tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
-    assert "None here: maps and images" in text
+    assert "made from a file without images" in text
     assert "<svg" in text
     assert "<img" not in text
 
@@ -433,8 +453,7 @@ def test_the_document_is_downloaded_as_it_would_be_written(opened: Any, result: 
     with opened.expect_download() as download:
         opened.click("#download")
     text = Path(download.value.path()).read_text()
-    assert json.loads(text) == json.loads(to_json(result[0].comparison))
-    assert text == to_json(result[0].comparison)
+    assert text == document_of(result[0])
 
 
 LOOKS: dict[str, dict[str, Any]] = {

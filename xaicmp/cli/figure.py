@@ -157,7 +157,7 @@ def of_model(options: Drawn, output: Path) -> Drawing:
     result = session.compare(batches.append if need == "maps" and not options.pick else None)
     comparison, studies, shown = result.comparison, {}, None
     with progress_bar(options.quiet) as progress:
-        if need in ("randomisation", "faithfulness"):
+        if need in ("clusters", "randomisation", "faithfulness"):
             studies[need] = result.study(need, progress)
         if need == "maps" and options.pick:
             rows = pick(comparison, options.pick, options.show, options.pick_by)
@@ -170,6 +170,7 @@ def of_model(options: Drawn, output: Path) -> Drawing:
 def of_file(options: Drawn, path: Path) -> Drawing:
     """What is drawn of a file of maps, of a comparison or of a training."""
     from xaicmp.core.run.maps_file import compare_maps
+    from xaicmp.result import Result
     from xaicmp.views.document import from_json
     from xaicmp.views.figures.registry import Drawing, kind_of
 
@@ -190,8 +191,10 @@ def of_file(options: Drawn, path: Path) -> Drawing:
     kind = options.kind or kind_of_methods(len(comparison.titles), bool(batches))
     shown = kind_of(kind).needs == "maps"
     rows = rows_of(options, comparison, SHOWN if shown else None)
-    whole = batches[0].rows(rows) if batches and shown else None
-    return Drawing(comparison.rows(rows), studies, whole, look, asked)
+    whole, comparison = batches[0].rows(rows) if batches and shown else None, comparison.rows(rows)
+    if need == "clusters":
+        studies[need] = Result(comparison).study(need)
+    return Drawing(comparison, studies, whole, look, asked)
 
 
 def rows_of(options: Drawn, comparison: Comparison, default: int | None) -> np.ndarray:

@@ -191,15 +191,20 @@ def write_files(
         write(output, text, journal.folder if journal else None)
     if options.plot:
         from xaicmp.cli.figure import draw_into
+        from xaicmp.result import Result
         from xaicmp.views.figures.registry import Drawing
 
         studies = {each.table.key: each.table.data for each in found}
         kind = kind_of_plot(options, len(comparison.titles))
+        if kind == "clusters" and kind not in studies:
+            studies[kind] = Result(comparison).study(kind)
         draw_into(options.plot, kind, Drawing(comparison, studies), options)
     if options.report:
+        from xaicmp.result import with_tree
         from xaicmp.views.report.page import write_report
 
-        write_report(options.report, comparison, gallery, [each.table for each in found])
+        tables = [each.table for each in found]
+        write_report(options.report, comparison, gallery, with_tree(comparison, tables))
 
 
 def show(comparison: Comparison, found: Sequence[Asked], format: str, details: bool) -> None:

@@ -8,10 +8,12 @@ from importlib import import_module
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from xaicmp.core.agreement.statistic import Pair
-from xaicmp.core.results.comparison import OTHER_IMAGE, Comparison
+from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.errors import UsageError, XaicmpError
 from xaicmp.views.figures import kind_names
@@ -24,7 +26,7 @@ MAKES = {
     "maps": "the maps: `xaicmp explain --output maps.npz` keeps them",
     "comparison": "a comparison: `xaicmp metrics --output result.json` keeps one",
     "curve": "IoU at every share: `xaicmp metrics --plot shares.png --kind shares --output result.json` keeps it",
-    "tree": "three methods or more that know the model, and the control other-image",
+    "clusters": "a study: `xaicmp metrics --consensus --output result.json` keeps it",
     "randomisation": "a study: `xaicmp metrics --randomise cascading --output result.json` keeps it",
     "faithfulness": "a study: `xaicmp metrics --faithfulness --output result.json` keeps it",
     "training": "a training: `xaicmp train --output history.json` keeps one",
@@ -32,9 +34,9 @@ MAKES = {
 """What a figure may need, by the key of the study where it is one, and what makes it."""
 
 SCALES = {
-    "image": "each map in colours of its own, up to its 99th percentile",
-    "method": "the maps of a method in colours of one scale, up to their 99th percentile",
-    "shared": "all maps in colours of one scale, up to their 99th percentile",
+    "image": "each map has its own colour scale, up to its 99th percentile",
+    "method": "the maps of a method have one colour scale, up to their 99th percentile",
+    "shared": "all maps have one colour scale, up to their 99th percentile",
 }
 """What captions say of ``Look.scale``."""
 
@@ -68,18 +70,27 @@ class Drawing:
         """The pairs that are shown."""
         return self.asked or self.comparison.pairs
 
+    @property
+    def pixels(self) -> np.ndarray:
+        """The images uint8 ``(N, H, W, 3)``, which a kind that needs maps has."""
+        assert self.explanations is not None
+        return self.explanations.pixels.permute(0, 2, 3, 1).numpy()
+
+    @property
+    def maps(self) -> Tensor:
+        """The maps float32 ``(M, N, H, W)``, likewise."""
+        assert self.explanations is not None
+        return self.explanations.maps
+
     def holds(self, need: str) -> bool:
         """Whether what a kind ``needs`` is there."""
+        if need == "training" or self.scored is None:
+            return need == "training" and need in self.studies
         if need == "maps":
             return self.explanations is not None
-        if need == "comparison":
-            return self.scored is not None
         if need == "curve":
-            return self.scored is not None and bool(self.scored.scores.curves)
-        if need == "tree" and self.scored is not None:
-            known = [name for name in self.scored.titles if name not in self.scored.floors]
-            return len(known) > 2 and OTHER_IMAGE in self.scored.settings.controls
-        return need in self.studies and (need == "training" or self.scored is not None)
+            return bool(self.scored.scores.curves)
+        return need == "comparison" or need in self.studies
 
 
 @dataclass(frozen=True)
@@ -150,27 +161,28 @@ def pages(name: str, drawing: Drawing) -> list[Drawing]:
     return [replace(drawing, asked=drawing.pairs[start : start + size]) for start in starts]
 
 
-def draw(name: str, of: Drawing | Comparison, studies: Mapping[str, Any] | None = None) -> Figure:
-    """A figure, of what has several pages the first.
-
-    Args:
-        name: of its kind.
-        of: what it is drawn of, or the comparison alone.
-        studies: with a comparison, the data of its studies by key.
+def draw(name: str, drawing: Drawing) -> Figure:
+    """A figure of the kind ``name``, of what has several pages the first.
 
     Raises:
         UsageError: an unknown kind, or what it needs is not there.
         XaicmpError: what a document holds of a study is damaged.
     """
-    first = pages(name, of if isinstance(of, Drawing) else Drawing(of, studies or {}))[0]
+    first, kind = pages(name, drawing)[0], kind_of(name)
     try:
         with ours(first.look.theme):
             matplotlib.rcParams["figure.dpi"] = PRINT if first.look.width else SCREEN
-            return KINDS[name].draw(first)
+            return kind.draw(first)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        if KINDS[name].needs not in first.studies:  # of which a document's are not looked at before
+        if kind.needs not in first.studies:  # of which a document's are not looked at before
             raise
         raise XaicmpError(f"figure {name!r}: what is kept of its study is damaged; run it again") from error
+
+
+def named(comparison: Comparison) -> str:
+    """The methods in a phrase: ``Grad-CAM, Saliency and IG``, or ``12 methods``."""
+    titles = list(comparison.titles.values())
+    return f"{', '.join(titles[:-1])} and {titles[-1]}" if len(titles) < MATRIX else f"{len(titles)} methods"
 
 
 def caption_of(name: str, drawing: Drawing) -> str:
@@ -178,14 +190,9 @@ def caption_of(name: str, drawing: Drawing) -> str:
     kind, comparison = kind_of(name), drawing.scored
     if comparison is None:
         return f"{kind.help}, over {len(drawing.studies['training'])} epochs."
-    count, titles = len(comparison.predictions), list(comparison.titles.values())
-    named = f"{', '.join(titles[:-1])} and {titles[-1]}" if len(titles) < MATRIX else f"{len(titles)} methods"
-    parts = [
-        f"n = {count} image{'s' * (count > 1)}",
-        named,
-        comparison.source.about.strip(". ").replace(". ", "; "),
-    ]
-    given = comparison.source.details.get("options", {}) if len(titles) < MATRIX else {}
+    count, about = len(comparison.predictions), comparison.source.about.strip(". ").replace(". ", "; ")
+    parts = [f"n = {count} image{'s' * (count > 1)}", named(comparison), about]
+    given = comparison.source.details.get("options", {}) if len(comparison.titles) < MATRIX else {}
     for method, options in given.items():
         words = [f"{key} {value}" for key, value in options.items() if key in ("steps", "samples", "reduce")]
         parts.append(f"{comparison.titles[method]} ({', '.join(words)})")

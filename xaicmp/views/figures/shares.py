@@ -7,14 +7,12 @@ from matplotlib.figure import Figure
 
 from xaicmp.core.agreement.controls import TITLES
 from xaicmp.core.studies.shares import by_share
+from xaicmp.views.figures.layout import legend
 from xaicmp.views.figures.registry import Drawing, figure_kind
 from xaicmp.views.text import level_title, name_pair
 
-PANEL = 2.6
-"""Width and height of a pair's curve, in inches."""
-
-ACROSS = 3
-"""Pairs' curves in a row."""
+PANEL, ACROSS = 2.6, 3
+"""Width and height of a pair's curve in inches, and how many stand in a row."""
 
 
 @figure_kind(
@@ -23,37 +21,25 @@ ACROSS = 3
 def shares_figure(drawing: Drawing) -> Figure:
     """IoU by the share of top pixels, one panel per pair: observed, with another image's map, and by chance."""
     comparison, pairs, wide = drawing.comparison, drawing.pairs, drawing.look.width
-    found, settings = by_share(comparison, pairs), comparison.settings
+    found = by_share(comparison, pairs)
     percent = 100 * np.array(found.shares)
     tops = [100 * top for top in {each.top or comparison.top for each in comparison.statistics}]
-    across = min(ACROSS, len(pairs)) if wide is None else max(1, min(len(pairs), int(wide / 1.6)))
+    across = min(len(pairs), ACROSS if wide is None else max(1, int(wide / 1.6)))
     down = -(-len(pairs) // across)
-    panel = PANEL if wide is None else wide / across
-    legend = 1.8 if wide is None else 0
-    figure = Figure(
-        figsize=(across * panel + legend, down * panel + (0.4 if wide else 0)), layout="constrained"
-    )
+    panel, beside = (PANEL, 1.8) if wide is None else (wide / across, 0)
+    figure = Figure(figsize=(across * panel + beside, down * panel), layout="constrained")
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat
     for axes, pair in zip(panels, pairs, strict=False):
         low, mean, high = np.transpose([(each.low, each.mean, each.high) for each in found.observed[pair]])
         axes.plot(percent, mean, color="C0", label="the same image")
-        axes.fill_between(
-            percent, low, high, color="C0", alpha=0.25, linewidth=0, label=level_title(settings)
-        )
+        label = level_title(comparison.settings)
+        axes.fill_between(percent, low, high, color="C0", alpha=0.25, linewidth=0, label=label)
         if pair in found.other_image:
             label = TITLES["other_image"]
             axes.plot(percent, found.other_image[pair], color="C1", linestyle="--", label=label)
         axes.plot(percent, found.chance, color="0.5", linestyle=":", label="chance")
-        axes.vlines(
-            tops,
-            0,
-            1,
-            color="0.5",
-            alpha=0.4,
-            linewidth=0.8,
-            transform=axes.get_xaxis_transform(),
-            label="top",
-        )
+        look = {"color": "0.5", "alpha": 0.4, "linewidth": 0.8, "label": "top"}
+        axes.vlines(tops, 0, 1, transform=axes.get_xaxis_transform(), **look)
         axes.set_title(name_pair(comparison, pair).replace(" vs ", " vs " if wide is None else "\nvs "))
     for axes in panels:
         axes.axis("off")
@@ -61,10 +47,5 @@ def shares_figure(drawing: Drawing) -> Figure:
     first.set(xlim=(0, 51), ylim=(0, None))
     figure.supxlabel("top pixels (%)", fontsize=9)
     figure.supylabel("IoU", fontsize=9)
-    place = (
-        {"loc": "outside right center"}
-        if wide is None
-        else {"loc": "outside upper center", "ncols": 2 if wide < 5 else 5}
-    )
-    figure.legend(*first.get_legend_handles_labels(), **place)
+    legend(figure, first, above=wide is not None)
     return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def ours(theme: Theme = "light") -> Iterator[None]:
     """
     paper, ink = ("white", "black") if theme == "light" else ("#16181d", "#e8e8ea")
     inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    papered = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
+    papered = ("figure.facecolor", "axes.facecolor")
     changed: dict[Any, Any] = dict.fromkeys(inked, ink) | dict.fromkeys(papered, paper) | OURS
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -136,22 +136,15 @@ def save(
     """
     check_name(path)
     suffix, every = path.suffix.lower(), [figure] if isinstance(figure, Figure) else list(figure)
-    first, metadata = every[0], {ABOUT[suffix]: printable(about) or None}
-    dots = dpi or first.dpi
-    check_size(path, tuple(first.get_size_inches()), dots)
-    pages = suffix == ".pdf"
-    with ExitStack() as stack:
-        target: Any = stack.enter_context(replacing(path))
-        stack.enter_context(ours())
-        if pages:
-            target = stack.enter_context(PdfPages(target, metadata=metadata))
-        for each in every if pages else every[:1]:
-            plain_text(each)
-            each.savefig(
-                target,
-                format=suffix[1:],
-                dpi=dots,
-                transparent=transparent,
-                facecolor="none" if transparent else each.get_facecolor(),
-                **({} if pages else {"metadata": metadata}),
-            )
+    metadata, dots = {ABOUT[suffix]: printable(about) or None}, dpi or every[0].dpi
+    check_size(path, tuple(every[0].get_size_inches()), dots)
+    for each in every:
+        plain_text(each)
+    with replacing(path) as target, ours():
+        if suffix == ".pdf":
+            with PdfPages(target, metadata=metadata) as pages:
+                for each in every:
+                    pages.savefig(each, dpi=dots, transparent=transparent)
+        else:
+            look = {"format": suffix[1:], "metadata": metadata}
+            every[0].savefig(target, dpi=dots, transparent=transparent, **look)

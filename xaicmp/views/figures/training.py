@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from xaicmp.views.figures.registry import Drawing, figure_kind
+from xaicmp.views.figures.style import of_method
 
 
 @figure_kind("training", "Loss and accuracy of the training by epoch", "training")
@@ -15,12 +16,10 @@ def training_figure(drawing: Drawing) -> Figure:
     figure = Figure(figsize=(width, max(2.0, 0.4 * width)), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     epochs = [epoch["epoch"] for epoch in history]
-    loss.plot(epochs, [epoch["loss"] for epoch in history], marker="o", color="C0")
+    loss.plot(epochs, [epoch["loss"] for epoch in history], **of_method(0))
     loss.set_ylabel("training loss")
-    for name, colour, marker in (("train", "C0", "o"), ("test", "C1", "s")):
-        values = [100 * epoch[f"{name}_accuracy"] for epoch in history]
-        label = f"{name}ing".replace("testing", "test")
-        accuracy.plot(epochs, values, marker=marker, color=colour, label=label)
+    for index, (key, label) in enumerate({"train_accuracy": "training", "test_accuracy": "test"}.items()):
+        accuracy.plot(epochs, [100 * epoch[key] for epoch in history], label=label, **of_method(index))
     accuracy.set_ylabel("accuracy (%)")
     accuracy.legend()
     for axes in (loss, accuracy):

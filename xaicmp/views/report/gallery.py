@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 from xaicmp.core.agreement.statistic import is_orderless
 from xaicmp.core.agreement.top_pixels import ranked
 from xaicmp.core.results.explanations import Explanations
+from xaicmp.views.figures.layout import is_signed, norms
 
 MOST, SIDE, LEAST = 200, 64, 12
 """The most images, and the height and width of square maps at most and at least."""
@@ -57,15 +58,18 @@ class Gallery:
         """The maps of some images, in about ``room`` bytes."""
         maps = torch.cat(self.maps, dim=1)[:, torch.from_numpy(rows)]
         pixels = (room // max(1, maps.shape[0] * maps.shape[1]) - LEVELS) // 2
-        maps = _shrunk(maps, max(pixels, LEAST**2)).transpose(0, 1)
-        signed = (maps < 0).any(dim=-1).any(dim=-1).any(dim=0)
-        flat = maps.flatten(-2)
+        maps = _shrunk(maps, max(pixels, LEAST**2))
+        flat, scales = maps.flatten(-2), norms(maps.nan_to_num().numpy(), "image")
         values, places = ranked(flat)
         places[is_orderless(flat)] = UNDEFINED
         at = ((torch.arange(LEVELS) + 0.5) * values.shape[-1] / LEVELS).long()
-        levels = (_scaled(values, signed[:, None]) * (LEVELS - 1)).round()[..., at]
-        data = places.numpy().astype("<u2").tobytes() + levels.numpy().astype("u1").tobytes()
-        return Packed((maps.shape[-2], maps.shape[-1]), signed.tolist(), data)
+        levels = np.zeros((*maps.shape[:2], LEVELS))
+        for method, image in np.ndindex(*maps.shape[:2]):
+            levels[method, image] = scales[method][image](values[method, image, at].nan_to_num().numpy())
+        shades = (levels * (LEVELS - 1)).round().astype("u1").swapaxes(0, 1)
+        order = places.numpy().astype("<u2").swapaxes(0, 1)
+        signed = [is_signed(own[0]) for own in scales]
+        return Packed((maps.shape[-2], maps.shape[-1]), signed, order.tobytes() + shades.tobytes())
 
 
 @dataclass(frozen=True)
@@ -92,15 +96,6 @@ def _shrunk(maps: Tensor, pixels: int) -> Tensor:
         return maps.float()
     size = max(1, int(factor * height)), max(1, int(factor * width))
     return interpolate(maps.float(), size=size, mode="area")
-
-
-def _scaled(values: Tensor, signed: Tensor) -> Tensor:
-    """Sorted values ``(N, M, P)`` from 0 to 1, but for the highest hundredth; of signed maps zero is a half."""
-    values = values.nan_to_num()
-    sizes = values.abs().quantile(0.99, dim=-1, keepdim=True)
-    low, high = values.amin(dim=-1, keepdim=True), values.quantile(0.99, dim=-1, keepdim=True)
-    centred = 0.5 + values / (2 * sizes.clamp_min(1e-30))
-    return torch.where(signed, centred, (values - low) / (high - low).clamp_min(1e-30)).clamp(0, 1)
 
 
 def _address(pixels: np.ndarray) -> str:

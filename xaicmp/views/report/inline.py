@@ -12,36 +12,27 @@ from matplotlib.figure import Figure
 
 from xaicmp.views.figures.style import ours, plain_text
 
-LINK = re.compile(r"(?:url\()?#(?P<name>[^)]+)\)?")
+LINK = re.compile(r'(?:href="|url\()#(\w+)')
+"""What refers to an element by its id, which differs from figure to figure because the salt does."""
 FONT = re.compile(r"(?:(?P<weight>bold|\d{3}) )?(?:(?P<style>italic|oblique) )?(?P<size>[\d.]+px) .*")
 """The parts of ``font`` that count; the family is the page's."""
 
 
 def inline_svg(figure: Figure, name: str) -> Markup:
-    """``figure`` as an ``svg`` element named ``name``, whose ids begin so too."""
+    """``figure`` as an ``svg`` element, described by the caption of ``name``."""
     plain_text(figure)
-    file = io.BytesIO()
-    with ours(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    file = io.StringIO()
+    with ours(), matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(file, format="svg", metadata={"Date": None})
-    root = ElementTree.fromstring(file.getvalue())
+    linked, root = set(LINK.findall(file.getvalue())), ElementTree.fromstring(file.getvalue())
     for node in list(root.iter()):
-        node.tag, given = _local(node.tag), {_local(key): value for key, value in node.attrib.items()}
-        node.attrib = given | _attributes(given.pop("style", ""))
+        given = {_local(key): value for key, value in node.attrib.items()}
+        if given.get("id") not in linked:
+            given.pop("id", None)
+        node.tag, node.attrib = _local(node.tag), given | _attributes(given.pop("style", ""))
         for child in list(node):
             if _local(child.tag) in ("metadata", "style"):
                 node.remove(child)
-    links = [
-        (node, key, match["name"])
-        for node in root.iter()
-        for key, value in node.attrib.items()
-        if (match := LINK.fullmatch(value)) and (key == "href" or value.startswith("url"))
-    ]
-    for node, key, target in links:
-        node.attrib[key] = node.attrib[key].replace(f"#{target}", f"#{name}-{target}")
-    named = {target for _, _, target in links}
-    for node in root.iter():
-        if (own := node.attrib.pop("id", None)) in named:
-            node.attrib["id"] = f"{name}-{own}"
     root.attrib |= {"role": "img", "aria-labelledby": f"{name}-caption", "class": "figure"}
     for surplus in ("height", "version"):  # the width says how tall it is
         root.attrib.pop(surplus, None)

@@ -18,13 +18,13 @@ from markupsafe import Markup
 
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.views.document import to_json
-from xaicmp.views.figures.registry import Drawing, Kind, draw, kinds
+from xaicmp.views.figures.registry import Drawing, Kind, draw, kinds, named
 from xaicmp.views.figures.style import colours
 from xaicmp.views.formats import write
 from xaicmp.views.report.gallery import Gallery
 from xaicmp.views.report.inline import inline_svg
 from xaicmp.views.table import Table, printable, to_html
-from xaicmp.views.tables.comparison import MATRIX, full_table
+from xaicmp.views.tables.comparison import full_table
 from xaicmp.views.text import caption, decimals, name_pair
 
 ROOM = 4_600_000
@@ -82,12 +82,10 @@ def page(parts: Mapping[str, Any]) -> str:
 
 def findings(comparison: Comparison) -> list[str]:
     """What was asked, what was found, and what that is worth, in a sentence each."""
-    titles, pairs = list(comparison.titles.values()), comparison.model_pairs
-    statistic = comparison.statistics[0]
-    named = f"{', '.join(titles[:-1])} and {titles[-1]}" if len(titles) < MATRIX else f"{len(titles)} methods"
+    statistic, pairs = comparison.statistics[0], comparison.model_pairs
     title, images = statistic.title(comparison.top), len(comparison.predictions)
     asked = (
-        f"Do {named} mark the same pixels? Each explained the same {images} image{'s' * (images > 1)}, and every two "
+        f"Do {named(comparison)} mark the same pixels? Each explained the same {images} image{'s' * (images > 1)}, and every two "
         "maps of an image were compared."
     )
     means = {pair: comparison.summary(statistic.name, pair).mean for pair in pairs}
@@ -98,11 +96,11 @@ def findings(comparison: Comparison) -> list[str]:
         span = f"is {ends[0]}" if len(known) == 1 else f"lies between {ends[0]} and {ends[1]}"
         same = statistic.high if statistic.higher else statistic.low
         chance = comparison.result(statistic, known[0]).chance
-        by_chance = "" if chance is None else f", and of unrelated ones {decimals(chance)}"
-        found = f"The mean {title} {span}; of equal maps it is {same:g}{by_chance}."
+        by_chance = "" if chance is None else f", for unrelated maps {decimals(chance)}"
+        found = f"The mean {title} {span}; for equal maps it is {same:g}{by_chance}."
     counts = Counter(comparison.verdict(statistic, pair).long for pair in pairs)
     said = "; ".join(f"{long} ({count} of {len(pairs)})" for long, count in counts.most_common())
-    return [asked, found, f"What the agreement of the pairs is worth, by {title}: {said}."]
+    return [asked, found, f"The verdict on the pairs, by {title}: {said}."]
 
 
 def _images(comparison: Comparison, gallery: Gallery, room: int) -> dict[str, Any]:
