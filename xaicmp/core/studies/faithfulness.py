@@ -1,4 +1,4 @@
-"""Does a map point at what the model uses? Take pixels away in its order, and see what becomes of the score.
+"""Does a map point at what the model uses? Remove pixels in its order, and see how the score changes.
 
 Samek et al., "Evaluating the Visualization of What a Deep Neural Network Has Learned", 2017; Petsiuk et al., "RISE",
 2018. What stands in a removed pixel's place matters as much as the order, so there are several baselines.
@@ -18,7 +18,6 @@ from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from xaicmp.core.agreement.controls import LEVEL
 from xaicmp.core.agreement.statistic import is_orderless
 from xaicmp.core.agreement.top_pixels import ranked
 from xaicmp.core.attribution import METHODS
@@ -27,19 +26,17 @@ from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.guard import unchanged
 from xaicmp.core.results.intervals import Summary, defined_mean, summarise
-from xaicmp.core.results.pair_tests import PairTest, compare_pairs, letters
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.results.significance import PairedTest, paired_test
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import Explainer
-from xaicmp.core.studies.pair_tests import UNTOLD
+from xaicmp.core.studies.pair_tests import PairTest, compare_methods
 from xaicmp.errors import UsageError
 
-Baseline = Literal["zero", "black", "blur", "road"]
+Baseline = Literal["zero", "blur", "road"]
 
-BASELINES: tuple[Baseline, ...] = ("zero", "black", "blur", "road")
-STUDIED: tuple[Baseline, ...] = ("zero", "blur", "road")
+BASELINES: tuple[Baseline, ...] = ("zero", "blur", "road")
 """What removed pixels are replaced by, in turn."""
 
 CURVES = ("deletion", "insertion")
@@ -48,7 +45,7 @@ and it should hold. Read from its end, the second inserts the most relevant pixe
 
 OUTPUTS = ("probability", "logit")
 CONTROLS = ("random", "centre")
-"""Orders that know nothing of the model, to hold the methods against: at random, and from the image's centre."""
+"""Orders that know nothing of the model, with which the methods are compared: at random, and from the image's centre."""
 
 NOISE = 0.01
 """ROAD's standard deviation, of pixels from 0 to 1: so that the model cannot tell imputed pixels by their smoothness."""
@@ -62,7 +59,7 @@ NEIGHBOURS = (((0, 1), 1 / 6), ((1, 0), 1 / 6), ((1, 1), 1 / 12), ((1, -1), 1 / 
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """What becomes of the target's score as pixels are removed.
+    """How the target's score changes as pixels are removed.
 
     Attributes:
         baseline: what they are replaced by.
@@ -80,7 +77,7 @@ class Faithfulness:
     settings: Settings = field(default_factory=Settings)
 
     def summaries(self, index: int) -> dict[str, Summary]:
-        """Of one method or, after them, control: its areas, gains and infidelity over the images.
+        """The areas, gains and infidelity over the images, of one method or, after them, control.
 
         Keys are ``probability_deletion``, ``probability_insertion``, ``logit_deletion``, ``logit_insertion``,
         ``probability_gain``, ``logit_gain`` and, where it was measured, ``infidelity``.
@@ -95,12 +92,12 @@ class Faithfulness:
         return {key: summarise(each, level=level, seed=seed) for key, each in values.items()}
 
     def mean_curves(self, index: int) -> dict[str, list[float]]:
-        """Of one method or control: the mean probability over the images by ``CURVES``, K values each."""
+        """The mean probability over the images of one method or control, by ``CURVES``, K values each."""
         by_curve = zip(CURVES, self.curves["probability"][index], strict=True)
         return {curve: [defined_mean(each) for each in values.T] for curve, values in by_curve}
 
     def auc(self, output: str, curve: str) -> np.ndarray:
-        """The area under each curve by trapezoids, ``(M + 2, N)``: low is good in deletion, high in insertion."""
+        """The area under each curve by trapezoids, ``(M + 2, N)``; low is good in deletion, high in insertion."""
         values = self.curves[output][:, CURVES.index(curve)]
         return ((values[..., 1:] + values[..., :-1]) / 2 * np.diff(self.removed)).sum(axis=-1)
 
@@ -109,29 +106,15 @@ class Faithfulness:
         return self.auc(output, "insertion") - self.auc(output, "deletion")
 
     def above(self, control: str) -> list[PairedTest]:
-        """Of each method, whether its gain in probability is another than that of one of ``CONTROLS``."""
+        """For each method, the test of its gain in probability against that of one of ``CONTROLS``, image by image."""
         gain, (level, seed) = self.gain("probability"), (self.settings.level, self.settings.seed)
         floor = gain[CONTROLS.index(control) - len(CONTROLS)]
         methods = gain[: -len(CONTROLS)]
         return [paired_test(each, floor, two_sided=True, level=level, seed=seed) for each in methods]
 
-    def differences(self, names: Sequence[str]) -> tuple[list[PairTest], list[str]]:
-        """Whether the gains in probability of every two methods differ, and each method's letters.
-
-        Args:
-            names: of the methods. The tests are of ``(name, baseline)``.
-
-        Returns:
-            the tests, Holm-corrected, and letters: methods that share one are not told apart; a dash where so few
-            images cannot show a difference.
-        """
-        values = {
-            (name, str(self.baseline)): row
-            for name, row in zip(names, self.gain("probability"), strict=False)
-        }
-        tests = compare_pairs(values, level=self.settings.level, seed=self.settings.seed)
-        can_tell = any(each.lowest < LEVEL for each in tests)
-        return tests, list(letters(values, tests).values()) if can_tell else [UNTOLD] * len(names)
+    def differences(self, names: Sequence[str]) -> tuple[list[PairTest[str]], dict[str, str]]:
+        """Whether the gains in probability of every two of the methods ``names`` differ, see ``compare_methods``."""
+        return compare_methods(dict(zip(names, self.gain("probability"), strict=False)), self.settings)
 
 
 def faithfulness(
@@ -146,7 +129,7 @@ def faithfulness(
         context: the model as it was before anything was merged, images, targets, ids and seed; at most its
             ``batch_size`` images go in one pass, and its ``report`` is told ``(done, total)`` in these.
         maps: ``(M, N, H, W)``, one per method.
-        baseline: ``"zero"``, the data set's mean colour; ``"black"``; ``"blur"``; or ``"road"``, see ``impute``.
+        baseline: ``"zero"``, the data set's mean colour; ``"blur"``; or ``"road"``, see ``impute``.
         steps: the pixels are removed in as many portions, equal but for rounding.
         samples: perturbations an image, for infidelity; 0 leaves it out (NaN).
 
@@ -177,12 +160,12 @@ def faithfulness(
 
 
 class _Look:
-    """What a model puts out for images of which pixels are removed.
+    """The outputs of a model for images of which pixels are removed.
 
     Args:
         context: the model and the images.
         baseline: what the pixels are replaced by.
-        total: how many images are going to be looked at.
+        total: how many images will go through the model.
     """
 
     def __init__(self, context: Context, baseline: Baseline, total: int) -> None:
@@ -231,7 +214,7 @@ def infidelity(maps: Tensor, removed: Tensor, drops: Tensor) -> Tensor:
 
 
 def impute(image: np.ndarray, removed: np.ndarray) -> np.ndarray:
-    """What the pixels around say of the removed ones: each is the weighted mean of its up to 8 neighbours.
+    """Estimate the removed pixels from those around them: each is the weighted mean of its up to 8 neighbours.
 
     sum_j w_ij (x_i - x_j) = 0 for each removed i, with the weights ``NEIGHBOURS`` of those inside the image: a
     sparse, symmetric system, factorised once for all channels. Rong et al., "A Consistent and Efficient Evaluation
@@ -239,10 +222,10 @@ def impute(image: np.ndarray, removed: np.ndarray) -> np.ndarray:
 
     Args:
         image: float ``(C, H, W)``.
-        removed: bool ``(H, W)``; where all are, there is nothing to tell them from but the image's mean colour.
+        removed: bool ``(H, W)``; if all are, each becomes the image's mean colour.
 
     Returns:
-        float64 ``(C, H, W)``, the image where it is kept.
+        float64 ``(C, H, W)``, with the image's own values where pixels are kept.
     """
     filled, gone = image.astype(np.float64).reshape(len(image), -1).T, removed.ravel()
     if gone.all():
@@ -281,7 +264,7 @@ def _controls(context: Context) -> Tensor:
 
 
 def _replacement(context: Context, baseline: Baseline) -> Callable[[Tensor, Tensor], Sequence[Tensor]]:
-    """What the removed pixels become: ``(which image (B,), removed (B, H, W))`` to one or more ``(B, C, H, W)``."""
+    """A function that fills removed pixels: ``(which image (B,), removed (B, H, W))`` to one or more ``(B, C, H, W)``."""
     images = context.images
     if baseline == "road":
         known = images.cpu().double().numpy()
@@ -296,9 +279,7 @@ def _replacement(context: Context, baseline: Baseline) -> Callable[[Tensor, Tens
 
         return road
     filled = torch.zeros_like(images)
-    if baseline == "black":
-        filled += context.black
-    elif baseline == "blur":
+    if baseline == "blur":
         from torchvision.transforms.functional import gaussian_blur
 
         # The Gaussian's standard deviation is an eighth of the shorter side; it is cut at two of them.
@@ -308,7 +289,7 @@ def _replacement(context: Context, baseline: Baseline) -> Callable[[Tensor, Tens
 
 
 def _ranks(maps: Tensor) -> Tensor:
-    """The place of each pixel when the most relevant go first, and when the least do; ties go by the index.
+    """The rank of each pixel when the most relevant go first, and when the least do; ties go by the index.
 
     Args:
         maps: ``(M, N, H, W)``.
@@ -322,7 +303,7 @@ def _ranks(maps: Tensor) -> Tensor:
 
 
 def _squares(context: Context, samples: int) -> Tensor:
-    """Random squares, bool ``(samples, N, H, W)``: of 1 pixel to half a side, anywhere inside the image."""
+    """Random squares, bool ``(samples, N, H, W)``, with sides from 1 pixel to half the image's, anywhere inside it."""
     height, width = context.images.shape[2:]
     drawn = torch.stack(
         [torch.rand(3, samples, 1, generator=each) for each in context.generators("squares")], dim=2
@@ -344,10 +325,10 @@ def faithful(
     settings: Settings,
     progress: Progress = no_progress,
 ) -> list[Faithfulness]:
-    """The faithfulness of maps of an engine's classifier, by each baseline of ``STUDIED``.
+    """The faithfulness of maps of an engine's classifier, by each of ``BASELINES``.
 
     Args:
-        engine: what is asked.
+        engine: the model.
         images: what ``predictions`` are of.
         predictions: which images, and which class of each is explained.
         maps: ``(M, N, H, W)``, one per method.
@@ -356,7 +337,7 @@ def faithful(
     """
     context = Explainer(engine, ()).context(images, predictions)
     found: list[Faithfulness] = []
-    for baseline in STUDIED:
+    for baseline in BASELINES:
         context.report = partial(progress, f"removing pixels ({baseline})")
         samples = 0 if found else 50  # infidelity has a baseline of its own
         found.append(faithfulness(context, maps, baseline, samples=samples))
