@@ -10,6 +10,7 @@ from small import SmallNet, small_engine, state
 from torch import Tensor, nn
 
 from xaicmp.core.agreement.controls import other_images
+from xaicmp.core.agreement.registry import agreement
 from xaicmp.core.attribution import METHODS
 from xaicmp.core.choices import Randomise
 from xaicmp.core.images.tensors import ImageSet
@@ -66,7 +67,6 @@ def test_the_agreement_is_that_of_each_map_with_the_originals(kind: Randomise) -
 
     result = study(explain, model, images, labels, ["spearman"], seed=4, kind=kind, draws=2)
     original = scipy.stats.rankdata(explain(model).flatten(2), axis=2)
-    partners = other_images(np.zeros(24), 20, 4).numpy()
     for draw in range(2):
         for row, copied in enumerate(reinitialised(model, images, kind, 4, draw)):
             assert result.stages[row] == copied.stage
@@ -76,11 +76,25 @@ def test_the_agreement_is_that_of_each_map_with_the_originals(kind: Randomise) -
                 every = np.corrcoef(drawn[method], original[method])[:24, 24:]
                 np.testing.assert_allclose(result.agreement["spearman"][at], every.diagonal(), atol=1e-9)
                 # Of the re-initialised map of i with the original's of j: the level of the row and of the column.
-                others = every[np.arange(24), partners]
-                columns = np.zeros(24)
-                np.add.at(columns, partners, others)
-                expected = others.mean(0) + columns / len(partners) - others.mean()
+                others = np.where(np.eye(24), np.nan, every)
+                expected = np.nanmean(others, axis=1) + np.nanmean(others, axis=0) - np.nanmean(others)
                 np.testing.assert_allclose(result.other_image["spearman"][at], expected, atol=1e-9)
+
+
+def test_where_not_all_others_can_be_had_by_one_product_twenty_are_drawn() -> None:
+    model, images, labels = templates()
+    images, labels, original = images[:24], labels[:24], images_of(1, 24, 12, 12)
+    maps = {True: original, False: original + images_of(1, 24, 12, 12, seed=1)}
+
+    def explain(of: nn.Module) -> Tensor:
+        return maps[of is model]
+
+    result = study(explain, model, images, labels, ["ssim"], seed=4, draws=1)
+    partners = other_images(np.zeros(24), 20, 4)
+    drawn, trained = maps[False][0], original[0]
+    others = torch.stack([agreement("ssim", drawn, trained[row]) for row in partners])
+    assert len(partners) == 20
+    assert result.other_image["ssim"][0, 0, 0].mean() == pytest.approx(float(others.mean()))
 
 
 @pytest.mark.parametrize("kind", KINDS)

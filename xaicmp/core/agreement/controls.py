@@ -265,22 +265,33 @@ def _over_draws(values: Tensor, partners: Tensor, balanced: bool) -> Tensor:
 
 
 def every_other_image(
-    statistic: Statistic, prepared: Prepared, pairs: Tensor, groups: np.ndarray, *, balanced: bool = False
+    statistic: Statistic,
+    prepared_a: Prepared,
+    prepared_b: Prepared,
+    pairs: Tensor,
+    groups: np.ndarray,
+    *,
+    balanced: bool = False,
 ) -> Tensor:
     """``other_image`` with all other images of the group as partners, for a statistic that is a product.
 
     Nothing is drawn. ``groups`` as for ``other_images``.
     """
-    every = (_products(statistic, prepared, pair, groups) for pair in pairs.T.tolist())
+    every = (_products(statistic, prepared_a, prepared_b, pair, groups) for pair in pairs.T.tolist())
     return torch.stack([_over_all(values, balanced) for values in every], dim=1)
 
 
-def _products(statistic: Statistic, prepared: Prepared, pair: list[int], groups: np.ndarray) -> Tensor:
+def _products(
+    statistic: Statistic, prepared_a: Prepared, prepared_b: Prepared, pair: list[int], groups: np.ndarray
+) -> Tensor:
     """The statistic of A's map of each image with B's of each other of its group, float64 ``(N, N)``, else NaN."""
     of = torch.from_numpy(groups)
     partner = ((of[:, None] == of) & (of >= 0)).fill_diagonal_(False)
     tiles = [slice(start, start + TILE) for start in range(0, len(of), TILE)]
-    rows, columns = ([take(prepared, (tile, method)) for tile in tiles] for method in pair)
+    rows, columns = (
+        [take(prepared, (tile, method)) for tile in tiles]
+        for prepared, method in zip((prepared_a, prepared_b), pair, strict=True)
+    )
     parts = [torch.cat([statistic.compare_all(row, column) for column in columns], dim=1) for row in rows]
     return torch.cat(parts).masked_fill_(~partner, torch.nan)
 
@@ -322,7 +333,7 @@ def _with_partners(
     tests: list[tuple[float, float]] = []
     if statistic.products:
         for pair, observed in zip(pairs.T.tolist(), context.observed.T, strict=True):
-            values = _products(statistic, prepared, pair, groups)
+            values = _products(statistic, prepared, prepared, pair, groups)
             found.append((_over_all(values, balanced), *place(values.T, observed, statistic.higher)))
             if pairing:
                 p = pairing_p(values.diagonal_scatter(observed).numpy(), statistic.higher)

@@ -50,7 +50,7 @@ def iou_curves(maps: Tensor, names: Sequence[str], others: bool) -> dict[str, di
     if others:
         groups, every = np.zeros(len(maps)), torch.tensor(pairs).T
         tops = (Prepared.of(undefined, levels <= index) for index in range(len(counts)))
-        means = torch.stack([every_other_image(IOU, each, every, groups) for each in tops], dim=2)
+        means = torch.stack([every_other_image(IOU, each, each, every, groups) for each in tops], dim=2)
         found["other_image"] = list(means.unbind(dim=1))
     return {
         name: {(names[a], names[b]): each.numpy() for (a, b), each in zip(pairs, values, strict=True)}

@@ -1,8 +1,8 @@
 """Does a map depend on what the model has learned? The model parameter randomisation test.
 
 Adebayo et al., "Sanity Checks for Saliency Maps", 2018: a map that stays the same when the weights are re-initialised
-explains the image and not the model. What is the same by itself, a centre or a scale that all maps of a method have,
-is taken out by a control: the map of the re-initialised model with the trained model's map of another image.
+explains the image and not the model. All maps of a method may have something in common, such as a bright centre. A control
+takes that out: the map of the re-initialised model is also compared with the trained model's map of another image.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xaicmp.core.agreement.controls import other_image, other_images
-from xaicmp.core.agreement.statistic import Prepared, prepare_all
+from xaicmp.core.agreement.controls import every_other_image, other_image, other_images
+from xaicmp.core.agreement.statistic import Prepared, Statistic, prepare_all, take
 from xaicmp.core.choices import Randomise
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
@@ -26,6 +26,7 @@ from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.results.significance import PairedTest, lowest_p
 from xaicmp.core.run.explaining import Batch, Explainer
+from xaicmp.core.run.scoring import BLOCK
 from xaicmp.core.studies.reinitialise import find_stages, measure, reinitialised
 
 STATISTICS = ("spearman", "ssim", "pearson")
@@ -35,7 +36,8 @@ DRAWS = 5
 """Re-initialised networks at each stage."""
 
 PARTNERS = 20
-"""Other images that the control takes for each, or all if there are fewer."""
+"""Other images that the control takes for each where not all can be had by one product, as for SSIM: there is a control
+for each of many networks, and more would take longer than the maps."""
 
 MEASURED = 64
 """The most images that running statistics are measured on: the first of the source, whichever are explained."""
@@ -49,12 +51,12 @@ DEAD = 0.01
 
 @dataclass(frozen=True)
 class Inputs:
-    """What goes into the networks.
+    """The images that go into the networks.
 
     Attributes:
-        images: ``(N, 3, H, W)``, normalised, where the model is: what is explained.
-        labels: int64 ``(N,)``: what the accuracy is measured by; below 0 where unknown.
-        measured: ``(B, 3, H, W)``, likewise: what running statistics and ``image_share`` are measured on.
+        images: ``(N, 3, H, W)``, normalised and on the model's device, the images that are explained.
+        labels: int64 ``(N,)``, their classes, for the accuracy; below 0 where unknown.
+        measured: ``(B, 3, H, W)``, likewise, the images that running statistics and ``image_share`` are measured on.
     """
 
     images: Tensor
@@ -64,11 +66,11 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Randomisation:
-    """How far the maps of ever less trained models agree with those of the trained one.
+    """How far the maps of models that are re-initialised stage by stage agree with those of the trained one.
 
     Attributes:
-        kind: whether stages were re-initialised one on top of the other, or one at a time.
-        stages: the names of the S stages, from the output down; the original is none of them.
+        kind: whether all stages above stay re-initialised, or one stage is at a time.
+        stages: the names of the S stages, from the output down.
         accuracy: float64 ``(1 + S,)``: share of the images that the original classifies correctly, then the mean
             over the draws of each stage; NaN where no label is known.
         image_share: float64 ``(1 + S,)``: how much of the activations depends on the image, see
@@ -93,15 +95,15 @@ class Randomisation:
 
     @property
     def dead(self) -> list[bool]:
-        """Of each stage, whether a network gave nearly the same activations for every image."""
+        """Whether a network gave nearly the same activations for every image, for each stage."""
         return is_dead(self.image_share)
 
     def defined(self, statistic: str) -> np.ndarray:
-        """Of each method and stage, how many of the draws' maps have a value, int64 ``(M, S)``."""
+        """How many of the draws' maps have a value, of each method and stage, int64 ``(M, S)``."""
         return np.isfinite(self.agreement[statistic]).sum(axis=(1, 3))
 
     def means(self, statistic: str) -> np.ndarray:
-        """Of each method and stage over the draws and images where it is defined, float64 ``(M, S)``."""
+        """The mean of each method and stage over the draws and images where it is defined, float64 ``(M, S)``."""
         return _by_stage(self.agreement[statistic])
 
     def controls(self, statistic: str) -> np.ndarray:
@@ -119,7 +121,7 @@ class Randomisation:
         return _nanmean(np.where(counted, self.agreement[statistic], np.nan), axis=2)
 
     def areas(self, statistic: str) -> list[Summary]:
-        """Of each method, the area over draws and images; its spread is that over the images."""
+        """The area of each method over draws and images; its spread is that over the images."""
         found = []
         for values in self.area(statistic):
             mean, low, high, _ = crossed(values, self.settings.level)
@@ -131,7 +133,7 @@ class Randomisation:
         return found
 
     def last_stage(self, statistic: str) -> list[PairedTest]:
-        """Of each method, whether its last stage agrees more than with the original's maps of other images."""
+        """For each method, the test of its last stage against the control, the original's maps of other images."""
         tests = []
         both = zip(self.agreement[statistic], self.other_image[statistic], strict=True)
         for above in (own[:, -1] - other[:, -1] for own, other in both):
@@ -143,7 +145,7 @@ class Randomisation:
 
 
 def is_dead(image_share: np.ndarray) -> list[bool]:
-    """Of each stage, whether its ``image_share`` is next to nothing beside the trained network's, the first."""
+    """Whether the ``image_share`` of each stage is next to nothing beside that of the trained network, the first."""
     return [bool(share < DEAD * image_share[0]) for share in image_share[1:]]
 
 
@@ -169,8 +171,6 @@ def randomisation_test(
         progress: told how far it is.
     """
     statistics, stages = settings.statistics, list(find_stages(model))
-    count = len(inputs.images)
-    partners = other_images(np.zeros(count), min(PARTNERS, count - 1), settings.seed)
 
     def prepare(of: nn.Module) -> dict[str, Prepared]:
         maps = explain(of).transpose(0, 1)
@@ -190,7 +190,7 @@ def randomisation_test(
             for each in statistics:
                 pair, at = (drawn[each.name], trained[each.name]), (slice(None), draw, stage)
                 agreement[each.name][at] = each.compare_pairs(*pair, with_itself).T
-                other[each.name][at] = other_image(each, *pair, with_itself, partners, balanced=True).T
+                other[each.name][at] = _other_image(each, *pair, with_itself, settings.seed).T
             accuracies[draw, stage] = _accuracy(copied.model, inputs)
             shares[draw, stage] = copied.image_share
             progress("re-initialising", draw * len(stages) + stage + 1, draws * len(stages))
@@ -203,6 +203,22 @@ def randomisation_test(
         other,
         settings,
     )
+
+
+def _other_image(
+    statistic: Statistic, drawn: Prepared, trained: Prepared, pairs: Tensor, seed: int
+) -> Tensor:
+    """The statistic of a re-initialised map with the trained one's of other images, see ``other_image``."""
+    count = len(drawn.tied)
+    if not statistic.products:
+        partners = other_images(np.zeros(count), min(PARTNERS, count - 1), seed)
+        return other_image(statistic, drawn, trained, pairs, partners, balanced=True)
+    parts = []
+    for start in range(0, count, BLOCK):
+        one, other = (take(each, slice(start, start + BLOCK)) for each in (drawn, trained))
+        groups = np.zeros(len(one.tied))
+        parts.append(every_other_image(statistic, one, other, pairs, groups, balanced=True))
+    return torch.cat(parts)
 
 
 def _accuracy(model: nn.Module, inputs: Inputs) -> float:
