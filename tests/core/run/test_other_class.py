@@ -152,6 +152,9 @@ def test_it_goes_through_a_file_of_maps_and_a_document(sample: ImageSet, tmp_pat
             for name, by_pair in scores[key].items():
                 found = again.comparison.scores.controls[key][name][tuple(NAMES)]
                 np.testing.assert_array_equal(found, by_pair[tuple(NAMES)])
+            assert [image[key] for image in document(again.comparison)["images"]] == [
+                image[key] for image in document(result.comparison)["images"]
+            ]
     resumed.journal.close()
     without = Running(batch_size=4).keeping(path, small_classifier(), SELECT, result.methods)
     with pytest.raises(UsageError, match=r"maps.npz.part was begun with controls other-class; give the same"):
@@ -166,9 +169,16 @@ def test_maps_without_those_of_other_classes_need_the_model(tmp_path: Path) -> N
         xaicmp.load(tmp_path / "maps.npz", SETTINGS)
 
 
-def test_a_document_says_what_is_above_each_other_class(sample: ImageSet) -> None:
+def test_a_document_says_which_classes_were_taken_and_what_is_above_each(sample: ImageSet) -> None:
     result = compared(sample)
-    pair = document(result.comparison)["pairs"][0]["iou"]
+    predictions, classifier = result.comparison.predictions, small_classifier()
+    logits = classifier.module(classifier.normalise(sample.pixels(predictions.ids))).detach()
+    whole = document(result.comparison)
+    for key, targets in zip(OTHER_CLASS, other_classes(logits, predictions, 0), strict=True):
+        assert [image[key] for image in whole["images"]] == [sample.classes[each] for each in targets]
+    bare = document(compared(sample, settings=Settings()).comparison)
+    assert not {*OTHER_CLASS} & {*bare["images"][0]}
+    pair = whole["pairs"][0]["iou"]
     for key in OTHER_CLASS:
         own = result.comparison.scores.values["iou"][tuple(NAMES)]
         control = result.comparison.scores.controls[key]["iou"][tuple(NAMES)]

@@ -27,6 +27,7 @@ class Explanations:
         excluded: ids of images that were left out because the model's logits on them are not finite.
         other_maps: float32 ``(2, M, N, H, W)``, of the same images for a drawn class and for the runner-up, see
             ``explaining.other_classes``; NaN where there is no other. None where nobody asked for them.
+        other_targets: int64 ``(2, N)``, these classes; None where there are none.
     """
 
     predictions: Predictions
@@ -37,15 +38,16 @@ class Explanations:
     grids: dict[str, tuple[int, int]] = field(default_factory=dict)
     excluded: tuple[int, ...] = ()
     other_maps: Tensor | None = None
+    other_targets: np.ndarray | None = None
 
     def rows(self, rows: slice | np.ndarray) -> Explanations:
         """Those of a part of the images."""
         gaps = {name: gap[rows] for name, gap in self.completeness.items()}
         chosen, pixels, maps = self.predictions.rows(rows), self.pixels[rows], self.maps[:, rows]
         others = None if self.other_maps is None else self.other_maps[:, :, rows]
-        return replace(
-            self, predictions=chosen, pixels=pixels, maps=maps, completeness=gaps, other_maps=others
-        )
+        classes = None if self.other_targets is None else self.other_targets[:, rows]
+        own = replace(self, predictions=chosen, pixels=pixels, maps=maps, completeness=gaps)
+        return replace(own, other_maps=others, other_targets=classes)
 
     @staticmethod
     def join(parts: Sequence[Explanations]) -> Explanations:
@@ -54,6 +56,7 @@ class Explanations:
         parts = [part for part in parts if len(part.predictions)] or parts[:1]
         gaps = parts[0].completeness
         others = [part.other_maps for part in parts if part.other_maps is not None]
+        classes = [part.other_targets for part in parts if part.other_targets is not None]
         return replace(
             parts[0],
             predictions=Predictions.join([part.predictions for part in parts]),
@@ -62,4 +65,5 @@ class Explanations:
             completeness={name: np.concatenate([part.completeness[name] for part in parts]) for name in gaps},
             excluded=excluded,
             other_maps=torch.cat(others, dim=2) if others else None,
+            other_targets=np.concatenate(classes, axis=1) if len(classes) == len(parts) else None,
         )

@@ -31,6 +31,7 @@ class Scores:
         curves: of ``curve.iou_curves``, if asked for.
         pairing: by statistic that is a product, and pair, float64 ``(B, 2)``: of each block of images the p of the
             permutation test of the pairing, see ``pairing_p``, and its number of images. Of a part of the images, none.
+        other_classes: by key of the control that takes maps for another class, which class that is, ``(N,)``.
     """
 
     values: Values
@@ -42,6 +43,7 @@ class Scores:
     curves: Values = field(default_factory=dict)
     among: dict[str, Values] = field(default_factory=dict)
     pairing: Values = field(default_factory=dict)
+    other_classes: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def shifted_p(self) -> Values:

@@ -211,12 +211,12 @@ class Explainer:
         own = self._explained(context, part, pixels, thirds[0], once)
         if logits.shape[1] < 2:
             return replace(own, other_maps=torch.full_like(torch.stack([own.maps] * 2), torch.nan))
-        others = []
-        for third, targets in zip(thirds[1:], other_classes(logits, part, self.engine.seed), strict=True):
+        others, every = [], other_classes(logits, part, self.engine.seed)
+        for third, targets in zip(thirds[1:], every, strict=True):
             other = replace(part, targets=targets)
             at = self._context(context.images[: context.count], other)
             others.append(self._explained(at, other, pixels, third, once).maps)
-        return replace(own, other_maps=torch.stack(others))
+        return replace(own, other_maps=torch.stack(others), other_targets=every)
 
     def _explained(
         self, context: Context, part: Predictions, pixels: Tensor, tell: Tell, once: Once

@@ -134,6 +134,8 @@ class Journal:
         if batch.other_maps is not None:
             pairs = zip(batch.methods, batch.other_maps.unbind(dim=1), strict=True)
             arrays |= {f"other {name}": each.numpy() for name, each in pairs}
+        if batch.other_targets is not None:
+            arrays["others"] = batch.other_targets
         arrays["excluded"] = np.array(batch.excluded, dtype=np.int64)
         with replacing(path) as temporary:
             np.savez(temporary, candidates=_crc(candidates), **arrays)
@@ -234,6 +236,7 @@ def _explanations(arrays: Mapping[str, np.ndarray], pixels: Tensor, methods: Seq
         {name: tuple(arrays[f"grid {name}"].tolist()) for name in methods if f"grid {name}" in arrays},
         tuple(arrays["excluded"].tolist()),
         torch.stack(others, dim=1) if others else None,
+        arrays.get("others"),
     )
 
 

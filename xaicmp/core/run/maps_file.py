@@ -41,6 +41,7 @@ ARRAYS = {
     "grids": ("whole numbers", ("M", "2")),
     "completeness": ("numbers", ("M", "N")),
     "other_maps": ("numbers", ("2", "M", "N", "H", "W")),
+    "other_targets": ("names", ("2", "N")),
     "files": ("names", ("N",)),
     "images": ("bytes", ("N", "H", "W", "3")),
 }
@@ -59,7 +60,8 @@ def compare_maps(
     Args:
         path: an ``.npz`` file with ``methods`` strings ``(M,)`` and ``maps`` ``(M, N, H, W)``; and, if known,
             ``ids`` ``(N,)``, ``labels``, ``predicted`` and ``targets`` (strings), ``confidence``, ``grids``
-            ``(M, 2)``, ``completeness`` ``(M, N)``, ``other_maps`` ``(2, M, N, H, W)``. What else it holds is not read.
+            ``(M, 2)``, ``completeness`` ``(M, N)``, ``other_maps`` ``(2, M, N, H, W)`` and ``other_targets`` strings
+            ``(2, N)``. What else it holds is not read.
         settings: what is measured.
         remark: told how many images were left out because the file holds them before, with the same maps.
         keep: gets the maps with their ``images``, uint8 ``(N, H, W, 3)``, which then must be there.
@@ -77,12 +79,12 @@ def compare_maps(
         raise UsageError(f"{path} holds the maps of one method; two or more are needed to compare")
     pixels = arrays["maps"][0, 0].size
     settings.check(pixels)
-    predictions, classes = _predictions(arrays, arrays["maps"].shape[1])
+    predictions, classes, others = _predictions(arrays, arrays["maps"].shape[1])
     of_class = np.where(np.array(classes)[predictions.labels] == UNKNOWN, -1, predictions.labels)
     predictions = replace(predictions, labels=of_class)  # those of no known class are not of one class
     if (of_class < 0).any() and classes[-1] != UNKNOWN:  # -1 is the last
         classes = (*classes, UNKNOWN)
-    whole = _explanations(arrays, predictions)
+    whole = replace(_explanations(arrays, predictions), other_targets=others)
     if keep is not None:
         keep(whole)
     starts = range(0, len(predictions), BLOCK)
@@ -236,18 +238,24 @@ def _drop_repeated(path: Path, arrays: dict[str, Any]) -> int:
     return len(repeated)
 
 
-def _predictions(arrays: dict[str, Any], count: int) -> tuple[Predictions, tuple[str, ...]]:
-    """The images as far as the file knows them, and the names of their classes."""
+def _predictions(
+    arrays: dict[str, Any], count: int
+) -> tuple[Predictions, tuple[str, ...], np.ndarray | None]:
+    """The images as far as the file knows them, the names of the classes, and which others were explained."""
     labels, predicted = (
         arrays.get(name, np.full(count, UNKNOWN)).astype(str) for name in ("labels", "predicted")
     )
     targets = arrays.get("targets", predicted).astype(str)
-    classes, numbers = np.unique(np.concatenate([labels, predicted, targets]), return_inverse=True)
-    by_label, by_prediction, by_target = numbers.reshape(3, count)
+    others = arrays.get("other_targets", np.empty((0, count))).astype(str)
+    every = np.stack([labels, predicted, targets, *others])
+    classes, numbers = np.unique(every, return_inverse=True)
+    by_label, by_prediction, by_target, *by_other = numbers.reshape(every.shape)
     ids = arrays.get("ids", np.arange(count)).astype(np.int64)
     confidence = arrays.get("confidence", np.full(count, np.nan)).astype(np.float64)
-    return Predictions(ids, by_label, by_prediction, confidence, by_target), tuple(
-        str(name) for name in classes
+    return (
+        Predictions(ids, by_label, by_prediction, confidence, by_target),
+        tuple(str(name) for name in classes),
+        np.stack(by_other) if by_other else None,
     )
 
 
@@ -258,7 +266,7 @@ def write_maps(path: Path, journal: Journal, images: ImageSource, comparison: Co
     strings (N,), ``confidence`` float64 (N,), ``images`` uint8 (N, H, W, 3), ``methods`` strings (M,),
     ``maps`` float32 (M, N, H, W), ``grids`` int64 (M, 2) (height and width that the maps truly have),
     ``completeness`` float64 (M, N) (NaN for methods that promise none), ``data`` string and ``verified`` bool; and
-    with the control ``other-class``, ``other_maps`` float32 (2, M, N, H, W).
+    with the control ``other-class``, ``other_maps`` float32 (2, M, N, H, W) and ``other_targets`` strings (2, N).
 
     Args:
         path: the file.
@@ -282,6 +290,7 @@ def write_maps(path: Path, journal: Journal, images: ImageSource, comparison: Co
             _write_array(archive, "other_maps", "<f4", (2, *maps), parts)
         parts = (images.pixels(ids).permute(0, 2, 3, 1).numpy() for ids in journal.column("ids"))
         _write_array(archive, "images", "|u1", (len(predictions), *size, 3), parts)
+        others = [classes[each] for each in journal.column("others")]
         none = np.full(len(predictions), np.nan)
         gaps = [np.concatenate(list(journal.column(f"gap {name}")) or [none]) for name in methods]
         for name, array in {
@@ -293,6 +302,7 @@ def write_maps(path: Path, journal: Journal, images: ImageSource, comparison: Co
             "methods": np.array(methods),
             "grids": np.array([next(journal.column(f"grid {name}"), size) for name in methods]),
             "completeness": np.array(gaps),
+            **({"other_targets": np.concatenate(others, axis=1)} if others else {}),
             **({"files": np.array(names)} if any(names := images.names(predictions.ids)) else {}),
             "data": np.array(f"{data['name']} {data['split']}".strip()),
             "verified": np.array(bool(data["verified"])),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement.controls import KEYS, Context
+from xaicmp.core.agreement.controls import KEYS, OTHER_CLASS, Context
 from xaicmp.core.agreement.curve import iou_curves
 from xaicmp.core.agreement.statistic import Pair, chunks, is_constant, prepare_all, take
 from xaicmp.core.machine.progress import Progress, no_progress
@@ -47,6 +47,7 @@ def score(
     maps, grids = explanations.maps.transpose(0, 1), _grids(explanations)
     pairs = torch.combinations(torch.arange(len(names))).T if pairs is None else pairs
     others = None if explanations.other_maps is None else explanations.other_maps.transpose(1, 2)
+    classes = () if explanations.other_targets is None else explanations.other_targets
 
     def named(found: Tensor) -> dict[Pair, np.ndarray]:
         rows = found.T.contiguous().numpy()
@@ -87,6 +88,7 @@ def score(
         iou_curves(maps, names, "other_image" in settings.controls) if settings.curve else {},
         among,
         pairing,
+        {key: each for key, each in zip(OTHER_CLASS, classes, strict=False) if key in settings.controls},
     )
 
 
