@@ -2,7 +2,7 @@
 
     python tests/benchmarks/calibration.py [--simulations 2000] [--images 3 5 10 29 30 100]
 
-The populations and simulations of ``tests/core/test_calibration.py``, with the resamples that the command uses.
+The populations and simulations of ``tests/core/results/test_calibration.py``, with the resamples that the command uses.
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "results"))
-from test_calibration import coverage, null_above_other_images, null_differences, population, unrelated_maps
+from test_calibration import (
+    coverage,
+    false_above,
+    null_above_other_images,
+    null_differences,
+    population,
+    share_found,
+)
 
-from xaicmp.core.agreement.correlation import PEARSON
-from xaicmp.core.agreement.pairing import pairing_p
 from xaicmp.core.results.intervals import interval, summarise_share
-from xaicmp.core.results.significance import flip_signs, paired_test
+from xaicmp.core.results.significance import flip_signs
 
 
 def bootstrapped(values: np.ndarray, seed: int) -> tuple[float, float]:
@@ -52,23 +57,26 @@ def powers(simulations: int, share: float = 0.1) -> Table:
     table.title = f"p < 0.05 in so many of {simulations} simulations"
     for title, common in (("unrelated", 0.0), (f"{100 * share:g}% of the other's in one", share)):
         for images in (5, 10, 30, 60):
-            rng, found = np.random.default_rng(images), []
-            for _ in range(simulations):
-                a, b = unrelated_maps(rng, images)
-                (a,), (b,) = (
-                    PEARSON.prepare(maps, 0.2).values for maps in (a, common * a + (1 - common) * b)
-                )
-                values = (a @ b.T).numpy()
-                others = np.where(np.eye(images), np.nan, values)
-                floor = np.nanmean(others, axis=1) + np.nanmean(others, axis=0) - np.nanmean(others)
-                test = paired_test(values.diagonal(), floor, two_sided=True, level=None)
-                found.append((test.p < 0.05, pairing_p(values) < 0.05))
-            table.add_row(title, str(images), *(f"{100 * each:.1f}%" for each in np.mean(found, axis=0)))
+            found = share_found(images, common, simulations)
+            table.add_row(title, str(images), *(f"{100 * each:.1f}%" for each in found))
+    return table
+
+
+def many_pairs(simulations: int) -> Table:
+    """How many of many pairs are called above another image's map though none is, and how many after Holm."""
+    table = Table("Pairs", "p < 0.05", "adjusted", "any adjusted", box=box.SIMPLE_HEAD)
+    table.title = (
+        f"Pairs said to be above another image's map where none is, mean of {simulations} simulations"
+    )
+    for pairs in (3, 45, 406):
+        found = false_above(pairs, simulations)
+        counts = (f"{each:.2f}" for each in found.mean(axis=0))
+        table.add_row(str(pairs), *counts, f"{100 * (found[:, 1] > 0).mean():.1f}%")
     return table
 
 
 def main() -> None:
-    """Print three tables."""
+    """Print four tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -78,7 +86,7 @@ def main() -> None:
     console = Console()
     covered = Table("Statistic", "skewness", *(f"n = {n}" for n in options.images), box=box.SIMPLE_HEAD)
     covered.title = f"How often the 95% interval holds the truth, {options.simulations} simulations"
-    for name in ("pearson", "spearman", "iou", "rbo"):
+    for name in ("pearson", "spearman", "iou", "iou@5%", "rbo"):
         for title, of in ((name, interval), (f"{name}, BCa at any n", bootstrapped)):
             cells = [f"{100 * coverage(name, n, options.simulations, of):.1f}%" for n in options.images]
             covered.add_row(title, f"{scipy.stats.skew(population(name)):.2f}", *cells)
@@ -108,6 +116,7 @@ def main() -> None:
             )
     console.print(uniform)
     console.print(powers(options.simulations))
+    console.print(many_pairs(options.simulations // 10))
 
 
 if __name__ == "__main__":

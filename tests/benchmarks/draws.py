@@ -2,8 +2,8 @@
 
     python tests/benchmarks/draws.py [--simulations 2000]
 
-The simulation of ``tests/core/results/test_crossed.py``: normal values whose draws, images and rest differ as much as
-said, in standard deviations.
+The simulation of ``tests/core/results/test_crossed.py``: normal values whose draws (or checkpoints), images and rest
+differ as much as said, in standard deviations. Beside the interval that is used stands that of resamples.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "results"))
-from test_crossed import coverage
+from test_crossed import coverage, of_crossed, of_resamples
 
 SPREADS = ((0.0, 1.0, 1.0), (0.1, 1.0, 0.5), (0.3, 0.3, 1.0), (1.0, 1.0, 1.0), (1.0, 0.1, 0.1))
 
@@ -30,10 +30,11 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=2000)
     simulations = parser.parse_args().simulations
     heads = ("/".join(f"{each:g}" for each in spreads) for spreads in SPREADS)
-    table = Table("Draws", "Images", *heads, box=box.SIMPLE_HEAD)
+    table = Table("Draws", "Images", "Interval", *heads, box=box.SIMPLE_HEAD)
     for draws, images in ((2, 30), (3, 30), (5, 10), (5, 30), (5, 100), (10, 30)):
-        held = [100 * coverage(spreads, draws, images, simulations).mean() for spreads in SPREADS]
-        table.add_row(str(draws), str(images), *(f"{share:.1f}%" for share in held))
+        for title, of in (("analysis of variance", of_crossed), ("resamples", of_resamples)):
+            held = [100 * coverage(spreads, draws, images, simulations, of).mean() for spreads in SPREADS]
+            table.add_row(str(draws), str(images), title, *(f"{share:.1f}%" for share in held))
     Console().print(table)
 
 

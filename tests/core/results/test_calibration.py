@@ -17,10 +17,12 @@ import scipy.stats
 import torch
 from torch import Tensor
 
+from xaicmp.core.agreement.correlation import PEARSON
+from xaicmp.core.agreement.pairing import pairing_p
 from xaicmp.core.agreement.registry import STATISTICS, agreement
 from xaicmp.core.results.intervals import interval
-from xaicmp.core.results.pair_tests import compare_pairs
-from xaicmp.core.results.significance import flip_signs
+from xaicmp.core.results.significance import flip_signs, paired_test, paired_tests
+from xaicmp.core.studies.pair_tests import compare_pairs
 
 IMAGES = 100
 
@@ -33,11 +35,13 @@ def fields(rng: np.random.Generator, count: int, side: int = 8) -> np.ndarray:
 
 @cache
 def population(name: str, share: float = 3, count: int = 20_000) -> np.ndarray:
-    """Agreement of pairs of maps that have a part in common, which is Beta(1, ``share``) of the image."""
+    """Agreement, as ``iou@5%``, of pairs of maps that have a part in common, which is Beta(1, ``share``) of the image."""
     rng = np.random.default_rng([int(10 * share), count])
     a, b = fields(rng, count), fields(rng, count)
     common = rng.beta(1, share, size=(count, 1, 1))
-    return agreement(name, torch.from_numpy(a), torch.from_numpy(common * a + (1 - common) * b)).numpy()
+    name, _, top = name.partition("@")
+    both = torch.from_numpy(a), torch.from_numpy(common * a + (1 - common) * b)
+    return agreement(name, *both, float(top[:-1] or 20) / 100).numpy()
 
 
 def coverage(name: str, images: int, simulations: int, of: Callable[..., Any]) -> float:
@@ -86,6 +90,31 @@ def null_above_other_images(images: int, simulations: int) -> tuple[np.ndarray, 
     return np.stack(one), np.stack(both)
 
 
+def share_found(images: int, common: float, simulations: int) -> np.ndarray:
+    """How often p < 0.05 says that maps with so much in common agree: of the paired test, and of the pairing's."""
+    rng, found = np.random.default_rng(images), []
+    for _ in range(simulations):
+        a, b = unrelated_maps(rng, images)
+        (a,), (b,) = (PEARSON.prepare(maps, 0.2).values for maps in (a, common * a + (1 - common) * b))
+        values = (a @ b.T).numpy()
+        others = np.where(np.eye(images), np.nan, values)
+        floor = np.nanmean(others, axis=1) + np.nanmean(others, axis=0) - np.nanmean(others)
+        test = paired_test(values.diagonal(), floor, two_sided=True, level=None)
+        found.append((test.p < 0.05, pairing_p(values) < 0.05))
+    return np.mean(found, axis=0)
+
+
+def false_above(pairs: int, simulations: int, images: int = 30) -> np.ndarray:
+    """How many of so many pairs that agree no more than with another image are called above it, and how many adjusted."""
+    rng, found = np.random.default_rng(pairs), []
+    for _ in range(simulations):
+        differences = rng.normal(size=(pairs, images))
+        tests = paired_tests(differences, np.zeros((pairs, images)), level=None)
+        above = [test for test in tests if test.difference > 0]
+        found.append([sum(getattr(each, key) < 0.05 for each in above) for key in ("p", "adjusted")])
+    return np.array(found)
+
+
 @pytest.mark.parametrize("name", ["pearson", "iou"])
 def test_95_percent_intervals_hold_the_truth_95_percent_of_the_time(name: str) -> None:
     assert coverage(name, IMAGES, 1000, partial(interval, resamples=999)) == pytest.approx(0.95, abs=0.015)
@@ -96,6 +125,17 @@ def test_95_percent_intervals_hold_the_truth_95_percent_of_the_time(name: str) -
 def test_intervals_of_few_images_hold_the_truth_as_often(name: str, images: int) -> None:
     # The bootstrap's do so 72% of the time at 3 images and 90% at 10.
     assert coverage(name, images, 2000, interval) == pytest.approx(0.95, abs=0.03)
+
+
+def test_of_406_pairs_without_a_finding_several_are_above_another_image_and_none_after_holm() -> None:
+    raw, adjusted = false_above(406, 20).T
+    assert raw.mean() > 4
+    assert (adjusted > 0).sum() <= 3
+
+
+def test_the_test_of_the_pairing_finds_more_in_few_images_than_the_paired_one() -> None:
+    paired, pairing = share_found(10, 0.2, 100)
+    assert pairing > paired + 0.1
 
 
 def test_p_values_of_equal_means_are_uniform() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -36,21 +38,47 @@ def test_what_is_undefined_takes_no_part() -> None:
     assert crossed(np.zeros((2, 4))) == (0, 0, 0, 1)
 
 
-def coverage(spreads: tuple[float, float, float], draws: int, images: int, simulations: int) -> np.ndarray:
+def of_crossed(values: np.ndarray) -> tuple[float, float]:
+    """The interval of ``crossed``, which holds 0 exactly if its p says so."""
+    _, low, high, p = crossed(values)
+    assert (low <= 0 <= high) == (p >= 0.05)
+    return low, high
+
+
+def of_resamples(values: np.ndarray) -> tuple[float, float]:
+    """The interval of 999 resamples of the draws, and in each of the images."""
+    rng, (draws, images) = np.random.default_rng(0), values.shape
+    rows, columns = (rng.multinomial(n, np.full(n, 1 / n), size=999) / n for n in (draws, images))
+    low, high = np.quantile(((rows @ values) * columns).sum(axis=1), [0.025, 0.975])
+    return low, high
+
+
+def coverage(
+    spreads: tuple[float, float, float],
+    draws: int,
+    images: int,
+    simulations: int,
+    of: Callable[[np.ndarray], tuple[float, float]] = of_crossed,
+) -> np.ndarray:
     """Whether the interval of normal values holds their true mean, in each simulation."""
     rng, (by_draw, by_image, rest) = np.random.default_rng(1), spreads
     held = []
     for _ in range(simulations):
         values = by_draw * rng.normal(size=(draws, 1)) + by_image * rng.normal(size=images)
-        _, low, high, p = crossed(values + rest * rng.normal(size=(draws, images)))
+        low, high = of(values + rest * rng.normal(size=(draws, images)))
         held.append(low <= 0 <= high)
-        assert held[-1] == (p >= 0.05)
     return np.array(held)
 
 
 @pytest.mark.parametrize("spreads", [(0.0, 1.0, 1.0), (0.3, 1.0, 0.5), (1.0, 0.1, 0.1)])
 def test_the_interval_holds_the_mean_as_often_as_it_says(spreads: tuple[float, float, float]) -> None:
     assert 0.93 < coverage(spreads, 5, 30, 1000).mean() < 0.975
+
+
+def test_of_three_checkpoints_that_differ_resampling_gives_too_short_an_interval() -> None:
+    of_three = (1.0, 0.1, 0.1), 3, 30, 300
+    assert coverage(*of_three, of_resamples).mean() < 0.85
+    assert coverage(*of_three).mean() > 0.92
 
 
 def test_the_variance_of_two_draws_of_three_images_worked_out_on_paper() -> None:
