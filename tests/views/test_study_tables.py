@@ -7,22 +7,30 @@ import re
 import time
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
-from small import compared
+from small import SmallNet, compared, small_classifier
 
+import xaicmp
 from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.studies import pair_tests
-from xaicmp.core.studies.groups import by_images
+from xaicmp.core.studies.groups import by_images, by_method
 from xaicmp.core.studies.randomisation import Randomisation
-from xaicmp.views.table import Table
+from xaicmp.views.document import to_json
+from xaicmp.views.table import FORMATS, Table
+from xaicmp.views.tables import studies
+from xaicmp.views.tables.checkpoints import checkpoints
+from xaicmp.views.tables.consensus import clusters, consensus
 from xaicmp.views.tables.studies import differences, groups, randomisation
 from xaicmp.views.text import decimals
 
+DOCS = Path(__file__).parents[2] / "docs"
 NAMES = ("saliency", "edge")
 
 
@@ -85,7 +93,7 @@ def drawn(
 
 
 def last(made: Table) -> list[str]:
-    return list(next(row for row in made.rows if row[0] == "pearson: last stage")[3:])
+    return list(next(row for row in made.rows if row[0] == "  last stage")[3:])
 
 
 @pytest.mark.parametrize(
@@ -132,7 +140,7 @@ def test_undefined_maps_at_a_stage_are_counted_and_not_numbers(sample: ImageSet)
     assert saliency["defined"] == [5, 0]
     assert edge["defined"] == [8, 8]
     assert (saliency["area_stages"], edge["area_stages"]) == (1, 2)
-    assert [row[3:] for row in made.rows if row[0] == "pearson: area"] == [["0.500 (1 of 2 stages)", "0.500"]]
+    assert [row[3:] for row in made.rows if row[0] == "  area"] == [["0.500 (1 of 2 stages)", "0.500"]]
     assert (saliency["area"]["mean"], saliency["area"]["undefined"]) == (0.5, 3)
     assert last(made) == ["too few", "above other image"]
     assert "nan" not in rendered(made, 80).lower()
@@ -240,9 +248,75 @@ def test_four_hundred_and_six_pairs_are_ranked_in_seconds(sample: ImageSet) -> N
 def test_a_group_is_headed_by_its_size(sample: ImageSet) -> None:
     comparison, _ = compared(sample, ("saliency", "input-x-gradient", "random"), tuple(range(12)))
     made = groups(by_images(comparison, "correct"), "correct", comparison)
-    heads = [row[0] for row in made.rows if not row[0].startswith(" ")]
+    heads = list(made.sections.values())
     wrong = int(comparison.predictions.wrong.sum())
     assert heads == [
         text for text, n in ((f"right, n = {12 - wrong}", 12 - wrong), (f"wrong, n = {wrong}", wrong)) if n
     ]
-    assert len(made.rows) == 4 * len(heads)
+    assert len(made.rows) == 3 * len(heads)
+
+
+@pytest.fixture(scope="module")
+def every_study(sample: ImageSet) -> tuple[xaicmp.Result, dict[str, Table]]:
+    """A comparison, and all studies of it."""
+    methods, select = (
+        ["grad-cam", "saliency", "input-x-gradient", "edge"],
+        xaicmp.Selection(ids=tuple(range(8))),
+    )
+    result = xaicmp.compare(small_classifier(), sample, methods=methods, select=select)
+    comparison, maps = result.comparison, result.maps().maps
+    others = [small_classifier(SmallNet(seed), name=f"other {seed}") for seed in (1, 2)]
+    masks = torch.zeros(8, 32, 32, dtype=torch.bool)
+    masks[:7, 8:20, 8:20] = True
+    tables = [
+        differences(result.compare_pairs(), comparison),
+        *(groups(result.by(each), each, comparison) for each in ("class", "correct", "confidence")),
+        studies.by_method(by_method(comparison), comparison),
+        studies.repetition(result.rerun(), "rerun", "Each method under another seed", "A note."),
+        studies.repetition(result.against(others[0]), "retrain", "Each method on another checkpoint", ""),
+        checkpoints(result.checkpoints(others), comparison),
+        clusters(result.clusters(), comparison),
+        consensus(result.consensus(maps)),
+        randomisation(result.randomisation(draws=1), comparison),
+        studies.faithfulness(result.faithfulness(maps), comparison),
+        studies.properties(result.properties()),
+        studies.localisation(result.localisation(masks, maps)),
+        studies.costs(result.cost()),
+    ]
+    return result, {each.key: each for each in tables}
+
+
+def test_every_study_is_read_back_as_it_was_written(
+    every_study: tuple[xaicmp.Result, dict[str, Table]], tmp_path: Path
+) -> None:
+    result, tables = every_study
+    path, said = tmp_path / "kept.json", (DOCS / "command-line.md").read_text(encoding="utf-8")
+    path.write_text(to_json(result.comparison, list(tables.values())))
+    loaded = xaicmp.load(path)
+    assert len(tables) == 15
+    assert loaded.studies == {key: each.data for key, each in tables.items()}
+    assert loaded.table("json") == path.read_text()
+    assert [key for key in tables if f"`{key}`" not in said] == []
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_every_study_is_shown_whole_at_any_width(
+    every_study: tuple[xaicmp.Result, dict[str, Table]], width: int
+) -> None:
+    for key, each in every_study[1].items():
+        text = rendered(each, width)
+        assert max(map(len, text.splitlines())) <= width, key
+        assert not re.search(r"\bnan\b|None|np\.", text), key
+        shown = "".join(text.split())
+        for cell in (cell for row in each.rows for cell in row):
+            assert str(cell).split()[:1] == [] or str(cell).split()[0] in shown, (key, cell)
+
+
+@pytest.mark.parametrize("format", ["markdown", "latex", "html", "csv"])
+def test_every_study_has_every_cell_in_every_format(
+    every_study: tuple[xaicmp.Result, dict[str, Table]], format: str
+) -> None:
+    for key, each in every_study[1].items():
+        text = FORMATS[format](each)
+        for number in re.findall(r"\d\.\d+", " ".join(str(cell) for row in each.rows for cell in row)):
+            assert number in text, (key, number)

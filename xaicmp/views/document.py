@@ -21,28 +21,28 @@ from xaicmp.core.agreement.statistic import Pair
 from xaicmp.core.machine.storage import contents
 from xaicmp.core.results.comparison import Comparison, Source
 from xaicmp.core.results.intervals import Summary
-from xaicmp.core.results.pair_tests import PairTest
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.results.significance import PairedTest
 from xaicmp.core.run.scoring import BLOCK
 from xaicmp.core.studies.checkpoints import Estimate
+from xaicmp.core.studies.pair_tests import PairTest
 from xaicmp.errors import UsageError, XaicmpError
 
 if TYPE_CHECKING:
     from xaicmp.views.table import Table
 
-Difference = PairedTest | PairTest | Estimate
+Difference = PairedTest | PairTest[Any] | Estimate
 SCHEMA = 2
 """The version of documents, raised when a key changes its meaning. Documents without one are of version 1."""
 OWN = ("schema", "xaicmp", "n", "methods", "top", "ci", "pairs", "images", "comparison", "scores")
 """The keys of every document. The others are those of ``Source.details``, and of studies."""
-SCORES = ("tied", "identical", "controls", "p_values", "curves", "among", "pairing")
+SCORES = ("tied", "identical", "controls", "p_values", "curves", "among", "pairing", "other_classes")
 """The fields of ``Scores`` that do not stand with each image."""
 RANKS = {"rank_among_others": "other_image", "rank_among_shifts": "shifted"}
 """Of each image, by the key of the control that has them."""
-LATER = ("among", "pairing")
+LATER = ("among", "pairing", "other_classes")
 """Those that older documents of this version, and comparisons without that control, do not have."""
 MOST, MOST_PIXELS = 1e100, 10**8
 """A document with more is damaged."""
@@ -77,6 +77,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
             }
             | {each.name: by_pair(scores.values[each.name], row) for each in comparison.statistics}
             | ({"shifted_p": {name: by_pair(p, row) for name, p in places.items()}} if places else {})
+            | {key: origin.classes[int(each[row])] for key, each in scores.other_classes.items()}
             | ranks[row]
             for row in range(len(predictions))
         ],
@@ -95,7 +96,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
             **{name: getattr(predictions, name).tolist() for name in ("labels", "predicted", "targets")},
         },
         "scores": {
-            name: _plain(getattr(scores, name))
+            name: _arrays(getattr(scores, name))
             for name in SCORES
             if name not in LATER or getattr(scores, name)
         },
@@ -114,14 +115,14 @@ def _ranks(comparison: Comparison) -> list[dict[str, Any]]:
     return found
 
 
-def _plain(values: Any) -> Any:
+def _arrays(values: Any) -> Any:
     """Nested dicts of arrays as plain values, a pair as ``a|b``."""
     if isinstance(values, dict):
         return {
-            pair_key(key) if isinstance(key, tuple) else key: _plain(each) for key, each in values.items()
+            pair_key(key) if isinstance(key, tuple) else key: _arrays(each) for key, each in values.items()
         }
     if isinstance(values, np.ndarray):
-        return [_plain(each) for each in values]
+        return [_arrays(each) for each in values]
     return bool(values) if isinstance(values, np.bool_) else number(values)
 
 
@@ -135,12 +136,7 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
     for statistic in comparison.statistics:
         result = comparison.result(statistic, pair)
         summary = result.summary
-        values: dict[str, Any] = {
-            "mean": number(summary.mean),
-            "std": number(summary.std),
-            "ci": ends(summary),
-            "n": summary.n,
-            "undefined": summary.undefined,
+        values = plain(summary) | {
             "chance": result.chance,
             "corrected": number(result.corrected),
             "verdict": result.said,
@@ -149,24 +145,23 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
             values["tied"] = summary.tied
         values |= {name: number(mean) for name, mean in result.controls.items()}
         if result.above is not None:
-            values["above_other_image"] = above(result.above) | {
-                "adjusted": number(result.above.adjusted),
+            values["above_other_image"] = adjusted(result.above) | {
                 "equal_p": number(result.above.equal),
                 "margin": comparison.settings.margin_of(statistic),
                 "d_z": number(result.above.d_z),
             }
-            values["explained_by_other_image"] = number(result.explained.mean)
-            values["explained_by_other_image_ci"] = ends(result.explained)
         if result.pairing is not None:
             values["pairing_permutation_p"] = number(result.pairing)
         for key, test in result.above_class.items():
-            values[f"above_{key}"] = above(test) | {"adjusted": number(test.adjusted), "n": test.n}
-        if result.images_above is not None:
-            share = result.images_above
-            values |= {"images_above_other": number(share.mean), "images_above_other_ci": ends(share)}
-        if result.above_shifted is not None:
-            share = result.above_shifted
-            values |= {"above_shifted": number(share.mean), "above_shifted_ci": ends(share)}
+            values[f"above_{key}"] = adjusted(test) | {"n": test.n}
+        shares = {
+            "explained_by_other_image": None if result.above is None else result.explained,
+            "images_above_other": result.images_above,
+            "above_shifted": result.above_shifted,
+        }
+        for key, share in shares.items():
+            if share is not None:
+                values |= {key: number(share.mean), f"{key}_ci": ends(share)}
         entry[statistic.name] = values
     return entry
 
@@ -179,6 +174,22 @@ def pair_key(pair: Pair) -> str:
 def above(test: Difference) -> dict[str, Any]:
     """The difference of two means, its interval and its p-value."""
     return {"difference": number(test.difference), "ci": ends(test), "p": number(test.p)}
+
+
+def adjusted(test: PairedTest | PairTest[Any]) -> dict[str, Any]:
+    """The same, and its p-value corrected for the number of tests."""
+    return above(test) | {"adjusted": number(test.adjusted)}
+
+
+def plain(summary: Summary) -> dict[str, Any]:
+    """A mean, its spread and interval, and of how many images it is."""
+    return {
+        "mean": number(summary.mean),
+        "std": number(summary.std),
+        "ci": ends(summary),
+        "n": summary.n,
+        "undefined": summary.undefined,
+    }
 
 
 def ends(of: Summary | Difference) -> list[float | None]:

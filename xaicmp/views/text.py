@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
+from xaicmp.core.agreement.controls import LEVEL
 from xaicmp.core.agreement.statistic import Pair
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.intervals import FEW, Summary
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.results.significance import MANY
+from xaicmp.core.results.significance import MANY, PairedTest
 from xaicmp.core.results.verdict import Verdict
+
+if TYPE_CHECKING:
+    from xaicmp.core.studies.checkpoints import Estimate
 
 
 def name_pair(comparison: Comparison, pair: Pair) -> str:
@@ -22,12 +27,22 @@ def spread(summary: Summary) -> str:
     return f"{decimals(summary.mean)} ± {decimals(summary.std)}"
 
 
+def difference(test: PairedTest) -> str:
+    """``0.041 *``: the star where it is told apart from 0."""
+    return f"{decimals(test.difference)}{' *' * (test.p < LEVEL)}"
+
+
+def titles_of(comparison: Comparison) -> list[str]:
+    """The titles of the statistics: ``IoU@20%``."""
+    return [each.title(comparison.top) for each in comparison.statistics]
+
+
 def level_title(settings: Settings) -> str:
     """``95% interval``."""
     return f"{100 * settings.level:g}% interval"
 
 
-def interval(summary: Summary) -> str:
+def interval(summary: Summary | Estimate) -> str:
     """``0.184 to 0.259``."""
     return f"{decimals(summary.low)} to {decimals(summary.high)}"
 

@@ -14,7 +14,7 @@ import xaicmp
 from xaicmp.core.agreement.correlation import mean_ranks
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.studies.clusters import clusters
-from xaicmp.core.studies.consensus import consensus, kendall_w
+from xaicmp.core.studies.consensus import ALL, consensus, kendall_w
 from xaicmp.errors import UsageError
 
 TITLES = {"a": "A", "b": "B", "c": "C"}
@@ -54,12 +54,13 @@ def test_each_method_is_held_against_the_mean_rank_of_the_others() -> None:
     expected = [
         scipy.stats.spearmanr(maps[0, i].ravel(), ranks[1:, i].sum(axis=0)).statistic for i in range(5)
     ]
-    assert np.isnan(found.w).tolist() == np.isnan(found.alone["a"]).tolist() == [False] * 3 + [True, False]
+    (w,), own = found.values["kendall_w"].values(), found.values["consensus"]["a"]
+    assert np.isnan(w).tolist() == np.isnan(own).tolist() == [False] * 3 + [True, False]
     expected[3] = np.nan
-    np.testing.assert_allclose(found.alone["a"], expected, atol=1e-12)
+    np.testing.assert_allclose(own, expected, atol=1e-12)
     # Without a relation to other images, what is left with them is about nothing.
-    assert abs(found.other()) == pytest.approx(1 / 3, abs=0.1)
-    assert found.summary().n == found.summary("b").n == 4
+    assert found.control("kendall_w", ALL, "other_image") == pytest.approx(1 / 3, abs=0.1)
+    assert found.summary("kendall_w", ALL).n == found.summary("consensus", "b").n == 4
     with pytest.raises(UsageError, match="three or more"):
         consensus(maps[:2], {"a": "A", "b": "B"}, Settings())
 

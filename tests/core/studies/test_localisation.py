@@ -1,4 +1,4 @@
-"""Maps held against masks, beside scikit-learn and sums by hand; masks seen as the network sees the image."""
+"""Maps compared with masks, beside Quantus, scikit-learn and sums by hand; masks seen as the network sees the image."""
 
 from __future__ import annotations
 
@@ -54,8 +54,29 @@ def test_each_measure_of_each_map_with_each_mask() -> None:
     located = localise(maps[None], masks, {"a": "A"}, Settings())
     for name, each in found.items():
         others = each.masked_fill(torch.eye(6, dtype=torch.bool), torch.nan)
-        assert located.other[name]["a"].mean() == pytest.approx(float(others.nanmean()))
+        assert located.control(name, "a", "other_mask") == pytest.approx(float(others.nanmean()))
         np.testing.assert_array_equal(located.values[name]["a"], each.diagonal())
+
+
+def test_the_measures_are_those_of_quantus() -> None:
+    reason = "Quantus is not installed (pip install quantus)"
+    quantus = pytest.importorskip("quantus", reason=reason)
+    maps = torch.from_numpy(RNG.random((6, 9, 8)))
+    masks = torch.from_numpy(RNG.random((6, 9, 8)) < RNG.uniform(0.1, 0.6, (6, 1, 1)))
+    found, count = measures(maps, masks, 0.2), int(0.2 * 72)
+    batch = {"a_batch": maps[:, None].numpy(), "s_batch": masks[:, None].numpy()}
+    same = {"abs": False, "normalise": False, "disable_warnings": True}
+    expected = {
+        "pointing": quantus.PointingGame(**same),
+        "mass": quantus.RelevanceMassAccuracy(**same),
+        "rank": quantus.RelevanceRankAccuracy(**same),
+        "auc": quantus.AUC(**same),
+    }
+    for name, metric in expected.items():
+        np.testing.assert_allclose(found[name].diagonal(), metric.evaluate_batch(**batch), err_msg=name)
+    both = count * quantus.TopKIntersection(k=count, **same).evaluate_batch(**batch)
+    sizes = masks.flatten(1).sum(dim=1).numpy()
+    np.testing.assert_allclose(found["iou"].diagonal(), both / (count + sizes - both))
 
 
 def test_what_cannot_be_measured_is_undefined_and_counted() -> None:
@@ -69,7 +90,7 @@ def test_what_cannot_be_measured_is_undefined_and_counted() -> None:
     for name in MEASURES:
         undefined = np.isnan(located.values[name]["a"])
         assert undefined.tolist() == [True, name == "mass", True, True, False]  # no positive relevance
-        assert np.isnan(located.chance[name]).tolist() == [False, False, True, True, False]
+        assert np.isnan(located.controls["chance"][name]["a"]).tolist() == [False, False, True, True, False]
 
 
 def test_unrelated_maps_are_at_chance_and_the_mask_itself_is_best() -> None:
@@ -78,11 +99,11 @@ def test_unrelated_maps_are_at_chance_and_the_mask_itself_is_best() -> None:
     located = localise(maps, masks, {"a": "A"}, Settings())
     for name in MEASURES:
         assert located.above(name, "chance")["a"].difference == pytest.approx(0, abs=0.05)
-        assert not located.above(name, "other")["a"].p < 0.001
+        assert not located.above(name, "other_mask")["a"].p < 0.001
     best = localise(masks[None].float(), masks, {"a": "A"}, Settings())
     for name in ("pointing", "mass", "rank", "auc"):
         assert best.summary(name, "a").mean == 1
-    assert best.above("mass", "other")["a"].p < 0.001
+    assert best.above("mass", "other_mask")["a"].p < 0.001
     both = np.array([RNG.permutation(pixels)[:12] < 20 for _ in range(20_000)]).sum(axis=1)
     assert expected_iou(12, 20, pixels) == pytest.approx((both / (32 - both)).mean(), abs=0.002)
 

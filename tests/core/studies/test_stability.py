@@ -85,9 +85,9 @@ def test_the_targets_of_the_first_are_explained_on_the_second(sample: ImageSet) 
             np.testing.assert_allclose(found.values[name][method.name], own, rtol=1e-12)
             one, other = (torch.cat([each.maps[index] for each in of]) for of in maps)
             apart = [agreement(name, one, other.roll(turn, 0), 0.1).numpy() for turn in range(1, 7)]
-            control = found.other[name][method.name]
+            control = found.controls["other_image"][name][method.name]
             assert control.mean() == pytest.approx(np.mean(apart))
-            test = found.above(name)[method.name]
+            test = found.above(name, "other_image")[method.name]
             assert test.difference == pytest.approx((own - control).mean())
     assert found.settings is how
     assert told[-1] == ("explaining", 7, 7)
@@ -96,7 +96,7 @@ def test_the_targets_of_the_first_are_explained_on_the_second(sample: ImageSet) 
 def test_without_the_control_there_is_none(sample: ImageSet) -> None:
     engine = small_engine(batch_size=2)
     found = repeated(engine, engine.again(), sample, controls="shift")
-    assert (found.other, found.above("pearson")) == ({}, {})
+    assert (found.controls, found.above("pearson", "other_image")) == ({}, {})
 
 
 def test_one_changed_image_is_enough_to_differ(sample: ImageSet) -> None:

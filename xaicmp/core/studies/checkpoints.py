@@ -6,7 +6,7 @@ Bouthillier et al., "Accounting for Variance in Machine Learning Benchmarks", 20
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from xaicmp.core.results.comparison import OTHER_IMAGE, Comparison
 from xaicmp.core.results.crossed import crossed, variance_shares
 from xaicmp.core.results.intervals import defined_mean
 from xaicmp.core.results.predictions import Predictions
-from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.comparing import compare_explanations
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import Explainer, explain_selection
@@ -109,8 +108,7 @@ def over_checkpoints(
             f"no image is one that every checkpoint admits; choose {arg('only')} all, or other images"
         )
     given = first.settings
-    controls = [OTHER_IMAGE] if OTHER_IMAGE in given.controls else []
-    settings = Settings(given.statistics, given.top, controls, given.level, given.seed)
+    settings = replace(given, controls=tuple({OTHER_IMAGE}.intersection(given.controls)), curve=False)
     found = [first.rows(kept).scores]
     for engine in engines[1:]:
         batches = Explainer(engine, methods).again(images, chosen.rows(kept), progress)
@@ -127,7 +125,7 @@ def over_checkpoints(
             pair: rows - np.stack([scores.controls[OTHER_IMAGE][name][pair] for scores in found])
             for pair, rows in by_pair.items()
         }
-        for name, by_pair in (values if controls else {}).items()
+        for name, by_pair in (values if settings.controls else {}).items()
     }
     names = tuple(engine.classifier.name for engine in engines)
     return Checkpoints(names, chosen.ids[kept], int((~kept).sum()), values, above, given.level)

@@ -12,52 +12,31 @@ from torch import Tensor
 from xaicmp.core.agreement.controls import every_other_image
 from xaicmp.core.agreement.correlation import mean_ranks
 from xaicmp.core.agreement.statistic import STATISTICS, is_orderless
-from xaicmp.core.results.intervals import Summary, defined_mean, summarise
+from xaicmp.core.results.comparison import OTHER_IMAGE
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.results.significance import PairedTest, paired_test
+from xaicmp.core.studies.measured import Measured
 from xaicmp.errors import UsageError, arg
+
+ALL = "all"
+"""In the place of a method: all of them together."""
 
 BLOCK = 256
 """Images that are worked on at once; the maps of other images come from the same block."""
 
 
 @dataclass(frozen=True)
-class Consensus:
+class Consensus(Measured):
     """Kendall's W, and the mean of the methods' ranks.
 
+    There are two measures: ``kendall_w`` of ``ALL`` methods together, see ``kendall_w``; and ``consensus`` of each,
+    Spearman's correlation of its map with the mean rank of the other methods. The control is ``OTHER_IMAGE``: every
+    two maps are of different images.
+
     Attributes:
-        titles: of the methods, by name.
-        settings: whose level and seed the intervals have.
-        w: float64 ``(N,)``, Kendall's coefficient of concordance over all methods, see ``kendall_w``.
-        other_image: float64 ``(N,)``, the same where every two maps are of different images.
-        alone: by method, float64 ``(N,)``: Spearman's correlation of its map with the mean rank of the other methods.
-        alone_other_image: the same with the mean rank of another image.
         maps: float32 ``(N, H, W)``, the consensus: the mean over all methods of the ranks, 1 for the lowest pixel.
     """
 
-    titles: dict[str, str]
-    settings: Settings
-    w: np.ndarray
-    other_image: np.ndarray
-    alone: dict[str, np.ndarray]
-    alone_other_image: dict[str, np.ndarray]
     maps: np.ndarray
-
-    def summary(self, method: str | None = None) -> Summary:
-        """Mean, spread and interval of W, or of a method's correlation with the others' consensus."""
-        values = self.w if method is None else self.alone[method]
-        return summarise(values, level=self.settings.level, seed=self.settings.seed)
-
-    def other(self, method: str | None = None) -> float:
-        """The mean of the same with other images' maps."""
-        return defined_mean(self.other_image if method is None else self.alone_other_image[method])
-
-    def above(self, method: str | None = None) -> PairedTest:
-        """The same held against that with other images' maps."""
-        both = (self.w, self.other_image)
-        if method is not None:
-            both = self.alone[method], self.alone_other_image[method]
-        return paired_test(*both, two_sided=True, level=self.settings.level)
 
 
 def consensus(maps: Tensor, titles: Mapping[str, str], settings: Settings) -> Consensus:
@@ -77,9 +56,12 @@ def consensus(maps: Tensor, titles: Mapping[str, str], settings: Settings) -> Co
         )
     parts = [_block(maps[:, start : start + BLOCK]) for start in range(0, maps.shape[1], BLOCK)]
     w, others, means, alone, alone_others = (torch.cat(each, dim=-1) for each in zip(*parts, strict=True))
-    own, theirs = (dict(zip(titles, each.numpy(), strict=True)) for each in (alone, alone_others))
+    own, theirs = (
+        {"kendall_w": {ALL: whole.numpy()}, "consensus": dict(zip(titles, each.numpy(), strict=True))}
+        for whole, each in ((w, alone), (others, alone_others))
+    )
     mean = means.T.reshape(maps.shape[1:]).float().numpy()
-    return Consensus(dict(titles), settings, w.numpy(), others.numpy(), own, theirs, mean)
+    return Consensus(dict(titles), settings, own, {OTHER_IMAGE: theirs}, mean)
 
 
 def _block(maps: Tensor) -> tuple[Tensor, ...]:
@@ -97,7 +79,7 @@ def _block(maps: Tensor) -> tuple[Tensor, ...]:
         )
         both = torch.stack([flat[own].double(), rest], dim=1).view(count, 2, 1, pixels)
         prepared = statistic.prepare(both, 0.2)
-        other = every_other_image(statistic, prepared, pair, groups, balanced=True)
+        other = every_other_image(statistic, prepared, prepared, pair, groups, balanced=True)
         found.append((statistic.compare_pairs(prepared, prepared, pair)[:, 0], other[:, 0]))
     alone, alone_others = (torch.stack(each) for each in zip(*found, strict=True))
     return w, others, (whole / methods).T, alone, alone_others

@@ -1,4 +1,4 @@
-"""What each method costs on a batch of images: time, passes through the model, memory."""
+"""The cost of each method on a batch of images: time, passes through the model, memory."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from xaicmp.core.run.explaining import Explainer
 
 @dataclass(frozen=True)
 class Cost:
-    """What explaining took.
+    """What it took to explain some images.
 
     Attributes:
         title: of the method, or of all together.
-        images: explained.
-        seconds: in all.
-        passes: through the model an image, forward and backward passes counting one each.
-        memory: bytes at the highest point over those at the start; None where the system does not say.
+        images: how many.
+        seconds: for all of them.
+        passes: through the model per image, forward and backward passes counting one each.
+        memory: the peak in bytes minus what was in use before; None where the system does not say.
     """
 
     title: str

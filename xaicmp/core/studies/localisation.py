@@ -1,4 +1,4 @@
-"""Whether a map points at the object that a mask shows, beside another image's mask and the image's centre."""
+"""Does a map point at the object that a mask shows, more than at another image's mask or at the centre?"""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 from xaicmp.core.agreement.statistic import extent, is_orderless
 from xaicmp.core.agreement.top_pixels import count_top, expected_iou, ranked
 from xaicmp.core.attribution import METHODS
-from xaicmp.core.results.intervals import Summary, summarise, summarise_share
+from xaicmp.core.results.intervals import Summary, summarise_share
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.results.significance import PairedTest, paired_tests
+from xaicmp.core.studies.measured import Measured
 
 MEASURES = {
     "pointing": "Pointing game",
@@ -26,49 +26,32 @@ MEASURES = {
 and of as many top pixels as it has (Arras et al., 2022); IoU of the top pixels and it; area under the ROC curve."""
 CENTRE = "centre"
 """The map that knows nothing of the model."""
+CONTROLS = {"other_mask": "Above\nother mask", "centre": "Above\ncentre", "chance": "Above\nchance"}
+"""The masks of all other images; the centre's map; a map that has nothing to do with the mask. What is above them has
+these titles."""
 
 
 @dataclass(frozen=True)
-class Localisation:
-    """How each method's maps lie on the masks.
+class Localisation(Measured):
+    """How far each method's maps point at the masks; the measures are ``MEASURES``, the controls ``CONTROLS``.
+
+    A measure is undefined for a constant map, and for a mask that is empty or everything. The centre's map comes last.
 
     Attributes:
-        titles: of the methods, by name; the centre's map comes last.
-        settings: the share of top pixels, the level of intervals.
-        values: by measure and method, float64 ``(N,)``; NaN for a constant map or a mask that is empty or everything.
-        other: the same with other images' masks, the mean over all.
-        chance: by measure, float64 ``(N,)``, for a map that has nothing to do with the mask.
         empty: masks that are missing, empty, cropped away or everything.
     """
 
-    titles: dict[str, str]
-    settings: Settings
-    values: dict[str, dict[str, np.ndarray]]
-    other: dict[str, dict[str, np.ndarray]]
-    chance: dict[str, np.ndarray]
     empty: int
 
     def summary(self, measure: str, method: str) -> Summary:
-        """Mean, spread and interval over the images."""
-        values, level = self.values[measure][method], self.settings.level
+        """Mean, spread and interval over the images; of the pointing game, which is a share, the exact one."""
         if measure == "pointing":
-            return summarise_share(values, level=level)
-        return summarise(values, level=level, seed=self.settings.seed)
-
-    def above(self, measure: str, control: str) -> dict[str, PairedTest]:
-        """Whether each method lies better on its mask than ``"other"`` masks, the ``"centre"``'s map or ``"chance"``."""
-        own = self.values[measure]
-        floors = {
-            "other": list(self.other[measure].values()),
-            "centre": [own[CENTRE]] * len(own),
-            "chance": [self.chance[measure]] * len(own),
-        }[control]
-        tests = paired_tests(np.array(list(own.values())), np.array(floors), level=self.settings.level)
-        return dict(zip(own, tests, strict=True))
+            return summarise_share(self.values[measure][method], level=self.settings.level)
+        return super().summary(measure, method)
 
 
 def localise(maps: Tensor, masks: Tensor, titles: dict[str, str], settings: Settings) -> Localisation:
-    """Hold the maps ``(M, N, H, W)`` of the methods ``titles`` against masks, bool ``(N, H, W)``."""
+    """Compare the maps ``(M, N, H, W)`` of the methods ``titles`` with masks, bool ``(N, H, W)``."""
     if CENTRE not in titles:
         none = torch.nn.Identity()
         centre = METHODS[CENTRE].function(none, maps[0][:, None], torch.zeros(0))
@@ -87,8 +70,12 @@ def localise(maps: Tensor, masks: Tensor, titles: dict[str, str], settings: Sett
     share, count = np.array(sizes) / pixels, count_top(settings.top, pixels)
     iou = np.array([expected_iou(count, size, pixels) for size in sizes])
     chance = {name: {"iou": iou, "auc": np.full(len(sizes), 0.5)}.get(name, share) for name in MEASURES}
-    chance = {name: np.where(bad, np.nan, each) for name, each in chance.items()}
-    return Localisation(titles, settings, values, other, chance, int(bad.sum()))
+    controls = {
+        "other_mask": other,
+        "centre": {name: dict.fromkeys(titles, values[name][CENTRE]) for name in MEASURES},
+        "chance": {name: dict.fromkeys(titles, np.where(bad, np.nan, each)) for name, each in chance.items()},
+    }
+    return Localisation(titles, settings, values, controls, int(bad.sum()))
 
 
 def measures(maps: Tensor, masks: Tensor, top: float) -> dict[str, Tensor]:

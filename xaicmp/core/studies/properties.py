@@ -1,9 +1,8 @@
-"""What each method's maps are like by themselves: how concentrated, how steady, and what explains them."""
+"""Properties of each method's maps: how concentrated and steady they are, and what explains them."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -15,16 +14,16 @@ from xaicmp.core.agreement.registry import PEARSON
 from xaicmp.core.attribution import METHODS
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
-from xaicmp.core.results.intervals import Summary, summarise
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.explaining import EXPLAINING, Explainer
+from xaicmp.core.studies.measured import Measured
 
 RADIUS = 0.02
-"""The most that a value of the model's input is changed by, see ``nudged``."""
+"""The most by which a value of the model's input is changed, see ``nudged``."""
 
 DRAWS = 5
-"""Such changes of each image."""
+"""How many changed copies there are of each image."""
 
 PROPERTIES = {
     "gini": "Gini",
@@ -39,24 +38,8 @@ PROPERTIES = {
 """What is measured, and its title; the last are the squared correlations with maps that know no model."""
 
 
-@dataclass(frozen=True)
-class Properties:
-    """What each method's maps are like.
-
-    Attributes:
-        titles: of the methods, by name.
-        settings: of the intervals.
-        values: by property and method, float64 ``(N,)``, NaN where undefined.
-    """
-
-    titles: dict[str, str]
-    settings: Settings
-    values: dict[str, dict[str, np.ndarray]]
-
-    def summary(self, name: str, method: str) -> Summary:
-        """Mean, spread and interval of a property over the images."""
-        settings = self.settings
-        return summarise(self.values[name][method], level=settings.level, seed=settings.seed)
+class Properties(Measured):
+    """Properties of each method's maps; the measures are ``PROPERTIES``."""
 
 
 def properties(
@@ -94,13 +77,12 @@ def properties(
         progress(EXPLAINING, done := done + len(own.predictions), len(predictions))
     whole = {name: torch.cat([part[name] for part in parts], dim=1).numpy() for name in PROPERTIES}
     names = {method.name: method.title for method in methods}
-    return Properties(
-        names, settings, {key: dict(zip(names, each, strict=True)) for key, each in whole.items()}
-    )
+    values = {key: dict(zip(names, each, strict=True)) for key, each in whole.items()}
+    return Properties(names, settings, values, {})
 
 
 def concentration(maps: Tensor) -> dict[str, Tensor]:
-    """On how few pixels of maps ``(..., H, W)`` the attribution lies, float64 ``(...,)``; NaN where all are 0.
+    """How concentrated the attribution of maps ``(..., H, W)`` is, float64 ``(...,)``; NaN where all pixels are 0.
 
     Each is of the shares p_i = |a_i| / sum_j |a_j| of the P pixels. ``gini`` is sum_k (2k - P - 1) p_(k) / P, with
     the shares in ascending order (Hurley and Rickard, 2009): 0 for equal shares, 1 - 1/P for one pixel. ``entropy``
@@ -127,7 +109,7 @@ def nudged(inputs: Tensor, ids: np.ndarray, draw: int, seed: int) -> Tensor:
 
 
 def max_sensitivity(maps: Tensor, nearby: list[Tensor]) -> Tensor:
-    """How far maps ``(..., H, W)`` move at most: max_d |nearby_d - map| / |map|, Euclidean norms (Yeh et al., 2019).
+    """The largest change of maps ``(..., H, W)``: max_d |nearby_d - map| / |map|, Euclidean norms (Yeh et al., 2019).
 
     Returns:
         float64 ``(...,)``, NaN for a map of zeros.

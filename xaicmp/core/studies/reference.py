@@ -1,4 +1,4 @@
-"""Where the agreement on an image stands among that with maps of a reference set: one photograph has no others."""
+"""The rank of the agreement on an image among that with maps of other images, for a photograph that comes alone."""
 
 from __future__ import annotations
 

@@ -12,44 +12,25 @@ from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.results.comparison import OTHER_IMAGE
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.results.intervals import Summary, summarise
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores, Values
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.results.significance import PairedTest, paired_tests
 from xaicmp.core.run.explaining import Explainer
 from xaicmp.core.run.scoring import BLOCK, score
+from xaicmp.core.studies.measured import Measured
 
 
 @dataclass(frozen=True)
-class Repetition:
-    """How far each method's map agrees with its own of another run.
+class Repetition(Measured):
+    """How far each method's map agrees with its own of another run, by each statistic.
+
+    The control, if it was taken, is ``OTHER_IMAGE``: the other run's maps of other images.
 
     Attributes:
-        titles: of the methods, by name.
-        settings: what was measured.
-        values: by statistic and method, float64 ``(N,)``, NaN where undefined.
         same: by method, whether all maps are bit-identical.
-        other: like ``values``, with the other run's maps of other images; empty without that control.
     """
 
-    titles: dict[str, str]
-    settings: Settings
-    values: dict[str, dict[str, np.ndarray]]
     same: dict[str, bool]
-    other: dict[str, dict[str, np.ndarray]]
-
-    def above(self, statistic: str) -> dict[str, PairedTest]:
-        """By method, the test of its agreement with itself against that with its map of another image; {} without it."""
-        if not self.other:
-            return {}
-        own, other = (np.array(list(each[statistic].values())) for each in (self.values, self.other))
-        return dict(zip(self.titles, paired_tests(own, other, level=self.settings.level), strict=True))
-
-    def summary(self, statistic: str, method: str) -> Summary:
-        """Mean, spread and interval over the images."""
-        settings = self.settings
-        return summarise(self.values[statistic][method], level=settings.level, seed=settings.seed)
 
 
 def repeat(
@@ -69,10 +50,8 @@ def repeat(
         settings: what is measured.
         progress: told how far it is.
     """
-    names, control = [method.name for method in first.methods], OTHER_IMAGE in settings.controls
-    only = Settings(
-        settings.statistics, settings.top, [OTHER_IMAGE] if control else "none", settings.level, settings.seed
-    )
+    names = [method.name for method in first.methods]
+    only = replace(settings, controls=tuple({OTHER_IMAGE}.intersection(settings.controls)), curve=False)
     pairs = torch.arange(2 * len(names)).view(2, -1)
 
     def tell(before: float, stage: str, done: float, total: float) -> None:
@@ -97,6 +76,6 @@ def repeat(
         {method.name: method.title for method in first.methods},
         settings,
         by_method(found.values),
+        {key: by_method(each) for key, each in found.controls.items()},
         dict(zip(names, same.tolist(), strict=True)),
-        by_method(found.controls.get(OTHER_IMAGE, {})),
     )

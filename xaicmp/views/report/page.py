@@ -25,7 +25,7 @@ from xaicmp.views.report.gallery import Gallery
 from xaicmp.views.report.inline import inline_svg
 from xaicmp.views.table import Table, printable, to_html
 from xaicmp.views.tables.comparison import full_table
-from xaicmp.views.text import caption, decimals, name_pair
+from xaicmp.views.text import decimals, name_pair
 
 ROOM = 4_600_000
 """Bytes of a page; the maps take what the rest of it leaves."""
@@ -50,12 +50,13 @@ def write_report(
         XaicmpError: the file cannot be written.
     """
     drawing = Drawing(comparison, {each.key: each.data for each in studies})
+    table = full_table(comparison)
     drawn = [kind for kind in kinds().values() if drawing.holds(kind.needs)]
     parts: dict[str, Any] = {
         "comparison": comparison,
         "findings": findings(comparison),
-        "table": _html(full_table(comparison)),
-        "caption": caption(comparison),
+        "table": _html(table),
+        "caption": table.note,
         "figures": [
             (each.name, _about(each, comparison), inline_svg(draw(each.name, drawing), each.name))
             for each in drawn

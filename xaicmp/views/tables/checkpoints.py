@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from xaicmp.core.results.comparison import Comparison
-from xaicmp.core.studies.checkpoints import FEWEST, Checkpoints, Estimate
+from xaicmp.core.studies.checkpoints import FEWEST, Checkpoints
 from xaicmp.views.document import above, ends, number
 from xaicmp.views.table import Table
-from xaicmp.views.text import decimals, level_title, name_pair, percent
+from xaicmp.views.text import decimals, interval, level_title, name_pair, percent
 
 SOURCES = ("checkpoint", "image", "rest")
 
@@ -27,51 +27,40 @@ def checkpoints(found: Checkpoints, comparison: Comparison) -> Table:
         data[statistic.name] = []
         for pair in comparison.pairs:
             estimate = found.estimate(statistic.name, pair)
-            values = [*_cells(estimate)]
+            shares = dict(zip(SOURCES, estimate.shares, strict=True))
             entry: dict[str, Any] = {
                 "a": pair[0],
                 "b": pair[1],
                 "mean": number(estimate.difference),
                 "ci": ends(estimate),
                 "checkpoints": [number(mean) for mean in estimate.means],
-                "variance": {
-                    name: number(share) for name, share in zip(SOURCES, estimate.shares, strict=True)
-                },
+                "variance": {name: number(share) for name, share in shares.items()},
             }
+            shown = [estimate]
             if found.above:
-                over = found.estimate(statistic.name, pair, above=True)
-                values += _cells(over)
-                entry["above_other_image"] = above(over)
-            rows.append([name_pair(comparison, pair), *values, *map(percent, estimate.shares)])
+                shown.append(found.estimate(statistic.name, pair, above=True))
+                entry["above_other_image"] = above(shown[1])
+            cells = [cell for each in shown for cell in (decimals(each.difference), interval(each))]
+            rows.append([name_pair(comparison, pair), *cells, *map(percent, estimate.shares)])
             data[statistic.name].append(entry)
     level = level_title(comparison.settings)
     heads = ["Mean", level] + (["Above other", level] if found.above else [])
-    columns = ["Pair", *heads, "Check-\npoint", "Image", "Rest"]
-    beneath = [2, 4][: len(heads) // 2]
-    return Table(
-        columns,
-        rows,
+    columns, title = (
+        ["Pair", *heads, "Check-\npoint", "Image", "Rest"],
         f"Over {len(found.names)} checkpoints",
-        _note(found),
-        sections=sections,
-        beneath=beneath,
-        data=data,
-        key="checkpoints",
     )
-
-
-def _cells(estimate: Estimate) -> list[str]:
-    return [decimals(estimate.difference), f"{decimals(estimate.low)} to {decimals(estimate.high)}"]
+    under, note = range(2, 1 + len(heads), 2), _note(found)
+    return Table(columns, rows, title, note, sections=sections, beneath=under, data=data, key="checkpoints")
 
 
 def _note(found: Checkpoints) -> str:
     count = len(found.names)
     said = f"n = {len(found.ids)} images that every checkpoint admits ({found.left_out} left out). "
     if count < FEWEST:
-        said += f"No interval of {count} checkpoints: it would be too short where they differ. "
+        said += f"{count} checkpoints have no interval, because it would be too short if they differ. "
     else:
-        said += "Intervals are over checkpoints and images together, and so wide where checkpoints are few and differ. "
+        said += "Intervals are over checkpoints and images together; they are wide if checkpoints are few and differ. "
     return said + (
-        "Checkpoint, image, rest: the shares of the variance of single values. Each image is explained for the class "
+        "Checkpoint, image, rest: their shares of the variance of single values. Each image is explained for the class "
         "that the first checkpoint explains."
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from xaicmp.core.agreement.controls import LEVEL, OTHER_CLASS, SHORT_TITLES
-from xaicmp.core.agreement.statistic import Pair, Statistic
 from xaicmp.core.results.comparison import OTHER_IMAGE, Comparison, Result
 from xaicmp.views.document import document, flat, source
 from xaicmp.views.table import Table, of_records
@@ -15,11 +15,10 @@ BESIDE = 2
 """So many statistics stand beside each other; of more, each has a row of its own."""
 MATRIX = 7
 """From so many methods on, the pairs are shown as a matrix."""
-EXPLAINED = "Explained", "d_z", "Images\nabove", "Pairing\np"
-"""What details say of the other image: the share of the mean it explains, the effect size, the images above it, and the
-permutation test of the pairing."""
-
-STARS = "* beside another class: the agreement about the explained class is told apart from it (p < 0.05)."
+DETAILS = ("Chance", "Corrected", "Explained", "d_z", "Images\nabove", "Pairing\np")
+"""Chance; and, about the other image, the share of the mean that it explains, the effect size, the share of images above it,
+and the permutation test of the pairing."""
+STARS = "*: the agreement about the explained class is told apart from that about the other class (p < 0.05)."
 
 
 def pairs_table(comparison: Comparison, details: bool = False) -> Table:
@@ -40,8 +39,8 @@ def _side_by_side(comparison: Comparison) -> Table:
         columns.append("Verdict")
         beneath += [len(columns) - 1] * len(controls)
         for row, pair in zip(rows, comparison.pairs, strict=True):
-            row += _cells(comparison, statistic, pair, controls)
-            row.append(comparison.verdict(statistic, pair).short)
+            result = comparison.result(statistic, pair)
+            row += [*_cells(result, controls), result.verdict.short]
     index = next((i for i, pair in enumerate(comparison.pairs) if comparison.floors.intersection(pair)), 0)
     sections = {index: "Model-free methods:"} if index else {}
     return Table(columns, rows, note=caption(comparison), sections=sections, beneath=beneath)
@@ -49,40 +48,40 @@ def _side_by_side(comparison: Comparison) -> Table:
 
 def _by_statistic(comparison: Comparison, details: bool) -> Table:
     """One row per pair and statistic, under the pair."""
+    controls = [name for name in comparison.scores.controls if details or name == OTHER_IMAGE]
     rows: list[list[str]] = []
     sections = {}
-    controls = [name for name in comparison.scores.controls if details or name == OTHER_IMAGE]
     for pair in comparison.pairs:
         name = name_pair(comparison, pair)
         sections[len(rows)] = f"{name}: {comparison.said(pair)}" if details else name
         for statistic in comparison.statistics:
-            cells = _cells(comparison, statistic, pair, controls)
-            if details:
-                cells += _details(comparison.result(statistic, pair))
-            else:
-                cells.append(comparison.verdict(statistic, pair).short)
-            rows.append([f"  {statistic.title(comparison.top)}", *cells])
+            result = comparison.result(statistic, pair)
+            worth = _details(result) if details else [result.verdict.short]
+            rows.append([f"  {statistic.title(comparison.top)}", *_cells(result, controls), *worth])
     columns = ["Pair", "Mean ± std", level_title(comparison.settings)]
     columns += [SHORT_TITLES[name] for name in controls]
-    columns += ["Chance", "Corrected", *EXPLAINED] if details else ["Verdict"]
+    columns += DETAILS if details else ["Verdict"]
     under = ("Corrected", "d_z", "Pairing\np", SHORT_TITLES[OTHER_CLASS[1]]) if details else ()
     beneath = [2, *(columns.index(each) for each in under if each in columns)]
-    stars = "" if not {*OTHER_CLASS}.intersection(controls) else f"{STARS} "
-    return Table(columns, rows, note=stars + caption(comparison), sections=sections, beneath=beneath)
+    return Table(columns, rows, note=_note(comparison, controls), sections=sections, beneath=beneath)
 
 
 def full_table(comparison: Comparison) -> Table:
     """One row per pair and statistic, each with all that is known of it."""
-    controls = list(comparison.scores.controls)
-    rows = []
+    controls, rows = list(comparison.scores.controls), []
     for pair in comparison.pairs:
         for statistic in comparison.statistics:
             result = comparison.result(statistic, pair)
-            cells = [*_cells(comparison, statistic, pair, controls), *_details(result), result.verdict.short]
+            cells = [*_cells(result, controls), *_details(result), result.verdict.short]
             rows.append([name_pair(comparison, pair), statistic.title(comparison.top), *cells])
     titles = [SHORT_TITLES[name] for name in controls]
     columns = ["Pair", "Statistic", "Mean ± std", level_title(comparison.settings), *titles]
-    return Table([*columns, "Chance", "Corrected", *EXPLAINED, "Verdict"], rows, note=caption(comparison))
+    return Table([*columns, *DETAILS, "Verdict"], rows, note=_note(comparison, controls))
+
+
+def _note(comparison: Comparison, controls: Sequence[str]) -> str:
+    """The caption, after what the stars mean where there may be any."""
+    return f"{STARS} " * bool({*OTHER_CLASS}.intersection(controls)) + caption(comparison)
 
 
 def _matrix(comparison: Comparison) -> Table:
@@ -114,23 +113,21 @@ def _matrix(comparison: Comparison) -> Table:
     return Table(columns, rows, note=note + caption(comparison), sections=sections)
 
 
-def _cells(comparison: Comparison, statistic: Statistic, pair: Pair, controls: list[str]) -> list[str]:
-    result = comparison.result(statistic, pair)
+def _cells(result: Result, controls: Sequence[str]) -> list[str]:
+    """The mean, its interval, and what it is under the controls."""
     apart = [name for name, test in result.above_class.items() if test.decides < LEVEL]
     shown = [decimals(result.controls[name]) + " *" * (name in apart) for name in controls]
     return [spread(result.summary), interval(result.summary), *shown]
 
 
 def _details(result: Result) -> list[str]:
-    """Chance, and what another image explains."""
-    d_z = None if result.above is None else result.above.d_z
-    images = None if result.images_above is None else result.images_above.mean
+    """The cells of ``DETAILS``."""
     return [
         decimals(result.chance),
         decimals(result.corrected),
         percent(result.explained.mean),
-        decimals(d_z, 2),
-        percent(images),
+        decimals(None if result.above is None else result.above.d_z, 2),
+        percent(None if result.images_above is None else result.images_above.mean),
         decimals(result.pairing, 4),
     ]
 

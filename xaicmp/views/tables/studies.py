@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from xaicmp.core.agreement.controls import LEVEL
-from xaicmp.core.results.comparison import Comparison
-from xaicmp.core.results.intervals import Summary, defined_mean
+from xaicmp.core.agreement.statistic import STATISTICS
+from xaicmp.core.results.comparison import OTHER_IMAGE, Comparison
+from xaicmp.core.results.intervals import Summary
 from xaicmp.core.results.significance import PairedTest
 from xaicmp.core.studies.cost import Cost
 from xaicmp.core.studies.faithfulness import CONTROLS, Faithfulness
 from xaicmp.core.studies.groups import Group
+from xaicmp.core.studies.localisation import CONTROLS as MASK_CONTROLS
 from xaicmp.core.studies.localisation import MEASURES, Localisation
-from xaicmp.core.studies.pair_tests import PairTests
+from xaicmp.core.studies.pair_tests import PairTest, PairTests
 from xaicmp.core.studies.properties import PROPERTIES, RADIUS, Properties
 from xaicmp.core.studies.randomisation import Randomisation
 from xaicmp.core.studies.stability import Repetition
-from xaicmp.views.document import above, ends, number, pair_key
+from xaicmp.views.document import above, adjusted, number, pair_key, plain
 from xaicmp.views.table import Table
-from xaicmp.views.text import decimals, estimate, interval, level_title, name_pair, spread
+from xaicmp.views.text import (
+    decimals,
+    difference,
+    estimate,
+    interval,
+    level_title,
+    name_pair,
+    percent,
+    spread,
+    titles_of,
+)
 
 UNCHANGED = 0.999
 """Agreement above which a map is called the same as before."""
@@ -30,21 +39,14 @@ UNCHANGED = 0.999
 CONTROL_TITLES = {"random": "random order", "centre": "from the centre"}
 """What the controls of faithfulness are called in its rows."""
 
+STAR = "*: told apart from 0 (p < 0.05)."
+LETTERS = "Methods that share a letter are not told apart at 5% (paired over images, Holm-corrected)."
+
 
 def differences(found: PairTests, comparison: Comparison) -> Table:
     """Whether the pairs differ: which share a letter, or their ranking if they are many, and the tests behind it."""
     data: dict[str, Any] = {
-        name: [
-            {
-                "a": pair_key(test.a),
-                "b": pair_key(test.b),
-                "difference": number(test.difference),
-                "ci": ends(test),
-                "p": number(test.p),
-                "adjusted": number(test.adjusted),
-            }
-            for test in tests
-        ]
+        name: [{"a": pair_key(test.a), "b": pair_key(test.b)} | adjusted(test) for test in tests]
         for name, tests in found.tests.items()
     }
     data["above_other_image"] = found.above
@@ -66,11 +68,11 @@ def differences(found: PairTests, comparison: Comparison) -> Table:
     columns, rows, sections = (_ranking if many else _lettered)(found, comparison)
     what = "the agreement above another image's map" if found.above else "the agreement"
     told = (
-        "Higher, lower: the nearest ranks that are told apart at 5%"
+        "Higher, lower: the nearest ranks above and below that are told apart at 5%; a dash: there is none."
         if many
-        else "Pairs that share a letter are not told apart at 5%"
+        else "Pairs that share a letter are not told apart at 5%; a dash: too few images to tell."
     )
-    note = f"Compared is {what}. {told} (paired over images, Holm-corrected). A dash stands where there is nothing to tell."
+    note = f"The tests are of {what}, paired over the images and Holm-corrected. {told}"
     title = "Do the pairs differ?"
     return Table(columns, rows, title, note, sections=sections, data=data, key="compare_pairs")
 
@@ -78,7 +80,7 @@ def differences(found: PairTests, comparison: Comparison) -> Table:
 def _lettered(found: PairTests, comparison: Comparison) -> tuple[list[str], list[list[str]], dict[int, str]]:
     """One row per pair: by each statistic its mean, what is compared, and its letters."""
     columns, rows = ["Pair"], [[name_pair(comparison, pair)] for pair in comparison.pairs]
-    for title, (name, ranking) in zip(_titles(comparison), found.ranking.items(), strict=True):
+    for title, (name, ranking) in zip(titles_of(comparison), found.ranking.items(), strict=True):
         columns += [title, "Above\nother"] if found.above else [title]
         of = {each.pair: each for each in ranking}
         for row, pair in zip(rows, comparison.pairs, strict=True):
@@ -92,7 +94,7 @@ def _ranking(found: PairTests, comparison: Comparison) -> tuple[list[str], list[
     """By each statistic the pairs from the highest down."""
     rows: list[list[str]] = []
     sections = {}
-    for title, ranking in zip(_titles(comparison), found.ranking.values(), strict=True):
+    for title, ranking in zip(titles_of(comparison), found.ranking.values(), strict=True):
         sections[len(rows)] = title
         for rank, each in enumerate(ranking, 1):
             places = ["-" if place is None else str(place) for place in (each.higher, each.lower)]
@@ -104,80 +106,79 @@ def _ranking(found: PairTests, comparison: Comparison) -> tuple[list[str], list[
 def groups(found: Sequence[Group], by: str, comparison: Comparison) -> Table:
     """Agreement by class, right or wrong prediction, or confidence."""
     rows: list[list[str]] = []
-    data = []
+    data, sections = [], {}
     for group in found:
-        rows.append([f"{group.name}, n = {group.n}", *[""] * len(comparison.statistics)])
+        sections[len(rows)] = f"{group.name}, n = {group.n}"
         for pair, summaries in group.summaries.items():
             rows.append([f"  {name_pair(comparison, pair)}", *map(estimate, summaries.values())])
-            data.append({"group": group.name, "n": group.n, "a": pair[0], "b": pair[1]} | _plain(summaries))
-    columns = (by.capitalize(), *_titles(comparison))
+            data.append({"group": group.name, "n": group.n, "a": pair[0], "b": pair[1]} | _each(summaries))
+    columns = (by.capitalize(), *titles_of(comparison))
     note = f"Mean ± std (and {level_title(comparison.settings)}) over the images of each group."
-    return Table(columns, rows, f"Agreement by {by}", note, data=data, key=f"by_{by}")
+    return Table(columns, rows, f"Agreement by {by}", note, sections=sections, data=data, key=f"by_{by}")
 
 
 def by_method(found: Mapping[str, Mapping[str, Summary]], comparison: Comparison) -> Table:
     """How far each method agrees with the others that know the model, on average."""
     rows = [[comparison.titles[name], *map(estimate, each.values())] for name, each in found.items()]
-    data = [{"method": name} | _plain(each) for name, each in found.items()]
+    data = [{"method": name} | _each(each) for name, each in found.items()]
     note = (
-        f"Mean ± std (and {level_title(comparison.settings)}) over images of each one's mean over the pairs "
-        "with the other methods; model-free methods are left out."
+        f"Each image has its mean over the method's pairs with the other methods. Mean ± std (and {level_title(comparison.settings)}) "
+        "over the images; model-free methods are left out."
     )
-    columns = ("Method", *_titles(comparison))
+    columns = ("Method", *titles_of(comparison))
     return Table(columns, rows, "Agreement with the other methods", note, data=data, key="by_method")
 
 
 def repetition(found: Repetition, key: str, title: str, note: str) -> Table:
     """How far each method agrees with itself."""
-    settings, statistics = found.settings, found.settings.statistics
-    columns, beneath = ["Method", "Same"], []
+    level, columns, beneath = level_title(found.settings), ["Method", "Same"], []
     rows = [[title, "yes" if found.same[name] else "no"] for name, title in found.titles.items()]
     data: list[dict[str, Any]] = [{"method": name, "same": found.same[name]} for name in found.titles]
-    for each in statistics:
-        tests = found.above(each.name)
-        columns += [each.title(settings.top), level_title(settings)]
+    for each in found.settings.statistics:
+        tests = found.above(each.name, OTHER_IMAGE)
+        columns += [each.title(found.settings.top), level]
         beneath.append(len(columns) - 1)
         columns += ["Other image", "Above it"] if tests else []
         for row, entry, name in zip(rows, data, found.titles, strict=True):
             summary = found.summary(each.name, name)
             row += [spread(summary), interval(summary)]
-            entry |= _plain({each.name: summary})
+            entry[each.name] = plain(summary)
             if tests:
-                other = defined_mean(found.other[each.name][name])
-                row += [decimals(other), _difference(tests[name])]
+                other = found.control(each.name, name, OTHER_IMAGE)
+                row += [decimals(other), difference(tests[name])]
                 entry[each.name] |= {"other_image": number(other), "above_other_image": above(tests[name])}
     control = (
-        "Other image: the other run's map of another image; * where that is told apart (p < 0.05). "
-        * bool(found.other)
+        f"Other image: with the other run's map of another image. Above it: the mean minus that. {STAR} "
     )
-    about = f"Mean ± std (and {level_title(settings)}). {control}{note}"
+    about = f"Mean ± std (and {level}). {control * bool(found.controls)}{note}"
     return Table(columns, rows, title, about, beneath=beneath, data=data, key=key)
 
 
 def properties(found: Properties) -> Table:
-    """What each method's maps are like, each property with its interval beneath."""
-    columns, rows, data = ["Method"], [[title] for title in found.titles.values()], []
+    """The properties of each method's maps, each with its interval and letters."""
+    columns, rows = ["Method"], [[title] for title in found.titles.values()]
+    data: list[dict[str, Any]] = [{"method": name} for name in found.titles]
     for name, title in PROPERTIES.items():
         columns += [title, level_title(found.settings)]
-        for method, row in zip(found.titles, rows, strict=True):
-            row += [decimals((summary := found.summary(name, method)).mean), interval(summary)]
-    for method in found.titles:
-        data.append({"method": method} | _plain({name: found.summary(name, method) for name in PROPERTIES}))
+        tests, letters = found.differences(name)
+        for method, row, entry in zip(found.titles, rows, data, strict=True):
+            summary = found.summary(name, method)
+            row += [f"{decimals(summary.mean)} {letters[method]}", interval(summary)]
+            entry[name] = plain(summary) | {"above_methods": _above_methods(tests, method)}
     note = (
-        "Means over the images. Gini, entropy, area: how unequally |attribution| is spread over the pixels; 0, 1 and 1 "
-        "if evenly, near 1, 0 and 0 for one pixel. Max sensitivity: how far the map moves at most under noise of up to "
-        f"{RADIUS:g} in the model's input, relative to the map. Other class, runner-up: Pearson with the method's own map for "
-        "another class, drawn or next in the logits; 1: the class does not matter. Centre, edges: squared Pearson with a Gaussian at "
-        "the centre and with the image's edges."
+        f"Means over the images. {LETTERS} Gini, entropy, area: how evenly |attribution| is spread over the pixels; 0, 1 "
+        "and 1 if evenly; near 1, 0 and 0 if on one pixel. Max sensitivity: the largest change of the map under noise of up to "
+        f"{RADIUS:g} in the model's input, relative to the map. Other class, runner-up class: Pearson with the method's map for a "
+        "drawn class, and for the class with the next logit; 1 if the class does not matter. Centre, edges: squared Pearson with a "
+        "Gaussian at the centre, and with the image's edges."
     )
     under = range(2, len(columns), 2)
-    return Table(
-        columns, rows, "What each method's maps are like", note, beneath=under, data=data, key="properties"
-    )
+    title = "Properties of each method's maps"
+    return Table(columns, rows, title, note, beneath=under, data=data, key="properties")
 
 
 def costs(found: Sequence[Cost]) -> Table:
-    """What each method takes."""
+    """Seconds, passes and memory of each method."""
     rows, data = [], []
     for cost in found:
         memory = "-" if cost.memory is None else f"{cost.memory / 2**20:.0f}"
@@ -189,7 +190,7 @@ def costs(found: Sequence[Cost]) -> Table:
         ("Method", "Seconds", "Passes per image", "Memory (MiB)"),
         rows,
         f"Cost on {found[0].images} images",
-        "Passes forward and backward count one each. Memory is the peak over what was in use before. "
+        "A forward and a backward pass count one each. Memory: the peak minus what was in use before. "
         "All together, the methods share one pass.",
         data=data,
         key="cost",
@@ -197,9 +198,10 @@ def costs(found: Sequence[Cost]) -> Table:
 
 
 def randomisation(found: Randomisation, comparison: Comparison) -> Table:
-    """How far the maps of ever less trained models agree with the original's, by stage."""
+    """How far the maps of re-initialised models agree with the trained one's, by stage."""
     titles, level = comparison.titles, level_title(comparison.settings)
     rows: list[list[str]] = []
+    sections = {}
     data: dict[str, Any] = {
         "kind": found.kind,
         "draws": found.draws,
@@ -208,14 +210,17 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Table:
         "image_share": [number(value) for value in found.image_share],
     }
     networks = [
-        [_percent(accuracy), f"{decimals(share)}{' (dead)' * dead}"]
+        [percent(accuracy), f"{decimals(share)}{' (dead)' * dead}"]
         for accuracy, share, dead in zip(found.accuracy[1:], found.image_share[1:], found.dead, strict=True)
     ]
     for name in found.agreement:
         means, controls, areas = found.means(name), found.controls(name), found.areas(name)
         tests, defined, counted = found.last_stage(name), found.defined(name), found.counted(name)
-        for index, stage in enumerate(found.stages):
-            rows.append([f"{name}: {stage}", *networks[index], *map(decimals, means[:, index])])
+        sections[len(rows)] = STATISTICS[name].title(found.settings.top)
+        rows += [
+            [f"  {stage}", *network, *map(decimals, of)]
+            for stage, network, of in zip(found.stages, networks, means.T, strict=True)
+        ]
         words = ["dead model"] * len(tests) if found.dead[-1] else map(_place, means[:, -1], tests)
         for title, cells in (
             ("area", map(_area, areas, counted.sum(axis=1), [len(found.stages)] * len(areas))),
@@ -223,76 +228,69 @@ def randomisation(found: Randomisation, comparison: Comparison) -> Table:
             ("other image", map(decimals, controls[:, -1])),
             ("last stage", words),
         ):
-            rows.append([f"{name}: {title}", "", "", *cells])
+            rows.append([f"  {title}", "", "", *cells])
         data[name] = [
             {
                 "method": method,
                 "stages": [number(value) for value in means[index]],
                 "other_image": [number(value) for value in controls[index]],
                 "defined": defined[index].tolist(),
-                "area": _summary(areas[index]),
+                "area": plain(areas[index]),
                 "area_stages": int(counted[index].sum()),
                 "last_above_other_image": above(tests[index]),
             }
             for index, method in enumerate(titles)
         ]
-    accuracy = f"Accuracy {_percent(found.accuracy[0])}, varies" if found.accuracy[0] >= 0 else "Varies"
+    accuracy = f"Accuracy {percent(found.accuracy[0])}, varies" if found.accuracy[0] >= 0 else "Varies"
     note = (
-        f"Each value: mean over {found.draws} re-initialised models and the images. {accuracy} "
-        f"{decimals(found.image_share[0])} before. Varies: the share of the activations' power that depends on the "
-        "image, the lowest of all stages and models; dead: below a hundredth of the trained model's, so that its maps "
-        "say nothing of a method. Area: mean over the stages where at least half of the maps are defined, and its "
-        "interval over models and images. Other image: the re-initialised model's map against the trained one's of another "
-        "image, at the last stage, which is tested against it (p < 0.05)."
+        f"Means over {found.draws} re-initialised models and the images. {accuracy} {decimals(found.image_share[0])} "
+        "before. Varies: the share of the activations' power that depends on the image, the lowest of all stages and models. "
+        "Dead: below a hundredth of the trained model's, so that the maps say nothing of a method. Area: the mean over the stages "
+        "where at least half of the maps are defined, with its interval over models and images. Other image: the re-initialised "
+        "model's map with the trained model's map of another image, at the last stage. The last stage is tested against it (p < 0.05)."
     )
     title = f"Agreement with the trained model's map, {found.kind} randomisation"
     columns = ("Re-initialised stage", "Accuracy", "Varies", *titles.values())
-    return Table(columns, rows, title, note, data=data, key="randomisation")
+    return Table(columns, rows, title, note, sections=sections, data=data, key="randomisation")
 
 
 def faithfulness(found: Sequence[Faithfulness], comparison: Comparison) -> Table:
-    """What becomes of the target's probability as pixels are taken away in each method's order."""
-    names, rows, data = list(comparison.titles), [], []
+    """How the target's probability changes as pixels are removed in each method's order."""
+    rows: list[list[str]] = []
+    names, data, sections = list(comparison.titles), [], {}
     for each in found:
-        rows.append([f"{each.baseline} baseline", *[""] * 6])
+        sections[len(rows)] = f"{each.baseline} baseline"
         tests, letters = each.differences(names)
-        floors = {control: each.above(control) for control in CONTROLS}
+        floors = {f"above_{control}": each.above(control) for control in CONTROLS}
         for index, name in enumerate([*names, *CONTROLS]):
             if index >= len(names) and name == "centre" in names:
                 continue
-            summaries, own = each.summaries(index), index < len(names)
+            own, summaries = index < len(names), each.summaries(index)
             gain, infidelity = summaries["probability_gain"], summaries.get("infidelity")
-            aboves = [floor[index] for floor in floors.values()] if own else []
+            aboves = {key: floor[index] for key, floor in floors.items()} if own else {}
             rows.append(
                 [
                     f"  {comparison.titles[name] if own else CONTROL_TITLES[name]}",
                     decimals(summaries["probability_deletion"].mean),
                     decimals(summaries["probability_insertion"].mean),
-                    f"{decimals(gain.mean)} ({interval(gain)}){f' {letters[index]}' if own else ''}",
-                    *([_difference(test) for test in aboves] or ["", ""]),
+                    f"{decimals(gain.mean)} ({interval(gain)}){f' {letters[name]}' if own else ''}",
+                    *([difference(test) for test in aboves.values()] or ["", ""]),
                     decimals(infidelity.mean if infidelity else None),
                 ]
             )
-            entry: dict[str, Any] = {"baseline": each.baseline, "method": name} | _plain(summaries)
+            entry: dict[str, Any] = {"baseline": each.baseline, "method": name} | _each(summaries)
             entry["removed"] = each.removed.tolist()
             for curve, means in each.mean_curves(index).items():
                 entry[f"{curve}_curve"] = [number(mean) for mean in means]
             if own:
-                entry |= {
-                    f"above_{control}": above(test) for control, test in zip(CONTROLS, aboves, strict=True)
-                }
-                entry["above_methods"] = {
-                    test.b[0]: above(test) | {"adjusted": number(test.adjusted)}
-                    for test in tests
-                    if test.a[0] == name
-                }
+                entry |= {key: above(test) for key, test in aboves.items()}
+                entry["above_methods"] = _above_methods(tests, name)
             data.append(entry)
     note = (
-        "Areas under the target's probability as pixels are removed, most relevant first (deletion, low is good) "
-        f"or least (insertion, high is good), and their difference (and its {level_title(comparison.settings)}), 0 for an "
-        "order that says nothing. Methods that share a letter are not told apart at 5% (paired over images, "
-        "Holm-corrected). Above random, centre: the same minus that of a random order, and of a Gaussian at the "
-        "centre; * where that is told apart from 0 (p < 0.05)."
+        "Areas under the target's probability as pixels are removed: the most relevant first (deletion, low is good), or the "
+        f"least relevant first (insertion, high is good). Their difference (and its {level_title(comparison.settings)}) is 0 for "
+        f"an order that says nothing. {LETTERS} Above random, above centre: the difference minus that of a random order, and of a "
+        f"Gaussian at the centre. {STAR}"
     )
     columns = (
         "Method",
@@ -303,47 +301,39 @@ def faithfulness(found: Sequence[Faithfulness], comparison: Comparison) -> Table
         "Above centre",
         "Infidelity",
     )
-    return Table(
-        columns, rows, "Does the map point at what the model uses?", note, data=data, key="faithfulness"
-    )
+    title = "Does the map point at what the model uses?"
+    return Table(columns, rows, title, note, sections=sections, data=data, key="faithfulness")
 
 
 def localisation(found: Localisation) -> Table:
-    """How each method's maps lie on the masks."""
+    """How far each method's maps point at the masks."""
     rows: list[list[str]] = []
     sections = {}
     data: dict[str, dict[str, Any]] = {name: {"method": name} for name in found.titles}
-    level = level_title(found.settings)
     for measure, title in MEASURES.items():
-        chance, tests = (
-            found.chance[measure],
-            [found.above(measure, name) for name in ("other", "centre", "chance")],
-        )
-        sections[len(rows)] = f"{title} (chance {decimals(defined_mean(chance))})"
+        chance = found.control(measure, next(iter(found.titles)), "chance")
+        tests = {name: found.above(measure, name) for name in MASK_CONTROLS}
+        sections[len(rows)] = f"{title} (chance {decimals(chance)})"
         for name, method in found.titles.items():
-            summary, controlled = found.summary(measure, name), [each[name] for each in tests]
-            cells = [_difference(test) for test in controlled]
+            summary, own = found.summary(measure, name), {key: each[name] for key, each in tests.items()}
+            cells = map(difference, own.values())
             rows.append([f"  {method}", decimals(summary.mean), interval(summary), *cells])
-            above_controls = zip(("other_mask", "centre", "chance"), controlled, strict=True)
-            entry = _summary(summary) | {f"above_{key}": above(test) for key, test in above_controls}
-            data[name] |= {measure: entry | {"chance": number(defined_mean(chance))}}
+            aboves = {f"above_{key}": above(test) for key, test in own.items()}
+            data[name][measure] = plain(summary) | aboves | {"chance": number(chance)}
     note = (
-        f"Means over the images. Chance: a map that has nothing to do with the mask. Above other mask, centre, chance: "
-        "the same minus that with the masks of the other images, of a Gaussian at the centre, and by chance; * where that is "
-        f"told apart from 0 (p < 0.05). IoU takes the top {100 * found.settings.top:g}%. Undefined: constant maps, and "
-        f"{found.empty} masks that are missing, empty, cropped away or everything."
+        "Means over the images. Chance: a map that has nothing to do with the mask. Above other mask, centre, chance: the mean "
+        f"minus that with the masks of the other images, of a Gaussian at the centre, and by chance. {STAR} IoU takes the top "
+        f"{100 * found.settings.top:g}% of the pixels. Undefined: constant maps, and {found.empty} masks that are missing, empty, "
+        "cropped away or everything."
     )
-    columns = ("Method", "Mean", level, "Above\nother mask", "Above\ncentre", "Above\nchance")
-    table = Table(columns, rows, "Do the maps point at the object?", note, sections=sections)
-    return replace(table, data=list(data.values()), key="localisation")
+    columns = ("Method", "Mean", level_title(found.settings), *MASK_CONTROLS.values())
+    title, values = "Do the maps point at the object?", list(data.values())
+    return Table(columns, rows, title, note, sections=sections, data=values, key="localisation")
 
 
-def _difference(test: PairedTest) -> str:
-    return f"{decimals(test.difference)}{' *' if test.p < LEVEL else ''}"
-
-
-def _titles(comparison: Comparison) -> list[str]:
-    return [each.title(comparison.top) for each in comparison.statistics]
+def _above_methods(tests: Sequence[PairTest[str]], method: str) -> dict[str, Any]:
+    """The tests of a method against those that come after it."""
+    return {test.b: adjusted(test) for test in tests if test.a == method}
 
 
 def _area(area: Summary, defined: int, stages: int) -> str:
@@ -361,19 +351,5 @@ def _place(mean: float, test: PairedTest) -> str:
     return "above other image" if test.difference > 0 else "below other image"
 
 
-def _percent(share: float) -> str:
-    return "-" if np.isnan(share) else f"{100 * share:.0f}%"
-
-
-def _plain(summaries: Mapping[str, Summary]) -> dict[str, Any]:
-    return {name: _summary(summary) for name, summary in summaries.items()}
-
-
-def _summary(summary: Summary) -> dict[str, Any]:
-    return {
-        "mean": number(summary.mean),
-        "std": number(summary.std),
-        "ci": ends(summary),
-        "n": summary.n,
-        "undefined": summary.undefined,
-    }
+def _each(summaries: Mapping[str, Summary]) -> dict[str, Any]:
+    return {name: plain(summary) for name, summary in summaries.items()}
