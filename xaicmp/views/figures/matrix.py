@@ -16,8 +16,8 @@ from xaicmp.views.figures.registry import Drawing, figure_kind
 from xaicmp.views.figures.style import COLOURS, DIVERGING
 from xaicmp.views.text import decimals
 
-CELL = 0.42
-"""Width and height of a cell, in inches."""
+CELL, WIDEST = 0.42, 12
+"""Width and height of a cell in inches, and of two panels beside one another at most."""
 UNSURE = (Verdict.FEW, Verdict.CHANCE, Verdict.UNTOLD, Verdict.EQUAL)
 
 
@@ -29,10 +29,12 @@ def matrix_figure(drawing: Drawing) -> Figure:
     """A panel per statistic, methods down and across; in brackets what its test does not tell apart."""
     comparison = drawing.comparison
     statistics, count = comparison.statistics, len(comparison.titles)
-    across = min(len(statistics), 1 if (drawing.look.width or NARROW) < NARROW else 2)
-    down = -(-len(statistics) // across)
     longest = max(map(len, comparison.titles.values())) * 0.075
-    width = drawing.look.width or across * (max(2.2, CELL * count + longest) + 0.7)
+    panel = max(2.2, CELL * count + longest) + 0.7
+    wide = 2 * panel <= WIDEST if drawing.look.width is None else drawing.look.width >= NARROW
+    across = min(len(statistics), 2 if wide else 1)
+    down = -(-len(statistics) // across)
+    width = drawing.look.width or across * panel
     size = min(8, 72 * (width / across - longest - 0.7) / count / 3.2)
     figure = Figure(figsize=(width, down * (width / across * 0.92)), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).flat

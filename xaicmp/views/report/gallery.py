@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from base64 import b64encode
 from collections.abc import Sequence
@@ -55,21 +56,11 @@ class Gallery:
         return np.sort(order[np.linspace(0, count - 1, min(most, count)).round().astype(int)])
 
     def packed(self, rows: np.ndarray, room: int) -> Packed:
-        """The maps of some images, in about ``room`` bytes."""
-        maps = torch.cat(self.maps, dim=1)[:, torch.from_numpy(rows)]
-        pixels = (room // max(1, maps.shape[0] * maps.shape[1]) - LEVELS) // 2
-        maps = _shrunk(maps, max(pixels, LEAST**2))
-        flat, scales = maps.flatten(-2), norms(maps.nan_to_num().numpy(), "image")
-        values, places = ranked(flat)
-        places[is_orderless(flat)] = UNDEFINED
-        at = ((torch.arange(LEVELS) + 0.5) * values.shape[-1] / LEVELS).long()
-        levels = np.zeros((*maps.shape[:2], LEVELS))
-        for method, image in np.ndindex(*maps.shape[:2]):
-            levels[method, image] = scales[method][image](values[method, image, at].nan_to_num().numpy())
-        shades = (levels * (LEVELS - 1)).round().astype("u1").swapaxes(0, 1)
-        order = places.numpy().astype("<u2").swapaxes(0, 1)
-        signed = [is_signed(own[0]) for own in scales]
-        return Packed((maps.shape[-2], maps.shape[-1]), signed, order.tobytes() + shades.tobytes())
+        """The maps of some images, as large as they are in ``room`` bytes, but no smaller than ``LEAST`` squared."""
+        maps, pixels = torch.cat(self.maps, dim=1)[:, torch.from_numpy(rows)], SIDE**2
+        while len((found := _packed(_shrunk(maps, pixels))).data) > room and pixels > LEAST**2:
+            pixels = max(min(pixels, found.size[0] * found.size[1]) * room // len(found.data), LEAST**2)
+        return found
 
 
 @dataclass(frozen=True)
@@ -79,13 +70,28 @@ class Packed:
     Attributes:
         size: their height and width as shipped.
         signed: by method, whether a value is below 0; then zero is the middle level.
-        data: by image and method the place of each pixel from the highest down, ties by the lower index, uint16
-            little-endian; then by image and method the levels, uint8, at ``LEVELS`` places from the highest down.
+        data: bytes under gzip. By image and method the place of each pixel from the highest down, ties by the lower
+            index: first all low bytes, then all high bytes. Then the levels at ``LEVELS`` places from the highest down.
     """
 
     size: tuple[int, int]
     signed: Sequence[bool]
     data: bytes
+
+
+def _packed(maps: Tensor) -> Packed:
+    flat, scales = maps.flatten(-2), norms(maps.nan_to_num().numpy(), "image")
+    values, places = ranked(flat)
+    places[is_orderless(flat)] = UNDEFINED
+    at = ((torch.arange(LEVELS) + 0.5) * values.shape[-1] / LEVELS).long()
+    levels = np.zeros((*maps.shape[:2], LEVELS))
+    for method, image in np.ndindex(*maps.shape[:2]):
+        levels[method, image] = scales[method][image](values[method, image, at].nan_to_num().numpy())
+    order = places.numpy().swapaxes(0, 1).ravel()
+    shades = (levels * (LEVELS - 1)).round().swapaxes(0, 1).ravel()
+    whole = np.concatenate([order % 256, order // 256, shades]).astype("u1").tobytes()
+    signed = [is_signed(own[0]) for own in scales]
+    return Packed((maps.shape[-2], maps.shape[-1]), signed, gzip.compress(whole, mtime=0))
 
 
 def _shrunk(maps: Tensor, pixels: int) -> Tensor:

@@ -52,8 +52,8 @@
   }
 
   class Gallery {
-    constructor(found) {
-      this.found = found;
+    constructor(found, maps) {
+      this.maps = maps;
       this.about = JSON.parse(at("about").textContent);
       this.titles = new Map(found.methods.map((name, index) => [name, this.about.titles[index]]));
       this.statistics = new Map(found.comparison.statistics.map(({ name }, index) => [name, this.about.statistics[index]]));
@@ -114,9 +114,10 @@
       this.gallery = gallery;
       [this.height, this.width] = gallery.about.size;
       this.pixels = this.height * this.width;
-      const data = unpack(at("maps").textContent).buffer;
-      this.places = new Uint16Array(data, 0, gallery.cards.length * gallery.titles.size * this.pixels);
-      this.levels = new Uint8Array(data, this.places.byteLength);
+      const count = gallery.cards.length * gallery.titles.size * this.pixels;
+      const high = gallery.maps.subarray(count, 2 * count);
+      this.places = Uint16Array.from(gallery.maps.subarray(0, count), (low, index) => low + 256 * high[index]);
+      this.levels = gallery.maps.subarray(2 * count);
       this.colours = gallery.about.colours.map(unpack);
       for (const id of ["strength", "top"]) at(id).addEventListener("input", () => this.draw());
       at("previous").addEventListener("click", () => this.step(-1));
@@ -239,11 +240,14 @@
 
   document.querySelectorAll("main table").forEach(sortable);
   if ("DecompressionStream" in window) {
-    const packed = new Blob([unpack(at("document").textContent)]).stream();
-    new Response(packed.pipeThrough(new DecompressionStream("gzip"))).text().then((text) => {
+    const inflated = (id) => {
+      const packed = new Blob([unpack(at(id).textContent)]).stream();
+      return new Response(packed.pipeThrough(new DecompressionStream("gzip")));
+    };
+    inflated("document").text().then(async (text) => {
       at("download").hidden = false;
       at("download").addEventListener("click", () => download(text));
-      if (at("gallery")) new Gallery(JSON.parse(text));
+      if (at("gallery")) new Gallery(JSON.parse(text), new Uint8Array(await inflated("maps").arrayBuffer()));
     });
   }
 })();
