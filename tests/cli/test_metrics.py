@@ -237,6 +237,13 @@ def test_many_methods_have_a_tree_and_a_consensus(metrics: Xaicmp, xaicmp: Xaicm
     assert sorted(found["clusters"]["iou"]["branches"][-1]["members"]) == sorted(methods[1:])
     again = document(xaicmp("metrics", "--from", "kept.json", "--format", "json"))
     assert (again["clusters"], again["consensus"]) == (found["clusters"], found["consensus"])
+    printed(xaicmp("explain", "--checkpoint", "here.pt", "--ids", "0-7", *methods, "--output", "maps.npz"))
+    of_maps = document(xaicmp("metrics", "--from", "maps.npz", "--consensus", "--format", "json"))
+    for key in ("clusters", "consensus"):
+        assert numbers(of_maps[key]) == pytest.approx(numbers(found[key]), abs=1e-6)
+    alone = xaicmp("metrics", "--from", "kept.json", "--consensus")
+    assert "Which methods belong together" in printed(alone)
+    assert "kept.json holds no maps, which the consensus needs" in " ".join(alone.err.split())
     assert Path("tree.png").stat().st_size > 5000
     refused(metrics("--consensus"), "--methods", "2 make no tree or consensus", "three or more")
     refused(metrics("--consensus", "--controls", "none", methods=methods), "--controls", "needs other-image")
@@ -499,7 +506,6 @@ def test_maps_from_a_file_need_no_checkpoint_and_print_in_every_format(
         "--rerun",
         "--against other.pt",
         "--checkpoints here.pt other.pt",
-        "--consensus",
         "--verbose",
     ],
 )

@@ -111,23 +111,27 @@ def detailed(options: Measuring) -> Measuring:
 
 def of_file(options: Measuring, path: Path) -> tuple[Comparison, list[Asked]]:
     """The comparison in a file, or of the maps in it, and the studies that need no model."""
+    batches: list[Explanations] = []
     if path.suffix.lower() == ".json":
         from xaicmp.cli.studies import saved
         from xaicmp.views.document import from_json
 
         comparison, data = from_json(path)
         found = saved(data)
+        if options.consensus:
+            remark(options, f"{path} holds no maps, which the consensus needs; the tree is shown alone")
     else:
         from xaicmp.core.run.maps_file import compare_maps
 
         curve = bool(options.report or (options.plot and options.kind in (None, "shares")))
         found, settings = [], settings_of(options, curve=curve)
-        comparison = signed(compare_maps(path, settings, partial(remark, options)))
+        keep, tell = (batches.append if options.consensus else None), partial(remark, options)
+        comparison = signed(compare_maps(path, settings, tell, keep, images=False))
     if not options.studies:
         return comparison, found
     from xaicmp.cli.studies import of_maps
 
-    return comparison, found + of_maps(options, comparison)
+    return comparison, found + of_maps(options, comparison, batches)
 
 
 def of_images(
@@ -159,7 +163,7 @@ def of_images(
         check_tree([each.name for each in session.methods if not each.model_free], session.settings.controls)
     others = [load_other(options, session, *each) for each in other_files(options)]
     result = session.compare(keep, journal)
-    found = of_maps(options, result.comparison) if first else []
+    found = of_maps(options, result.comparison, batches) if first else []
     found += of_model(options, session, result, batches, others) if first else []
     return result.comparison, found, gallery
 

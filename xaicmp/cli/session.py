@@ -42,6 +42,7 @@ OF_NUMBERS = {
     "maps",
     "compare_pairs",
     "by",
+    "consensus",
     "margin",
     "quiet",
     "plot",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from xaicmp.cli.progress import progress_bar
 from xaicmp.cli.session import Session
@@ -42,9 +43,9 @@ def saved(data: Mapping[str, Any]) -> list[Asked]:
     return [Asked(Table((), (), data=each, key=key)) for key, each in data.items()]
 
 
-def of_maps(options: Measuring, comparison: Comparison) -> list[Asked]:
-    """What the scores of the maps answer."""
-    found = []
+def of_maps(options: Measuring, comparison: Comparison, batches: Sequence[Explanations]) -> list[Asked]:
+    """What the scores of the maps answer, and the maps in ``batches``, where they have been kept."""
+    found, result = [], Result(comparison)
     if options.compare_pairs:
         found.append(Asked(studies.differences(differences(comparison), comparison)))
     for by in options.by or []:
@@ -52,7 +53,16 @@ def of_maps(options: Measuring, comparison: Comparison) -> list[Asked]:
             found.append(Asked(studies.by_method(by_method(comparison), comparison)))
         else:
             found.append(Asked(studies.groups(by_images(comparison, by), by, comparison)))
+    if options.consensus:
+        found.append(Asked(clusters(result.clusters(), comparison)))
+        if batches:
+            found.append(Asked(consensus(result.consensus(joined(batches)))))
     return found
+
+
+def joined(batches: Sequence[Explanations]) -> Tensor:
+    """The maps of all batches; none where these have not been kept."""
+    return torch.cat([each.maps for each in batches], dim=1) if batches else torch.empty(0)
 
 
 def other_files(options: Measuring) -> list[tuple[str, Path]]:
@@ -94,8 +104,7 @@ def of_model(
 ) -> list[Asked]:
     """What takes the model; ``batches`` are the explanations, where they have been kept."""
     found: list[Asked] = []
-    comparison = result.comparison
-    maps = torch.cat([each.maps for each in batches], dim=1) if batches else torch.empty(0)
+    comparison, maps = result.comparison, joined(batches)
     with progress_bar(session.options.quiet) as show:
         if options.rerun:
             note = "Methods without random draws are bit-identical."
@@ -109,9 +118,6 @@ def of_model(
         if options.checkpoints:
             every = result.checkpoints(others, session.selection.only if options.ids is None else "all", show)
             found.append(Asked(checkpoints(every, comparison)))
-        if options.consensus:
-            found.append(Asked(clusters(result.clusters(), comparison)))
-            found.append(Asked(consensus(result.consensus(maps))))
         if options.randomise is not None:
             random = result.randomisation(options.randomise, options.draws or DRAWS, show)
             found.append(Asked(studies.randomisation(random, comparison)))

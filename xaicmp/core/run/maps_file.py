@@ -54,6 +54,7 @@ def compare_maps(
     settings: Settings,
     remark: Callable[[str], None] = lambda message: None,
     keep: Callable[[Explanations], None] | None = None,
+    images: bool = True,
 ) -> Comparison:
     """Compare the maps in ``path`` pairwise.
 
@@ -64,16 +65,17 @@ def compare_maps(
             ``(2, N)``. What else it holds is not read.
         settings: what is measured.
         remark: told how many images were left out because the file holds them before, with the same maps.
-        keep: gets the maps with their ``images``, uint8 ``(N, H, W, 3)``, which then must be there.
+        keep: gets the maps.
+        images: whether with their ``images``, uint8 ``(N, H, W, 3)``, which then must be there.
 
     Raises:
         UsageError: fewer than two methods, or a share of top pixels below one pixel.
         XaicmpError: the file cannot be read, does not hold that, or holds different maps under one id.
     """
-    arrays, digest = _read(path, images=keep is not None)
+    arrays, digest = _read(path, images=images and keep is not None)
     if repeated := _drop_repeated(path, arrays):
-        images = "image" if repeated == 1 else "images"
-        remark(f"{path}: {repeated} repeated {images} left out; each image counts once")
+        plural = "s" * (repeated > 1)
+        remark(f"{path}: {repeated} repeated image{plural} left out; each image counts once")
     names = arrays["methods"].astype(str).tolist()
     if len(names) < 2:
         raise UsageError(f"{path} holds the maps of one method; two or more are needed to compare")
