@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import datetime
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -54,22 +57,58 @@ def of_lightning(weights: dict[str, Tensor]) -> Any:
     }
 
 
+HALVES = {"half": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def in_numbers(kind: str) -> Callable[[dict[str, Tensor]], Any]:
+    def cast(weights: dict[str, Tensor]) -> Any:
+        return {
+            name: each.to(HALVES[kind]) if each.is_floating_point() else each
+            for name, each in weights.items()
+        }
+
+    return cast
+
+
 FORMS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     "bare": dict,
     **{key: nested(key) for key in ("state_dict", "model", "net", "model_state_dict", "ema", "model_ema")},
     "two deep": nested("model", "state_dict"),
+    "three deep": nested("model", "ema", "state_dict"),
+    "a key of one's own": nested("best_network"),
     **{key: prefixed(key) for key in ("module.", "_orig_mod.", "model.", "backbone.", "network.")},
     "two prefixes": prefixed("module._orig_mod."),
+    "prefixes of one's own": prefixed("classifier.encoder."),
+    "with what normalises before it": lambda weights: prefixed("1.")(weights) | {"0.mean": torch.zeros(3)},
     "nested and prefixed": lambda weights: nested("model")(prefixed("module.")(weights)),
-    "half": lambda weights: {
-        name: each.half() if each.is_floating_point() else each for name, each in weights.items()
-    },
+    **{kind: in_numbers(kind) for kind in HALVES},
+    "counted operations": lambda weights: weights | {"layer1.total_ops": torch.zeros(1)},
     "no counters": lambda weights: {
         name: each for name, each in weights.items() if "num_batches" not in name
     },
     "CIFAR code base": of_cifar_code_base,
     "Lightning": of_lightning,
-    "with arguments": lambda weights: {"model": weights, "args": argparse.Namespace(lr=0.1)},
+    "with arguments": lambda weights: {
+        "model": weights,
+        "args": argparse.Namespace(lr=0.1, output=Path("out"), device=torch.device("cpu")),
+    },
+    "with numbers of NumPy": lambda weights: {
+        "state_dict": weights,
+        "best": np.float64(0.9),
+        "epoch": np.int64(3),
+        "done": np.bool_(True),
+        "history": np.ones((2, 3), dtype=np.float32),
+    },
+    "with what it resumes from": lambda weights: {
+        "model": weights,
+        "optimizer": {
+            "state": {0: {"momentum_buffer": weights["conv1.weight"]}},
+            "param_groups": [{"lr": 1}],
+        },
+        "scheduler": {"milestones": Counter([3, 6])},
+        "history": defaultdict(list, {"loss": [1.0]}),
+        "date": datetime.datetime(2026, 1, 1),
+    },
     "renamed throughout": lambda weights: {
         f"layer_{index}.{name.rpartition('.')[2]}": each for index, (name, each) in enumerate(weights.items())
     },
@@ -86,7 +125,7 @@ def test_every_form_gives_the_same_network(
     found = xaicmp.load_model(model, checkpoint=tmp_path / "a.pth", remark=said.append)
     for name, value in found.module.state_dict().items():
         if "num_batches" not in name or form not in ("no counters", "renamed throughout"):
-            expected = trained[name].half().float() if form == "half" else trained[name]
+            expected = trained[name].to(HALVES[form]).float() if form in HALVES else trained[name]
             assert torch.equal(value, expected), name
     assert not found.module.training
     assert any("does not say how images are normalised" in line for line in said)
@@ -96,6 +135,9 @@ def test_every_form_gives_the_same_network(
 def test_safetensors_give_the_same_network(trained: dict[str, Tensor], tmp_path: Path) -> None:
     save_file({name: value.contiguous() for name, value in trained.items()}, tmp_path / "a.safetensors")
     found = xaicmp.load_model("resnet18-cifar", weights=tmp_path / "a.safetensors")
+    assert torch.equal(found.module.state_dict()["fc.weight"], trained["fc.weight"])
+    save_file(prefixed("module.")(trained), tmp_path / "no_suffix")
+    found = xaicmp.load_model("resnet18-cifar", weights=tmp_path / "no_suffix")
     assert torch.equal(found.module.state_dict()["fc.weight"], trained["fc.weight"])
     (tmp_path / "b.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:1000])
     with pytest.raises(XaicmpError, match="no safetensors file"):
@@ -117,6 +159,41 @@ def test_another_number_of_classes_is_read_from_the_weights(tmp_path: Path) -> N
     assert named.classes == ()  # ImageNet's would be wrong
 
 
+def test_where_two_places_fit_it_says_which_is_taken(trained: dict[str, Tensor], tmp_path: Path) -> None:
+    other = {name: 2 * value for name, value in trained.items()}
+    twins = prefixed("student.")(trained) | prefixed("teacher.")(other)
+    for document, taken, left in (
+        ({"model_ema": other, "state_dict": trained}, "state_dict", "model_ema"),
+        (twins, "student", "teacher"),
+    ):
+        torch.save(document, tmp_path / "a.pth")
+        said: list[str] = []
+        found = xaicmp.load_model(checkpoint=tmp_path / "a.pth", remark=said.append)
+        assert torch.equal(found.module.state_dict()["fc.weight"], trained["fc.weight"])
+        assert f"weights under {taken!r} taken; those under {left!r} fit too" in said[0]
+
+
+def test_another_number_of_classes_of_several_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("heads.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, num_classes=10):\n"
+        "        super().__init__()\n"
+        "        self.body = nn.Conv2d(3, 4, 3)\n"
+        "        self.head, self.aux, self.last = (nn.Linear(4, num_classes) for _ in range(3))\n"
+    )
+    made = xaicmp.load_model("heads:Net?num_classes=7").module
+    torch.save(made.state_dict(), "a.pth")
+    found = xaicmp.load_model("heads:Net", checkpoint="a.pth")
+    assert found.module.aux.weight.shape == (7, 4)
+
+
+def test_metadata_of_others_are_none_of_ours(trained: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save({"state_dict": trained, "metadata": {"classes": 3, "mean": torch.ones(3)}}, tmp_path / "a.pth")
+    assert len(xaicmp.load_model(checkpoint=tmp_path / "a.pth").classes) == 10
+
+
 def test_a_misfit_says_how_far_it_fits_and_what_would(tmp_path: Path) -> None:
     torch.save(torchvision.models.resnet34().state_dict(), tmp_path / "a.pth")
     with pytest.raises(XaicmpError) as caught:
@@ -125,6 +202,9 @@ def test_a_misfit_says_how_far_it_fits_and_what_would(tmp_path: Path) -> None:
     assert "102 of 102 tensors fit" in text or "tensors fit" in text
     assert "try model resnet34" in text
     assert "\n" not in text
+    torch.save(torchvision.models.densenet121(num_classes=5).state_dict(), tmp_path / "a.pth")
+    with pytest.raises(XaicmpError, match="try model densenet121 with 5 classes"):
+        xaicmp.load_model(checkpoint=tmp_path / "a.pth")
 
 
 def test_no_file_runs_code(tmp_path: Path) -> None:
@@ -132,8 +212,10 @@ def test_no_file_runs_code(tmp_path: Path) -> None:
     with pytest.raises(XaicmpError, match=r"more than tensors .*ResNet.*state_dict"):
         xaicmp.load_model("torchvision:resnet18", checkpoint=tmp_path / "whole.pt")
     torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "script.pt")  # type: ignore[no-untyped-call]
+    deep = nn.Sequential(*(nn.ReLU() for _ in range(100)))  # whose code is packed
+    torch.jit.script(deep).save(tmp_path / "deep.pt")  # type: ignore[no-untyped-call]
     torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), tmp_path / "exported.pt2")
-    for name in ("script.pt", "exported.pt2"):
+    for name in ("script.pt", "deep.pt", "exported.pt2"):
         for spec, options in (
             ("torchvision:resnet18", {"checkpoint": tmp_path / name}),
             (str(tmp_path / name), {}),

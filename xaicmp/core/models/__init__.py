@@ -1,1 +1,1 @@
-"""Classifiers: where they come from, their layers, and how they are left as they were found."""
+"""Classifiers: their sources, their layers, and the guard that leaves a model as it was found."""

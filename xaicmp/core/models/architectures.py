@@ -22,6 +22,6 @@ def resnet18_cifar(classes: int = 10) -> nn.Module:
 
 
 BARE = "resnet18-cifar"
-"""The network whose weights a file holds that does not say."""
+"""The network that a file is taken for if it does not name one."""
 
 ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {"resnet18-cifar": resnet18_cifar}

@@ -21,7 +21,7 @@ from xaicmp.core.machine.storage import replacing
 from xaicmp.core.models.architectures import BARE
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.loading import Remark, with_file
-from xaicmp.core.models.metadata import check_architecture, check_metadata
+from xaicmp.core.models.metadata import check_architecture
 from xaicmp.core.models.sources import find_source, own
 from xaicmp.core.models.weights import FORMAT, read_weights, sha256_of
 from xaicmp.errors import XaicmpError
@@ -93,7 +93,6 @@ def load_checkpoint(
     if document.get("format") != FORMAT:
         return Checkpoint(path, file.sha256, with_file(own, BARE, file, remark))
     metadata = document["metadata"]
-    check_metadata(metadata, path)
     named = architecture or metadata.get("architecture", BARE)
     if architecture is None:
         check_architecture(named, path)

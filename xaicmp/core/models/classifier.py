@@ -14,7 +14,7 @@ from xaicmp.core.images.tensors import normalise
 from xaicmp.errors import UsageError, arg
 
 MOST_SIDE = 10_000
-"""The height and width of images are below this, in pixels."""
+"""Height and width of images must be below this, in pixels."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -23,15 +23,16 @@ class Classifier:
 
     Attributes:
         module: images ``(N, 3, H, W)`` to logits ``(N, C)``. It is run in eval mode and left as it was found.
-        classes: the names of its C outputs, in order; empty where nobody named them, and then they are counted.
+        classes: the names of its C outputs, in order; if empty, outputs are called by their numbers.
         mean, std: what images scaled to [0, 1] are normalised by, one value or one per channel. Without them images
             are taken as they are.
         input_size: height and width of its images; None for any.
-        name: as captions have it; by default the module's class.
+        name: what captions call it; by default the module's class.
         provenance: where it comes from, as plain values: ``path``, ``sha256``, ``architecture``, ``weights``,
             ``test_accuracy``.
         crop_pct: the share of a photograph's shorter side that it sees, the middle one.
         interpolation: how photographs are resized for it, ``"nearest"``, ``"bilinear"``, ``"bicubic"`` or ``"lanczos"``.
+        test_files: of a network that ``train`` made of a folder, the files there that it was tested on.
 
     Raises:
         UsageError: ``module`` is no ``nn.Module``, or ``mean`` and ``std`` do not go together.
@@ -46,11 +47,12 @@ class Classifier:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     crop_pct: float = 1.0
     interpolation: Interpolation = "bilinear"
+    test_files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.module, nn.Module):
             raise UsageError(f"the model is a {type(self.module).__name__}; give a torch.nn.Module")
-        for name in ("classes", "mean", "std", "input_size"):
+        for name in ("classes", "mean", "std", "input_size", "test_files"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         finite = all(map(math.isfinite, (*self.mean, *self.std)))
@@ -83,7 +85,7 @@ class Classifier:
 
     @property
     def preprocessing(self) -> str:
-        """What becomes of a photograph before the network sees it, in a sentence."""
+        """How a photograph is prepared for the network, in a sentence."""
         size = "any size" if self.input_size is None else f"{self.input_size[0]} x {self.input_size[1]}"
         values = " and ".join(" ".join(f"{each:g}" for each in part) for part in (self.mean, self.std))
         return (

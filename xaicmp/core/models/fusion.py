@@ -19,23 +19,23 @@ from xaicmp.core.models.guard import unchanged
 from xaicmp.core.models.layers import get_layer
 
 PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-"""What is merged; a subclass may compute something else."""
+"""The types that are merged; a subclass may compute something else."""
 
 
 def fuse(model: nn.Module, example: Tensor, keep: Collection[str] = ()) -> nn.Module:
     """A copy of ``model`` in eval mode whose batch normalisations, where each follows a convolution and nothing
     else uses what lies between them, are merged into it: W' = s W, b' = s (b - mean) + beta, s = gamma / std.
 
-    They are found by a forward pass, so that the model's own order counts and not that of its attributes. In
-    their place is an ``nn.Identity``, so all modules keep their names. Tensors that stay the same are shared.
+    They are found by a forward pass, because the order of attributes need not be the order of calls. An
+    ``nn.Identity`` takes their place, so all modules keep their names. Tensors that stay the same are shared.
 
-    A merged convolution puts out what the normalisation did. The layers named in ``keep`` put out what they do in
-    ``model``: a convolution whose own output one of them puts out, or makes use of, is not merged.
+    The output of a merged convolution is that of the normalisation. The layers named in ``keep`` have the output
+    that they have in ``model``: a convolution is not merged if one of them returns or uses its own output.
 
     Args:
         model: ``(N, C, H, W)`` to logits; it is left as it was found.
         example: some images for it.
-        keep: names of layers whose output is wanted.
+        keep: names of layers whose output is needed.
 
     Returns:
         The copy; ``model`` itself where the copy would compute something else, as where its code looks into
@@ -63,9 +63,9 @@ def fuse(model: nn.Module, example: Tensor, keep: Collection[str] = ()) -> nn.Mo
 
 
 def _pairs(model: nn.Module, example: Tensor, keep: list[nn.Module]) -> list[tuple[_ConvNd, _BatchNorm]]:
-    """The convolutions and normalisations that ran once each, one on what only the other put out.
+    """Pairs of a convolution and a normalisation that ran once each, where nothing else uses the convolution's output.
 
-    What the modules ``keep`` put out counts as used once more.
+    The outputs of the modules ``keep`` count as used once more.
     """
     made: dict[Node, _ConvNd] = {}
     pairs: list[tuple[Node, _BatchNorm]] = []
@@ -79,7 +79,7 @@ def _pairs(model: nn.Module, example: Tensor, keep: list[nn.Module]) -> list[tup
             made[output.grad_fn] = module
         elif isinstance(module, _BatchNorm) and module.running_mean is not None and before in made:
             pairs.append((before, module))
-            waiting.append(output.grad_fn)  # also where no logit hangs on it
+            waiting.append(output.grad_fn)  # even if no logit depends on it
 
     def want(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if isinstance(output, Tensor):
@@ -87,7 +87,7 @@ def _pairs(model: nn.Module, example: Tensor, keep: list[nn.Module]) -> list[tup
 
     with unchanged(model) as lent, torch.inference_mode(False), torch.enable_grad():
         for module in lent.modules():
-            # Not what has hooks, which may be there to change what it computes.
+            # Not modules with hooks, which may change what they compute.
             hooked = module._forward_pre_hooks or module._forward_hooks
             if type(module) in PLAIN and not hooked:
                 module.register_forward_hook(note)

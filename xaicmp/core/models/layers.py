@@ -1,4 +1,4 @@
-"""Finding a layer of a model by name or by what it puts out, listening to it, speaking in its place."""
+"""Layers of a model: find one by its name or its output, record its output, or replace it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xaicmp.core.models.guard import unchanged
 from xaicmp.errors import UsageError, XaicmpError, arg
 
 EXTRA = 5
-"""Most tokens before those of the grid: of the class, and four registers."""
+"""The most tokens that may precede the grid: a class token and four registers."""
 
 
 def get_layer(model: nn.Module, name: str) -> nn.Module:
@@ -36,7 +36,7 @@ def get_layer(model: nn.Module, name: str) -> nn.Module:
 
 
 def to_maps(output: Tensor, size: Sequence[int]) -> Tensor | None:
-    """What a layer puts out as maps ``(N, K, h, w)``, a view of it; None if it is no grid of more than a pixel.
+    """A layer's output as maps ``(N, K, h, w)``, a view of it; None if it is no grid of more than one pixel.
 
     Besides maps it may be a grid with channels last, ``(N, h, w, K)``, or tokens ``(N, T, K)``, row by row after
     at most ``EXTRA`` class and register tokens, which are left out. Such a grid has the image's proportions.
@@ -72,7 +72,7 @@ def find_layer(model: nn.Module, images: Tensor) -> str:
     maps of that size, it is the outermost, and of several such the last: a whole stage rather than a part of
     it that a skip connection bypasses. No layer is one that only copies or enlarges what it is given, one
     called more than once, or one whose output no longer is an image of the input. Of a transformer's tokens, it
-    is the last layer by which alone the score hangs on the image, or the next that is as wide: where the class
+    is the last layer through which alone the score depends on the image, or the next that is as wide: where the class
     token is read, the norm of the last block. (Before a norm, which undoes any scale, HiResCAM is zero.)
 
     Args:
@@ -80,7 +80,7 @@ def find_layer(model: nn.Module, images: Tensor) -> str:
         images: ``(N, C, H, W)``.
 
     Raises:
-        XaicmpError: there is none, what follows it is a sequence of tokens that are no such grid, or no logit hangs on
+        XaicmpError: there is none, what follows it is a sequence of tokens that are no such grid, or no logit depends on
             the images.
     """
     layer, reason = last_maps(model, images)
@@ -148,7 +148,7 @@ def last_maps(model: nn.Module, images: Tensor) -> tuple[str | None, str]:
 
 @contextmanager
 def watch(model: nn.Module, layer: str | None, size: Sequence[int]) -> Iterator[list[Tensor]]:
-    """Collect what ``layer`` puts out in one forward pass of images of ``size``, safe from later changes in place.
+    """Record the output of ``layer`` in one forward pass of images of ``size``, safe from later changes in place.
 
     Raises:
         XaicmpError: ``layer`` is not called just once, or puts out no feature maps of more than a pixel.
@@ -183,7 +183,7 @@ def watch(model: nn.Module, layer: str | None, size: Sequence[int]) -> Iterator[
 
 @contextmanager
 def substitute(model: nn.Module, layer: str, maps: Tensor) -> Iterator[None]:
-    """Let ``layer`` put out a copy of ``maps``, in whatever form it has them, whatever it is given."""
+    """Make ``layer`` return a copy of ``maps``, whatever its input. They have the form of its own output."""
     handle = get_layer(model, layer).register_forward_hook(lambda module, inputs, output: maps.clone())
     try:
         yield
@@ -192,7 +192,7 @@ def substitute(model: nn.Module, layer: str, maps: Tensor) -> Iterator[None]:
 
 
 def _map_of(output: Any, inputs: tuple[Any, ...], images: Tensor) -> Tensor | None:
-    """``output`` as maps, if there is something to see in them that was not there at a smaller size."""
+    """``output`` as maps, unless they are constant or only enlarge a smaller input."""
     size = images.shape[2:]
     maps = to_maps(output, size) if isinstance(output, Tensor) and len(output) == len(images) else None
     if maps is None or maps.shape[2] > size[0] or maps.shape[3] > size[1]:
@@ -203,7 +203,7 @@ def _map_of(output: Any, inputs: tuple[Any, ...], images: Tensor) -> Tensor | No
 
 
 def _slopes(logits: Any, outputs: list[Tensor]) -> dict[Tensor, Tensor]:
-    """Those of the squared logits by each of the outputs that they hang on, from one pass back."""
+    """The gradient of the squared logits by each output that they depend on, from one backward pass."""
     own = [each for each in outputs if each.requires_grad]
     if not isinstance(logits, Tensor) or not logits.requires_grad or len(own) < 2:
         return {}
@@ -218,7 +218,7 @@ def _why_not(layer: str, by_input: Tensor | None) -> str:
 
 
 def _alone(logits: Tensor, output: Tensor, images: Tensor) -> bool:
-    """Whether there is no way from the images to the logits that does not lead through ``output``."""
+    """Whether every path from the images to the logits leads through ``output``."""
     waiting, seen = [logits.grad_fn], {output.grad_fn}
     while waiting:
         node = waiting.pop()

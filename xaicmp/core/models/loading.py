@@ -1,10 +1,11 @@
-"""A classifier from what people have: a network by name, weights in a file, and what is known about them."""
+"""A classifier from a network's name and weights in a file."""
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ import torch
 from xaicmp.core.machine.storage import text_of
 from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.classifier import Classifier
-from xaicmp.core.models.metadata import check_metadata, described
+from xaicmp.core.models.metadata import described
 from xaicmp.core.models.sources import DEFAULT_WEIGHTS, Source, described_by, find_source
-from xaicmp.core.models.weights import Fit, WeightsFile, best_fit, fill, read_weights
+from xaicmp.core.models.weights import FORMAT, Fit, WeightsFile, best_fit, fill, read_weights
 from xaicmp.errors import UsageError, XaicmpError, arg
 
 WEIGHTS = (".pt", ".pt2", ".pth", ".safetensors", ".ckpt", ".tar", ".bin")
@@ -35,14 +36,14 @@ def load_network(spec: str, weights: str | Path | None, remark: Remark) -> Class
     Args:
         spec: see ``find_source``.
         weights: the name of trained weights; a file; ``"none"`` for none; None for the source's default.
-        remark: told what was assumed.
+        remark: called with each assumption that was made.
 
     Raises:
         UsageError: there is no such network or weights.
         XaicmpError: the weights cannot be had, or do not fit.
     """
     source, rest = find_source(spec)
-    if weights is not None and (Path(weights).suffix in WEIGHTS or Path(weights).is_file()):
+    if weights is not None and (Path(weights).suffix.lower() in WEIGHTS or Path(weights).is_file()):
         return with_file(source, rest, read_weights(Path(weights)), remark)
     named = str(weights or DEFAULT_WEIGHTS)
     found = source(rest, None if named == UNTRAINED else named, None)
@@ -64,14 +65,18 @@ def with_file(source: Source, rest: str, file: WeightsFile, remark: Remark) -> C
             classifier, fit = other, refit
     name = classifier.provenance.get("architecture", rest)
     if not fit.complete:
-        raise XaicmpError(misfit(file.path, name, fit, relatives(rest, file)))
+        raise XaicmpError(misfit(file.path, name, fit, relative(rest, file, fit)))
     fill(classifier.module, fit.weights, file.path)
     described, assumed = _described(classifier, file)
     kept = {"path": str(file.path), "sha256": file.sha256, "weights": file.path.name}
     title = str(file.path) if rest in ARCHITECTURES else f"{name} with {file.path.name}"
     found = replace(described, name=title, provenance={**classifier.provenance, **kept})
-    where = f" under {fit.nest!r}" if fit.nest else ""
+    if fit.others:
+        remark(
+            f"{file.path}: weights under {fit.place!r} taken; those under {', '.join(map(repr, fit.others))} fit too"
+        )
     if fit.renamed:
+        where = f" under {fit.place!r}" if fit.place else ""
         remark(f"{file.path}: weights{where} matched to {name}'s names ({fit.renamed})")
     if assumed:
         remark(
@@ -115,57 +120,58 @@ def checked_classes(names: Iterable[Any], where: str) -> tuple[str, ...]:
     return names
 
 
-def misfit(path: Path, name: str, fit: Fit, better: Sequence[str] = ()) -> str:
-    """How far the weights in a file fit a network, in one line, and which of ``better`` would take them."""
+def misfit(path: Path, name: str, fit: Fit, better: str = "") -> str:
+    """How far the weights in a file fit a network, in one line, and which other network would take them."""
     total = len(fit.weights) + len(fit.missing)
     parts = [f"checkpoint {path} does not fit {name}: {len(fit.weights)} of {total} tensors fit"]
     if fit.missing:
-        parts.append(
-            "not "
-            + "; ".join(fit.missing[:5])
-            + (f" and {len(fit.missing) - 5} more" * (len(fit.missing) > 5))
-        )
+        more = f" and {len(fit.missing) - 5} more" if len(fit.missing) > 5 else ""
+        parts.append(f"not {'; '.join(fit.missing[:5])}{more}")
     if fit.surplus:
         parts.append(f"it also holds {', '.join(sorted(fit.surplus)[:3])}")
-    way = f"try {arg('model')} {better[0]}" if better else "use a checkpoint of this architecture"
+    way = f"try {arg('model')} {better}" if better else "use a checkpoint of this architecture"
+    if not better and not fit.missing:
+        way = "name the network that has these, or save the weights without them"
     return ", ".join(parts) + f"; {way}"
 
 
-def relatives(rest: str, file: WeightsFile) -> list[str]:
-    """Networks of a like name, of torchvision or our own, that take the weights in a file."""
-    from torchvision.models import list_models
+def relative(name: str, file: WeightsFile, fit: Fit) -> str:
+    """A network of our own or torchvision's that takes the weights in a file which fit ``name`` so far; "" for none."""
+    from torchvision import models
 
-    stem = rest.rstrip("0123456789_-bl").partition("-")[0][:6]
-    found = []
-    for name in ("resnet18-cifar", *(each for each in list_models(module=None) if each.startswith(stem))):
-        other, inner = find_source(name)
-        with torch.device("meta"):
+    if not fit.weights and not fit.surplus:
+        return ""
+    every = (*ARCHITECTURES, *models.list_models(module=models))
+    like = [other for other in every if other[:4] == name[:4]]
+    most = len(fit.weights) > len(fit.missing)
+    for other in like if most else dict.fromkeys((*like, *every)):
+        source, rest = find_source(other)
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of initial weights that nobody uses
             try:
-                fit = best_fit(other(inner, None, None).module, file.document)
-            except (XaicmpError, UsageError):
+                found = best_fit(source(rest, None, None).module, file.document)
+            except XaicmpError:  # RegNets cannot be made without memory
                 continue
-        if fit.complete or fit.classes:
-            found.append(name + (f" with {fit.classes} classes" if fit.classes else ""))
-    return found
+        if found.complete or found.classes:
+            return other + (f" with {found.classes} classes" if found.classes else "")
+    return ""
 
 
 def _described(classifier: Classifier, file: WeightsFile) -> tuple[Classifier, bool]:
     """What the file says of preprocessing and classes, and whether that had to be assumed."""
     from torchvision.models import get_model_weights
 
-    metadata = file.document.get("metadata")
-    if isinstance(metadata, dict):
-        check_metadata(metadata, file.path)
+    if file.document.get("format") == FORMAT:
+        metadata = file.document["metadata"]
         return described(classifier, metadata), not {"classes", "mean", "std"} <= metadata.keys()
     if set(file.document) == CIFAR_CODE_BASE and classifier.input_size == (32, 32):
         return replace(classifier, std=CIFAR_CODE_BASE_STD), True
     kind, _, name = str(classifier.provenance.get("architecture", "")).partition(":")
-    if kind == "torchvision":
+    if kind == "torchvision" and classifier.classes:
         for each in get_model_weights(name):
-            if each.url.endswith(f"/{file.path.name}") and classifier.classes:
-                if hasattr(
-                    classifier.module, "transform_input"
-                ):  # what trained Inceptions and GoogLeNets expect
+            if each.url.endswith(f"/{file.path.name}"):
+                # What torchvision's trained Inceptions and GoogLeNets expect.
+                if hasattr(classifier.module, "transform_input"):
                     vars(classifier.module)["transform_input"] = True
                 return described_by(classifier, each), False
     return classifier, True

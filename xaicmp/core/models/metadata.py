@@ -1,4 +1,4 @@
-"""What a checkpoint of ours says of its network."""
+"""What a checkpoint of ours records about its network."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from xaicmp.core.models.classifier import MOST_SIDE, Classifier
 from xaicmp.errors import XaicmpError, arg
 
 NAMED = ("torchvision", "timm")
-"""The sources of networks that a file may name, because none runs code of its own."""
-DESCRIBED = ("classes", "mean", "std", "input_size", "crop_pct", "interpolation")
+"""The sources that a file may name: they run no code of the file's author."""
+DESCRIBED = ("classes", "mean", "std", "input_size", "crop_pct", "interpolation", "test_files")
 
 
 def described(classifier: Classifier, metadata: Mapping[str, Any]) -> Classifier:
@@ -36,7 +36,7 @@ def check_architecture(architecture: Any, path: Path) -> None:
 
 
 def check_metadata(metadata: Mapping[str, Any], path: Path) -> None:
-    """Raise XaicmpError unless what a reader relies on is of the right kind, where it is given."""
+    """Raise XaicmpError unless every value that is given is of the right kind."""
 
     def numbers(values: Any) -> bool:
         return is_list(values) and len(values) == 3 and all(math.isfinite(value) for value in values)
@@ -44,10 +44,11 @@ def check_metadata(metadata: Mapping[str, Any], path: Path) -> None:
     def is_list(values: Any) -> bool:
         return isinstance(values, list | tuple)
 
+    def texts(values: Any) -> bool:
+        return is_list(values) and all(isinstance(each, str) for each in values)
+
     sound: dict[str, Callable[[Any], bool]] = {
-        "classes": lambda names: (
-            is_list(names) and len(names) > 1 and all(isinstance(name, str) for name in names)
-        ),
+        "classes": lambda names: texts(names) and len(names) > 1,
         "mean": numbers,
         "std": lambda values: numbers(values) and min(values) > 0,
         "input_size": lambda size: (
@@ -55,6 +56,7 @@ def check_metadata(metadata: Mapping[str, Any], path: Path) -> None:
         ),
         "crop_pct": lambda share: 0 < share <= 1,
         "interpolation": lambda name: name in INTERPOLATIONS,
+        "test_files": texts,
         "test_accuracy": lambda share: share is None or 0 <= share <= 1,
         "history": lambda epochs: is_list(epochs) and all(0 <= each["test_accuracy"] <= 1 for each in epochs),
     }

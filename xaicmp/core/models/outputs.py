@@ -1,4 +1,4 @@
-"""What a network puts out, as one row of logits per image."""
+"""A network's output as one row of logits per image."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from xaicmp.core.models.sources import find_object
 from xaicmp.errors import XaicmpError, arg
 
 LOGITS = ("logits", "logit", "output", "out")
-"""How outputs with names call the one that is meant."""
+"""Names under which models return their logits."""
 
 Score = Callable[[Any], Tensor]
 
 
 def with_logits(module: nn.Module, example: Tensor) -> nn.Module:
-    """``module``, or around it what turns its output into logits ``(N, C)``.
+    """``module``, wrapped if its output must be turned into logits ``(N, C)``.
 
-    Of several outputs, that called ``logits`` counts, else the only one that is ``(N, C)``. One logit z per image
+    Of several outputs, the one called ``logits`` is taken, else the only one that is ``(N, C)``. One logit z per image
     becomes two, -z/2 and z/2, whose softmax is the sigmoid of z.
 
     Args:
@@ -62,8 +62,8 @@ class Adapted(nn.Module):
     """A module whose output is logits. Its submodules and parameters are the module's own, under their names.
 
     Args:
-        module: what puts out something else.
-        score: makes of that a score ``(N,)``, which is then the only class; without it see ``with_logits``.
+        module: whose output is something else.
+        score: turns the output into a score ``(N,)``, which is then the only class; without it see ``with_logits``.
     """
 
     inner: Any
@@ -87,7 +87,7 @@ class Adapted(nn.Module):
             self.inner.training = before
 
     def of(self, output: Any) -> Tensor:
-        """The logits in what the module puts out."""
+        """The logits in the module's output."""
         if self.score is None:
             found = logits_in(output)
             one = found[:, None] if found.ndim == 1 else found
@@ -102,8 +102,8 @@ class Adapted(nn.Module):
 
 
 def scored_by(classifier: Classifier, spec: str) -> Classifier:
-    """The classifier whose only class is the score that the function ``package.module:function`` makes of what the
-    module puts out. It is looked for in the working directory too, and run: name only code that you trust.
+    """The classifier whose only class is the score that ``package.module:function`` computes from the module's output.
+    The function is also looked for in the working directory, and run: name only code that you trust.
 
     Raises:
         XaicmpError: there is no such function.
@@ -113,7 +113,7 @@ def scored_by(classifier: Classifier, spec: str) -> Classifier:
 
 
 def logits_in(output: Any) -> Tensor:
-    """The logits ``(N, C)`` or ``(N,)`` among what a module puts out.
+    """The logits ``(N, C)`` or ``(N,)`` in a module's output.
 
     Raises:
         XaicmpError: it is not clear which they are, or there are none.

@@ -1,4 +1,4 @@
-"""Where networks come from, by the word before the colon of what is asked for.
+"""Sources of networks, by the word before the colon.
 
 To add a source, decorate a function ``(rest, weights, classes) -> Classifier`` with ``@model_source(name)``:
 ``name:rest`` then calls it. ``weights`` names trained weights, None for none, because they come from a file;
@@ -77,7 +77,7 @@ def own(name: str, weights: str | None, classes: int | None) -> Classifier:
 
 
 def find_object(spec: str, role: str) -> Callable[..., Any]:
-    """What ``package.module:name`` names, for an argument that plays ``role``; also in the working directory.
+    """The object ``package.module:name``, also from the working directory; errors call it ``role``.
 
     Raises:
         XaicmpError: it cannot be imported, or called.
@@ -220,7 +220,7 @@ def _download(name: str, weights: Any) -> None:
 
 
 def _built(spec: str, build: Callable[[], Any]) -> Any:
-    """What foreign code builds, without touching the generator or stdout."""
+    """The result of foreign code, which changes neither the random generator nor stdout."""
     with torch.random.fork_rng(devices=[]), foreign(f"{arg('model')} {spec} cannot be built"):
         return build()
 
@@ -245,6 +245,6 @@ def _no_weights(spec: str, weights: str | None) -> None:
 
 
 def _short(names: Sequence[str]) -> tuple[str, ...]:
-    """Of several synonyms the first, where that is of one class alone."""
+    """The first of several synonyms, unless it is the first of another class too."""
     first = [name.partition(",")[0] for name in names]
     return tuple(short if first.count(short) == 1 else name for short, name in zip(first, names, strict=True))
