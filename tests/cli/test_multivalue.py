@@ -21,6 +21,7 @@ SPREADS = {
     "--n 3 --output x.json": "--n 3 --output x.json",
     "--ids 3 7 --methods a b --top 0.1": "--ids 3 --ids 7 --methods a --methods b --top 0.1",
     "--ids -3": "--ids -3",
+    "--ids - --n 3": "--ids - --n 3",
     "--n -3": "--n -3",
     "--ids 3 -- 7": "--ids 3 -- 7",
     "-- --ids": "-- --ids",

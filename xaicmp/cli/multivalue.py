@@ -10,7 +10,8 @@ import typer.core
 
 from xaicmp.errors import UsageError
 
-NEGATIVE_NUMBER = re.compile(r"-\d")
+VALUE = re.compile(r"-(\d|$)")
+"""What begins as an option does and is a value: a negative number, or ``-`` for stdin."""
 NUMBERS = re.compile(r"[\s\d,-]*")
 MOST = 1_000_000
 
@@ -70,7 +71,7 @@ def spread(arguments: list[str], several: set[str]) -> list[str]:
             if option and not given:
                 break
             return result + arguments[position:]
-        if word.startswith("-") and not NEGATIVE_NUMBER.match(word):
+        if word.startswith("-") and not VALUE.match(word):
             if option and not given:
                 break
             name, equals, _ = word.partition("=")

@@ -25,6 +25,7 @@ from torchvision.datasets import CIFAR10
 
 from xaicmp.core.images import cifar10 as module
 from xaicmp.core.images import download
+from xaicmp.core.images.archive import cache_folder
 from xaicmp.core.images.cifar10 import BINARY, FILES, OFFICIAL, PICKLED, load_cifar10, load_sample
 from xaicmp.core.images.selection import Selection
 from xaicmp.errors import UsageError, XaicmpError
@@ -260,12 +261,12 @@ def test_without_leave_to_download_the_way_out_is_named(
 def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
     monkeypatch.delenv("XAICMP_DATA", raising=False)
-    assert module.cache_folder() == Path("/caches/xaicmp")
+    assert cache_folder() == Path("/caches/xaicmp")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
-    assert module.cache_folder() == Path("/home/me/.cache/xaicmp")
+    assert cache_folder() == Path("/home/me/.cache/xaicmp")
     monkeypatch.setenv("XAICMP_DATA", "/data")
-    assert module.cache_folder() == Path("/data")
+    assert cache_folder() == Path("/data")
 
 
 ARCHIVE = OFFICIAL.file

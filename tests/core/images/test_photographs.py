@@ -70,6 +70,52 @@ def test_patterns_lists_and_files_name_the_same(folder: Path, monkeypatch: pytes
     assert len(find_files([every[0], every[0]], FRAMING)) == 1  # one image, one vote
 
 
+def test_hidden_folders_and_links_that_lead_back_are_left_out(folder: Path) -> None:
+    Path("photos/.ipynb_checkpoints").mkdir()
+    Path("photos/.ipynb_checkpoints/1.png").write_bytes(Path("photos/a/1.png").read_bytes())
+    Path("photos/a/loop").symlink_to("..")
+    Path("photos/c").symlink_to("b")  # a folder of its own
+    found = find_files(["photos"], FRAMING)
+    assert names(found) == ["a/1.png", "a/10.PNG", "b/2.png", "b/deep/3.png", "c/2.png", "c/deep/3.png"]
+    assert found.classes == ("a", "b", "c")
+
+
+def test_what_is_called_like_an_image_and_is_none(folder: Path) -> None:
+    Path("photos/b/x.png").mkdir()
+    Path("photos/b/x.png/4.png").write_bytes(Path("photos/a/1.png").read_bytes())
+    Path("photos/b/gone.png").symlink_to("nowhere")
+    found = find_files(["photos"], FRAMING)
+    assert names(found)[2:] == ["b/2.png", "b/deep/3.png", "b/gone.png", "b/x.png/4.png"]
+    assert found.readable(np.arange(len(found)))[2] == {4: "photos/b/gone.png: No such file or directory"}
+
+
+def test_absolute_and_relative_paths_together(folder: Path) -> None:
+    found = find_files([Path("photos/a/1.png").absolute(), "photos/b/2.png"], FRAMING)
+    assert names(found) == ["photos/a/1.png", "photos/b/2.png"]
+
+
+@pytest.mark.parametrize(
+    ("content", "labels"),
+    [
+        (
+            b"\xef\xbb\xbfpath,label\r\na/1.png,cat\r\n\r\nb/2.png,dog\r\n",
+            {"a/1.png": "cat", "b/2.png": "dog"},
+        ),
+        (b'file, class\n"a/1.png", "cat, tame"\n', {"a/1.png": "cat, tame"}),
+        (b"label,fold,image\ncat,3,a/1.png\n", {"a/1.png": "cat"}),
+        (b"a/1.png,target\nb/2.png,dog\n", {"a/1.png": "target", "b/2.png": "dog"}),  # no head
+        (b"1,cat\n3,dog\n", {"a/1.png": "cat", "b/deep/3.png": "dog"}),
+        (b"a/1.png,cat\na/1.png,cat\nnowhere.png,dog\n", {"a/1.png": "cat"}),
+    ],
+)
+def test_forms_of_a_file_of_labels(folder: Path, content: bytes, labels: dict[str, str]) -> None:
+    Path("photos/labels.csv").write_bytes(content)
+    found = find_files(["photos"], FRAMING, labels=Path("photos/labels.csv"))
+    assert {
+        name: found.classes[label] for name, label in zip(names(found), found.labels, strict=True)
+    } == labels
+
+
 def test_labels_from_a_file(folder: Path) -> None:
     Path("labels.csv").write_text("path,index,label\nphotos/b/2.png,7,dog\nphotos/a/1.png,3,cat\n")
     found = find_files(["photos"], FRAMING, labels=Path("labels.csv"))
@@ -93,6 +139,11 @@ def test_labels_from_a_file(folder: Path) -> None:
         (["photos"], {"labels": "none.csv"}, "cannot read none.csv"),
         (["photos"], {"labels": "one.csv"}, "fewer than two columns"),
         (["photos"], {"labels": "other.csv"}, "none of its 1 paths"),
+        (["photos"], {"labels": "empty.csv"}, "none of its 0 paths"),
+        (["photos"], {"labels": "size.csv"}, "names no column label, nor class, .*; name it"),
+        (["photos"], {"labels": "fold.csv"}, "names no column path, nor file, .*; name it"),
+        (["photos"], {"labels": "twice.csv"}, "photos/a/1.png has two labels; give it one"),
+        (["photos"], {"labels": "short.csv"}, "photos/a/1.png,3 has too few columns"),
     ],
 )
 def test_what_is_not_there_is_one_line(
@@ -101,6 +152,11 @@ def test_what_is_not_there_is_one_line(
     Path("empty").mkdir()
     Path("one.csv").write_text("a\n")
     Path("other.csv").write_text("x.png,cat\n")
+    Path("empty.csv").touch()
+    Path("size.csv").write_text("path,size\nphotos/a/1.png,3\n")
+    Path("fold.csv").write_text("id,label,fold\n1,cat,3\n")
+    Path("twice.csv").write_text("photos/a/1.png,cat\nphotos/a/1.png,dog\n")
+    Path("short.csv").write_text("path,size,label\nphotos/a/1.png,3\n")
     with pytest.raises(XaicmpError, match=message):
         find_files(words, FRAMING, **{name: Path(value) for name, value in options.items()})  # type: ignore[arg-type]
 
@@ -144,15 +200,31 @@ def test_every_mode_becomes_what_it_looks_like(mode: str) -> None:
     assert max(abs(a - b) for a, b in zip(found.getpixel((1, 1)), colour, strict=True)) <= 1  # type: ignore[arg-type]
 
 
-def test_rotation_in_exif_is_applied(tmp_path: Path) -> None:
-    image = Image.fromarray(
-        np.concatenate([np.zeros((8, 4, 3), np.uint8), np.full((8, 4, 3), 255, np.uint8)], axis=1)
-    )
+def test_numbers_of_an_unknown_range_are_named(tmp_path: Path) -> None:
+    Image.fromarray(colours[..., 0].astype(np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(Unreadable, match="floating-point numbers of an unknown range"):
+        find_files([tmp_path], FRAMING).pixels(np.array([0]))
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_every_rotation_in_exif_is_undone(tmp_path: Path, turn: int) -> None:
+    shown = np.zeros((8, 8, 3), np.uint8)
+    shown[:4, :4], shown[:4, 4:], shown[4:, :4] = 250, 100, 50
+    stored = {
+        1: shown,
+        2: shown[:, ::-1],
+        3: shown[::-1, ::-1],
+        4: shown[::-1],
+        5: shown.swapaxes(0, 1),
+        6: np.rot90(shown),
+        7: shown[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(shown, -1),
+    }[turn]
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees
-    image.save(tmp_path / "a.png", exif=exif)
+    exif[0x0112] = turn
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
     seen = FileImages([tmp_path / "a.png"], FRAMING).pixels(np.array([0]))[0]
-    assert seen[:, 0].max() == 0 and seen[:, -1].min() == 255  # black above
+    assert torch.equal(seen, torch.from_numpy(shown).permute(2, 0, 1))
 
 
 @given(
@@ -203,6 +275,7 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 def test_images_are_found_by_name(folder: Path) -> None:
     source = find_files(["photos"], FRAMING)
     assert [source.find(name) for name in ("a/1.png", "10.PNG", "2", "photos/b/deep/3.png")] == [0, 1, 2, 3]
+    assert source.find(str(Path("photos/b/2.png").absolute())) == 2
     with pytest.raises(UsageError, match="no such file among the 4"):
         source.find("cat.jpg")
     Path("photos/b/1.png").write_bytes(Path("photos/a/1.png").read_bytes())

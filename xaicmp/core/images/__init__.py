@@ -1,1 +1,1 @@
-"""Where images come from, and which of them are meant."""
+"""Images: their sources, and which of them are selected."""

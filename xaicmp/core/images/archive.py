@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 import tempfile
 from dataclasses import dataclass
@@ -13,8 +14,22 @@ import torch
 
 from xaicmp.core.images.download import fetch
 from xaicmp.core.images.tensors import ImageSet, Split
-from xaicmp.core.machine.progress import Progress
+from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.errors import XaicmpError, arg
+
+
+def cache_folder() -> Path:
+    """Where downloaded data is kept: ``$XAICMP_DATA``, else the user's cache folder."""
+    if folder := os.environ.get("XAICMP_DATA"):
+        return Path(folder)
+    import pooch
+
+    try:
+        return pooch.os_cache("xaicmp")
+    except RuntimeError as error:
+        raise XaicmpError(
+            f"there is no home folder for data; give {arg('data')}, or set XAICMP_DATA"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -22,17 +37,14 @@ class Archive:
     """Where a data set comes from.
 
     Attributes:
-        title: of the data set.
-        dataset: torchvision's class, which checks every file's sum before it unpickles any.
+        title: of the data set; without its hyphen, torchvision's class, which checks every file's sum before it
+            unpickles any.
         folder: in the archive, with the data.
-        unpacking: how the folders begin in which a download becomes complete.
         url, md5: of the archive.
     """
 
     title: str
-    dataset: str
     folder: str
-    unpacking: str
     url: str
     md5: str
 
@@ -40,6 +52,17 @@ class Archive:
     def file(self) -> str:
         """The archive's name."""
         return self.url.rpartition("/")[2]
+
+    @property
+    def unpacking(self) -> str:
+        """How the names of folders begin in which a download becomes complete."""
+        return f".{self.title.lower()}-"
+
+    def find(self, root: Path) -> Path | None:
+        """The folder with the data files, ``root`` itself or in it."""
+        # torchvision finds its folder by name, which a dot does not show.
+        places = (root, root / self.folder, root.resolve())
+        return next((path for path in places if path.name == self.folder and path.is_dir()), None)
 
     def may_go_into(self, root: Path) -> bool:
         """Whether ``root`` is a new or empty folder, or one with the archive; what a kill has left does not count."""
@@ -53,26 +76,32 @@ class Archive:
             path.name.startswith(self.unpacking) for path in root.iterdir()
         )
 
-    def load(self, folder: Path, split: Split) -> ImageSet:
-        """A part of the data set.
+    def load(
+        self, split: Split, folder: Path | None, *, download: bool = True, progress: Progress = no_progress
+    ) -> ImageSet:
+        """A part of the data set from ``folder``, by default the cache folder; fetched if that is new or empty.
 
         Raises:
-            XaicmpError: the folder is incomplete or damaged, and was not opened.
+            XaicmpError: no data there, files that are incomplete or damaged and so not opened, or no way to download.
         """
-        import torchvision.datasets
-
-        made: Any = getattr(torchvision.datasets, self.dataset)
+        root = cache_folder() if folder is None else folder
         try:
-            data = made(str(folder.parent), train=split == "train", download=False)
-        except RuntimeError as error:
-            raise XaicmpError(
-                f"{folder} is incomplete or damaged (MD5 sums differ), so it was not opened; "
-                "remove it and fetch it again"
-            ) from error
+            found = self.find(root)
+            fresh = self.may_go_into(root) or folder is None
         except OSError as error:
-            raise XaicmpError(f"cannot read {folder}: {error.strerror}; give another folder") from error
-        pixels = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
-        return ImageSet(self.title, split, True, pixels, torch.tensor(data.targets), tuple(data.classes))
+            raise XaicmpError(f"cannot read {root}: {error.strerror}; give another folder") from error
+        if found is None and not download:
+            raise XaicmpError(
+                f"no {self.title} in {root}; give {arg('data')}: a folder that holds it, or a new one to download it into"
+            )
+        if found is None and not fresh:
+            raise XaicmpError(
+                f"no {self.title} in {root} (looked for {self.folder}); name the folder that holds it, "
+                "or a new one to download it into"
+            )
+        if found is None:
+            self.download(root, progress)
+        return self._read(found or root / self.folder, split)
 
     def download(self, root: Path, progress: Progress) -> None:
         """Put the folder into ``root``, complete or not at all."""
@@ -94,3 +123,19 @@ class Archive:
             raise XaicmpError(
                 f"could not download {self.title} into {root} ({reason}); run again, or name a folder that holds it"
             ) from error
+
+    def _read(self, folder: Path, split: Split) -> ImageSet:
+        import torchvision.datasets
+
+        made: Any = getattr(torchvision.datasets, self.title.replace("-", ""))
+        try:
+            data = made(str(folder.parent), train=split == "train", download=False)
+        except RuntimeError as error:
+            raise XaicmpError(
+                f"{folder} is incomplete or damaged (MD5 sums differ), so it was not opened; "
+                "remove it and fetch it again"
+            ) from error
+        except OSError as error:
+            raise XaicmpError(f"cannot read {folder}: {error.strerror}; give another folder") from error
+        pixels = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
+        return ImageSet(self.title, split, True, pixels, torch.tensor(data.targets), tuple(data.classes))

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from xaicmp.core.images.archive import Archive
+from xaicmp.core.images.archive import Archive, cache_folder
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.images.tensors import ImageSet, Split
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.machine.storage import contents
-from xaicmp.errors import XaicmpError, arg
+from xaicmp.errors import XaicmpError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -29,9 +29,7 @@ STD = (0.2470, 0.2435, 0.2616)
 PICKLED, BINARY = "cifar-10-batches-py", "cifar-10-batches-bin"
 OFFICIAL = Archive(
     "CIFAR-10",
-    "CIFAR10",
     PICKLED,
-    ".cifar-10-",
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
     "c58f30108f718f92721af3b95e74349a",
 )
@@ -61,7 +59,7 @@ def load_sample(load_whole: Callable[[], ImageSource] | None = None) -> ImageSet
     """The first 1,000 CIFAR-10 test images, from inside the package.
 
     Args:
-        load_whole: makes the whole test set, for whom they do not suffice.
+        load_whole: loads the whole test set, if more images are needed.
 
     Raises:
         XaicmpError: the file in the installation is damaged.
@@ -82,20 +80,6 @@ def load_sample(load_whole: Callable[[], ImageSource] | None = None) -> ImageSet
             )
 
 
-def cache_folder() -> Path:
-    """Where downloaded data is kept: ``$XAICMP_DATA``, else the user's cache folder."""
-    if folder := os.environ.get("XAICMP_DATA"):
-        return Path(folder)
-    import pooch
-
-    try:
-        return pooch.os_cache("xaicmp")
-    except RuntimeError as error:
-        raise XaicmpError(
-            f"there is no home folder for data; give {arg('data')}, or set XAICMP_DATA"
-        ) from error
-
-
 def load_cifar10(
     split: Split,
     folder: Path | None = None,
@@ -114,42 +98,21 @@ def load_cifar10(
     Raises:
         XaicmpError: no data there, files cut short or damaged, or no way to download.
     """
-    root = cache_folder() if folder is None else folder
-    try:
-        found = _find(root)
-        fresh = OFFICIAL.may_go_into(root) or folder is None
-    except OSError as error:
-        raise XaicmpError(f"cannot read {root}: {error.strerror}; give another folder") from error
-    if found is not None:
-        return _load_binary(found, split) if found.name != PICKLED else OFFICIAL.load(found, split)
-    if not download:
-        raise XaicmpError(
-            f"no CIFAR-10 in {root}; give {arg('data')}: a folder that holds it, or a new one to download it into"
-        )
-    if not fresh:
-        raise XaicmpError(
-            f"no CIFAR-10 in {root} (looked for {BINARY} and {PICKLED}); name the folder that holds it, "
-            "or a new one to download it into"
-        )
-    OFFICIAL.download(root, progress)
-    return OFFICIAL.load(root / PICKLED, split)
+    if (found := _find_binary(cache_folder() if folder is None else folder)) is not None:
+        return _load_binary(found, split)
+    return OFFICIAL.load(split, folder, download=download, progress=progress)
 
 
 def holds_cifar10(root: Path) -> bool:
     """Whether a folder holds CIFAR-10 in either layout."""
-    return root.is_dir() and _find(root) is not None
+    return root.is_dir() and (_find_binary(root) or OFFICIAL.find(root)) is not None
 
 
-def _find(root: Path) -> Path | None:
-    """The folder with the data files, ``root`` itself or in it."""
-    for folder in (root, root / BINARY):
-        if any((folder / name).is_file() for names in FILES.values() for name in names):
-            return folder
-    # torchvision finds its folder by name, which a dot does not show.
-    for folder in (root, root / PICKLED, root.resolve()):
-        if folder.name == PICKLED and folder.is_dir():
-            return folder
-    return None
+def _find_binary(root: Path) -> Path | None:
+    """The folder with files of the binary layout, ``root`` itself or in it."""
+    names = [name for part in FILES.values() for name in part]
+    folders = (root, root / BINARY)
+    return next((each for each in folders if any(os.path.isfile(each / name) for name in names)), None)  # noqa: PTH113  (a name may be too long)
 
 
 def _load_binary(folder: Path, split: Split) -> ImageSet:

@@ -5,17 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from xaicmp.core.images.archive import Archive
-from xaicmp.core.images.cifar10 import cache_folder
 from xaicmp.core.images.tensors import ImageSet, Split
 from xaicmp.core.machine.progress import Progress, no_progress
-from xaicmp.errors import XaicmpError
 
-FOLDER = "cifar-100-python"
 OFFICIAL = Archive(
     "CIFAR-100",
-    "CIFAR100",
-    FOLDER,
-    ".cifar-100-",
+    "cifar-100-python",
     "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
     "eb9058c3a382ffc7106e4002c42a8d85",
 )
@@ -32,19 +27,4 @@ def load_cifar100(split: Split, folder: Path | None = None, *, progress: Progres
     Raises:
         XaicmpError: no data there, damaged files, or no way to download.
     """
-    root = cache_folder() if folder is None else folder
-    if (found := find_cifar100(root)) is None:
-        if folder is not None and not OFFICIAL.may_go_into(root):
-            raise XaicmpError(
-                f"no CIFAR-100 in {root} (looked for {FOLDER}); name the folder that holds it, or a new one"
-            )
-        OFFICIAL.download(root, progress)
-        found = root / FOLDER
-    return OFFICIAL.load(found, split)
-
-
-def find_cifar100(root: Path) -> Path | None:
-    """The folder with the data files, ``root`` itself or in it."""
-    return next(
-        (path for path in (root / FOLDER, root.resolve()) if path.name == FOLDER and path.is_dir()), None
-    )
+    return OFFICIAL.load(split, folder, progress=progress)

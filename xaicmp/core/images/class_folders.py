@@ -1,7 +1,8 @@
-"""Folders of class folders, as what a network is trained on and what it is tested on."""
+"""Folders of class folders: images to train on, and images to test on."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,23 +30,22 @@ def split_folder(
         root: has the folders ``train`` and ``val`` with a folder per class each, or a folder per class.
         framing: how the images are resized and cropped.
         share: of each class that is held out where there is no ``val``; by default a tenth.
-        seed: of which these are, and of the order.
+        seed: of the split and of the order.
 
     Raises:
         UsageError: a share where the folders say what is held out, or one not between 0 and 1.
         XaicmpError: there are no class folders with images, fewer than two classes, or a class on one side alone.
     """
-    parts = [next((root / name for name in names if (root / name).is_dir()), None) for names in (TRAIN, TEST)]
-    if parts[0] is None or parts[1] is None:
+    if (folders := _folders(root)) is None:
         return _by_share(_labelled(root, framing), 0.1 if share is None else share, seed)
     if share is not None:
         raise UsageError(
-            f"{arg('split')} {share:g}: {parts[1]} holds what is held out; leave {arg('split')} out"
+            f"{arg('split')} {share:g}: {folders[1]} holds what is held out; leave {arg('split')} out"
         )
-    images, test = (_labelled(part, framing) for part in parts if part is not None)
+    images, test = (_labelled(folder, framing) for folder in folders)
     if unknown := sorted(set(test.classes) - set(images.classes)):
         raise XaicmpError(
-            f"{parts[1]} has the class {unknown[0]}, which {parts[0]} has not; add or remove it"
+            f"{folders[1]} has the class {unknown[0]}, which {folders[0]} has not; add or remove it"
         )
     to = np.array([images.classes.index(name) for name in test.classes])
     test.labels, test.classes = to[test.labels], images.classes
@@ -60,12 +60,13 @@ def decoded(images: FileImages, split: Split, progress: Progress = no_progress) 
     """
     height, width = images.size()
     takes, free = len(images) * 3 * height * width, free_memory(torch.device("cpu"))
-    if free is not None and 2 * takes > free:  # a second time, with margins, where crops are cut
+    if free is not None and takes > 0.8 * free:
         raise XaicmpError(
-            f"{len(images):,} images of {height} x {width} take {2 * takes / 1e9:.1f} GB and {free / 1e9:.1f} are free; "
+            f"{len(images):,} images of {height} x {width} take {takes / 1e9:.1f} GB and {free / 1e9:.1f} are free; "
             f"give a smaller {arg('input_size')}, or {arg('limit')}"
         )
-    tensor = torch.empty(len(images), 3, height, width, dtype=torch.uint8)
+    shape, kind = (len(images), 3, height, width), torch.uint8
+    tensor = torch.empty(shape, dtype=kind, memory_format=torch.channels_last)  # as training takes them
     for start in range(0, len(images), AT_ONCE):
         ids = np.arange(start, min(start + AT_ONCE, len(images)))
         images.ahead(ids + AT_ONCE if ids[-1] + AT_ONCE < len(images) else ids)
@@ -76,8 +77,37 @@ def decoded(images: FileImages, split: Split, progress: Progress = no_progress) 
                 f"cannot read {next(iter(error.reasons.values()))}; replace it, or take it out of the folder"
             ) from error
         progress("reading images", int(ids[-1]) + 1, len(images))
-    labels = torch.from_numpy(images.labels)
-    return ImageSet(images.name, split, None, tensor, labels, images.classes)
+    labels, names = torch.from_numpy(images.labels), tuple(images.names(np.arange(len(images))))
+    return ImageSet(images.name, split, None, tensor, labels, images.classes, root=images.root, files=names)
+
+
+def images_tested(root: Path, framing: Framing, files: Sequence[str]) -> FileImages:
+    """The images in ``root`` that a network was tested on while it was trained, in the same order.
+
+    Args:
+        root: what it was trained on, see ``split_folder``.
+        framing: how the images are resized and cropped.
+        files: their names, from its checkpoint.
+
+    Raises:
+        XaicmpError: one of them is not there.
+    """
+    images = _labelled((_folders(root) or (root, root))[1], framing)
+    places = {name: place for place, name in enumerate(images.names(np.arange(len(images))))}
+    if lost := [name for name in files if name not in places]:
+        raise XaicmpError(
+            f"{arg('data')} {root}: of the {len(files):,} files that the network was tested on, {len(lost):,} are not "
+            f"there, as {lost[0]}; name the folder that it was trained on"
+        )
+    return images.part(np.array([places[name] for name in files]))
+
+
+def _folders(root: Path) -> tuple[Path, Path] | None:
+    """The folders to train on and to test on, if there are both."""
+    train, test = (
+        next((root / name for name in names if (root / name).is_dir()), None) for names in (TRAIN, TEST)
+    )
+    return None if train is None or test is None else (train, test)
 
 
 def _labelled(root: Path, framing: Framing) -> FileImages:

@@ -1,4 +1,4 @@
-"""The classes of images and of a model are the same where their names are."""
+"""Classes of images matched to classes of a model by their names."""
 
 from __future__ import annotations
 

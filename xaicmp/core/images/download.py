@@ -16,7 +16,7 @@ TIMEOUT = 30
 
 
 class _Megabytes:
-    """What pooch takes for a progress bar."""
+    """A progress bar as pooch wants it."""
 
     def __init__(self, stage: str, progress: Progress) -> None:
         self.stage, self.progress, self.total, self.done = stage, progress, 0, 0
@@ -39,8 +39,8 @@ def fetch(url: str, folder: Path, md5: str, stage: str, progress: Progress) -> P
         url: of the file, over HTTP.
         folder: where it goes.
         md5: its known sum; the file has its name only once the sum is right.
-        stage: what ``progress`` is told that this is.
-        progress: told the megabytes.
+        stage: what ``progress`` calls this.
+        progress: called with the megabytes.
 
     Raises:
         XaicmpError: there is no connection, it broke off, or the bytes are not those of ``md5``.
@@ -58,13 +58,13 @@ def fetch(url: str, folder: Path, md5: str, stage: str, progress: Progress) -> P
     except ValueError as error:
         raise XaicmpError(f"{url} is not the file that was expected (its MD5 sum differs)") from error
     except OSError as error:
-        if error.errno is not None:  # it is no error of the network, of which requests makes its own
+        if error.errno is not None:  # of the disk: errors of the network are requests' own, without a number
             raise
         raise XaicmpError(f"cannot fetch {url}: {_reason(error)}") from error
 
 
 def _reason(error: BaseException) -> str:
-    """The system's own words, from behind the layers of HTTP; else the error's."""
+    """The operating system's message, if there is one behind the error; else the error's own."""
     deeper: BaseException | None = error
     while deeper is not None:
         if isinstance(deeper, OSError) and deeper.strerror:

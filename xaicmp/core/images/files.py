@@ -1,15 +1,18 @@
-"""Photographs in files and folders. Nothing is decoded before it is asked for."""
+"""Photographs in files and folders. They are decoded when they are needed."""
 
 from __future__ import annotations
 
 import csv
 import glob
+import io
 import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +31,9 @@ LISTS = (".txt", ".lst")
 """Suffixes of files that name images, one per line."""
 STDIN = "-"
 MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)
-"""An image that says to have more is a decompression bomb."""
+"""An image with more is taken for a decompression bomb."""
 PATHS, NAMES = ("path", "file", "filename", "image"), ("label", "class", "class_name", "index", "target")
-"""What the columns of a file of labels are called."""
+"""Names of the columns in a file of labels."""
 
 
 class FileImages(ImageSource):
@@ -43,7 +46,7 @@ class FileImages(ImageSource):
         classes: the names of the classes.
         root: the folder that names are relative to.
         strict: whether a file that cannot be read ends the run instead of being skipped.
-        name: as captions have it.
+        name: what captions call them.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class FileImages(ImageSource):
         name: str = "",
     ) -> None:
         self.paths, self.framing, self.strict = list(paths), framing, strict
-        self.root = Path(os.path.commonpath([path.parent for path in paths])) if root is None else root
+        self.root = _common(paths) if root is None else root
         self.classes, self.name = tuple(classes), name or self.root.name or "images"
         self.labels = None if labels is None else np.asarray(labels, dtype=np.int64)
         self._pool: ThreadPoolExecutor | None = None
@@ -79,14 +82,7 @@ class FileImages(ImageSource):
         for each in ids.tolist():
             try:
                 found.append(self._started[each].result())
-            except (
-                OSError,
-                ValueError,
-                SyntaxError,
-                MemoryError,
-                EOFError,
-                Image.DecompressionBombError,
-            ) as error:
+            except Exception as error:  # Pillow raises whatever a damaged file makes it raise
                 broken[each] = f"{self.paths[each]}: {reason_of(error)}"
         kept = self._next | set(ids.tolist())
         self._started = {each: future for each, future in self._started.items() if each in kept}
@@ -116,41 +112,13 @@ class FileImages(ImageSource):
     def names(self, ids: np.ndarray) -> list[str]:
         return [os.path.relpath(self.paths[each], self.root) for each in ids.tolist()]
 
-    def find(self, name: str) -> int:
-        """The id of the file called so: its path, the end of that, or its name without a suffix.
-
-        Raises:
-            UsageError: there is none, or there are several.
-        """
-        wanted = Path(name)
-        ways: tuple[Callable[[Path], bool], ...] = (
-            lambda path: path == wanted or os.path.relpath(path, self.root) == name,
-            lambda path: path.parts[-len(wanted.parts) :] == wanted.parts,
-            lambda path: path.stem == name,
-        )
-        for same in ways:
-            found = [index for index, path in enumerate(self.paths) if same(path)]
-            if len(found) == 1:
-                return found[0]
-            if found:
-                shown = ", ".join(self.names(np.array(found[:3])))
-                raise UsageError(
-                    f"{arg('ids')} {name}: {len(found)} files have this name ({shown}); give more of the path"
-                )
-        raise UsageError(f"{arg('ids')} {name}: no such file among the {len(self):,} of {self.name}")
-
     def part(self, ids: np.ndarray) -> FileImages:
         """The images ``ids``, in that order."""
-        paths, labels = [self.paths[each] for each in ids.tolist()], self.labels
-        return FileImages(
-            paths,
-            self.framing,
-            labels=None if labels is None else labels[ids],
-            classes=self.classes,
-            root=self.root,
-            strict=self.strict,
-            name=self.name,
-        )
+        part = copy(self)
+        part.paths = [self.paths[each] for each in ids.tolist()]
+        part.labels = None if self.labels is None else self.labels[ids]
+        part._started, part._next = {}, set()
+        return part
 
     @property
     def about(self) -> str:
@@ -166,12 +134,19 @@ class FileImages(ImageSource):
 
 def read_image(path: Path, framing: Framing) -> Tensor:
     """The image in a file as a network sees it: uint8 ``(3, H, W)``."""
+    with opened(path) as image:
+        return framing(to_rgb(image))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The image in a file, upright; of several frames the first. Pillow raises all sorts of errors."""
     with Image.open(regular(path)) as image:
         if image.width * image.height > MOST_PIXELS:
             raise Image.DecompressionBombError(
                 f"{image.width} x {image.height} pixels are more than can be meant"
             )
-        return framing(to_rgb(ImageOps.exif_transpose(image)))
+        yield ImageOps.exif_transpose(image)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -218,28 +193,29 @@ def find_files(
     Raises:
         XaicmpError: a path does not exist, a list cannot be read, or there is no image.
     """
-    paths: list[Path] = []
-    for word in words:
-        paths += _files(str(word))
-    paths = list(dict.fromkeys(paths))
+    paths = list(dict.fromkeys(path for word in words for path in _files(str(word))))
     root = Path(words[0]) if len(words) == 1 and Path(words[0]).is_dir() else None
     if not paths:
         raise XaicmpError(
             f"{', '.join(map(str, words))}: no image there ({', '.join(SUFFIXES)}); name others"
         )
-    named = read_labels(labels) if labels is not None else _by_folder(paths, root)
-    if labels is not None and named is not None:
-        paths, named = _labelled(paths, named, labels)
+    named = _by_folder(paths, root) if labels is None else _by_file(paths, labels)
     if label_map is not None and named is None:
         raise UsageError(
             f"{arg('label_map')} goes with labels, and these images have none; give {arg('labels')} too"
         )
-    if label_map is not None and named:
-        renamed = dict(read_rows(label_map))
+    if label_map is not None and named is not None:
+        renamed = {row[0]: row[-1] for row in read_rows(label_map)}
         named = {path: renamed.get(name, name) for path, name in named.items()}
-    indices, classes = _indices(paths, named)
     title = root.resolve().name if root is not None else ""
-    return FileImages(paths, framing, labels=indices, classes=classes, root=root, strict=strict, name=title)
+    if named is None:
+        return FileImages(paths, framing, root=root, strict=strict, name=title)
+    classes = tuple(sorted(set(named.values())))
+    index = {name: place for place, name in enumerate(classes)}
+    indices = [index[name] for name in named.values()]
+    return FileImages(
+        list(named), framing, labels=indices, classes=classes, root=root, strict=strict, name=title
+    )
 
 
 def _files(word: str) -> list[Path]:
@@ -256,12 +232,7 @@ def _files(word: str) -> list[Path]:
         named = [Path(line.strip()) for line in lines if line.strip()]
         return [each if each.exists() or each.is_absolute() else beside / each for each in named]
     if word and path.is_dir():
-        return sorted(
-            Path(folder) / name
-            for folder, _, names in os.walk(path, followlinks=True)
-            for name in names
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-        )
+        return sorted(_inside(path))
     if word and path.exists():
         return [path]
     found = sorted(Path(each) for each in glob.glob(word, recursive=True))  # noqa: PTH207  (a pattern may begin with a root)
@@ -272,68 +243,99 @@ def _files(word: str) -> list[Path]:
     return [file for each in found for file in (_files(str(each)) if each.is_dir() else [each])]
 
 
+def _common(paths: Iterable[Path]) -> Path:
+    """The folder that all are in; the working folder where some are absolute and others are not."""
+    try:
+        return Path(os.path.commonpath([path.parent for path in paths]))
+    except ValueError:
+        return Path()
+
+
+def _inside(root: Path) -> Iterator[Path]:
+    """The images in a folder and in those in it, but for hidden ones, and for links to a folder that they are in."""
+    for place, folders, names in os.walk(root, followlinks=True):
+        folder = Path(place)
+        whole = folder.resolve()
+        around = {whole, *whole.parents}
+        folders[:] = [each for each in folders if each[0] != "." and (folder / each).resolve() not in around]
+        yield from (folder / each for each in names if each[0] != "." and each.lower().endswith(SUFFIXES))
+
+
 def _by_folder(paths: Iterable[Path], root: Path | None) -> dict[Path, str] | None:
     """The class of each file, if all are in folders inside of ``root``: the name of the outermost."""
     if root is None:
         return None
     parts = {path: path.relative_to(root).parts for path in paths}
-    return (
-        {path: each[0] for path, each in parts.items()}
-        if all(len(each) > 1 for each in parts.values())
-        else None
-    )
+    if any(len(each) == 1 for each in parts.values()):
+        return None
+    return {path: each[0] for path, each in parts.items()}
 
 
-def read_labels(path: Path) -> dict[Path, str]:
-    """Labels by path from a CSV file with the columns path and label, or without a head in that order."""
-    return {path.parent / name: label for name, label in read_rows(path)}
+def _by_file(paths: list[Path], file: Path) -> dict[Path, str]:
+    """The labels of the images that a file names, in its order: by their paths, or by names that only one has."""
+    labels = read_labels(file)
+    places = {path.resolve(): path for path in paths}
+    counts = Counter(name for path in paths for name in {path.name, path.stem})
+    alone = {name: path for path in paths for name in (path.name, path.stem) if counts[name] == 1}
+    same = {path: places.get(path.resolve()) or alone.get(path.name) for path in labels}
+    found = {own: labels[path] for path, own in same.items() if own is not None}
+    if not found:
+        raise XaicmpError(
+            f"{file}: none of its {len(labels):,} paths is among the images; write them relative to it"
+        )
+    return found
 
 
-def read_rows(path: Path) -> list[tuple[str, str]]:
-    """The pairs in a CSV file, or in a JSON object.
+def read_labels(file: Path) -> dict[Path, str]:
+    """Labels by path from a CSV file with the columns path and label, or without a head in that order.
 
     Raises:
-        XaicmpError: it cannot be read, or has a row of fewer than two values.
+        XaicmpError: it cannot be read, its head names only one of the columns, or a path has two labels.
+    """
+    rows = read_rows(file)
+    head = [each.lower() for each in rows[0]] if rows else []
+    path, label = (
+        next((head.index(name) for name in names if name in head), None) for names in (PATHS, NAMES)
+    )
+    if (path is None and label is None) or any(each.endswith(SUFFIXES) for each in head):
+        path, label = 0, -1
+    else:
+        rows = rows[1:]
+    if path is None or label is None:
+        names = PATHS if path is None else NAMES
+        raise XaicmpError(
+            f"{file}: its first line names no column {names[0]}, nor {', '.join(names[1:])}; name it"
+        )
+    labels: dict[Path, str] = {}
+    for row in rows:
+        if len(row) <= max(path, label):
+            raise XaicmpError(
+                f"{file}: {','.join(row)[:80]} has too few columns; write a path and a label per line"
+            )
+        if labels.setdefault(file.parent / row[path], row[label]) != row[label]:
+            raise XaicmpError(f"{file}: {row[path]} has two labels; give it one")
+    return labels
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    """The rows of two or more values in a CSV file, or the pairs in a JSON object.
+
+    Raises:
+        XaicmpError: it cannot be read, or has a row of fewer values.
     """
     try:
         text = text_of(path)
         if path.suffix == ".json":
-            return [(str(key), str(value)) for key, value in json.loads(text).items()]
-        rows = [row for row in csv.reader(text.splitlines()) if row]
+            return [[str(key), str(value)] for key, value in json.loads(text).items()]
+        rows = [
+            [each.strip() for each in row]
+            for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+            if row
+        ]
     except OSError as error:
         raise XaicmpError(f"cannot read {path}: {error.strerror}; give another file") from error
     except (ValueError, csv.Error, AttributeError, RecursionError) as error:
         raise XaicmpError(f"{path} is no table of two columns; write a path and a label per line") from error
-    head = [each.strip().lower() for each in rows[0]] if rows else []
-    first = next((head.index(name) for name in PATHS if name in head), None)
-    second = next((head.index(name) for name in NAMES if name in head), None)
-    at, to = (0, -1) if first is None or second is None else (first, second)
-    if any(len(row) <= max(1, at, to) for row in rows):
+    if any(len(row) < 2 for row in rows):
         raise XaicmpError(f"{path}: a line has fewer than two columns; write a path and a label per line")
-    return [(row[at].strip(), row[to].strip()) for row in (rows if (at, to) == (0, -1) else rows[1:])]
-
-
-def _labelled(paths: list[Path], named: Mapping[Path, str], file: Path) -> tuple[list[Path], dict[Path, str]]:
-    """The images that a file of labels names, in its order, and the label of each."""
-    places = {path.resolve(): path for path in paths}
-    alone = {name for name, count in Counter(path.name for path in paths).items() if count == 1}
-    by_name = {path.name: path for path in paths if path.name in alone}
-    same = {path: places.get(path.resolve()) or by_name.get(path.name) for path in named}
-    found = {own: named[path] for path, own in same.items() if own is not None}
-    if not found:
-        raise XaicmpError(
-            f"{file}: none of its {len(named):,} paths is among the images; write them relative to it"
-        )
-    return list(found), found
-
-
-def _indices(
-    paths: list[Path], named: Mapping[Path, str] | None
-) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """The labels as numbers, and the names of the classes that they count."""
-    if not named:
-        return None, ()
-    names = [named.get(path, "") for path in paths]
-    classes = tuple(sorted(set(names)))
-    index = {name: place for place, name in enumerate(classes)}
-    return np.array([index[name] for name in names]), classes
+    return rows

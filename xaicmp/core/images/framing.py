@@ -1,12 +1,10 @@
-"""How a photograph becomes what a network sees."""
+"""Resizing and cropping of photographs for a network."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -29,18 +27,15 @@ class Framing:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """An RGB image to uint8 ``(3, H, W)``."""
+        from torchvision.transforms import InterpolationMode, functional
+
         height, width = self.size
         # A quotient of two whole sizes must not be rounded down to one below.
-        least = [math.floor(side / self.crop_pct + 1e-6) for side in self.size]
+        down, across = least = [math.floor(side / self.crop_pct + 1e-6) for side in self.size]
         if height == width:
-            short, long = sorted(image.size)
-            other = int(least[0] * long / short)
-            resized = (least[0], other) if image.width <= image.height else (other, least[0])
+            least = least[:1]  # the shorter side
         else:
-            scale = max(least[0] / image.height, least[1] / image.width)
-            resized = (max(least[1], round(image.width * scale)), max(least[0], round(image.height * scale)))
-        if image.size != resized:
-            image = image.resize(resized, Image.Resampling[self.interpolation.upper()])
-        top, left = (round((image.height - height) / 2), round((image.width - width) / 2))
-        pixels = np.array(image.crop((left, top, left + width, top + height)))
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+            scale = max(down / image.height, across / image.width)
+            least = [max(down, round(image.height * scale)), max(across, round(image.width * scale))]
+        resized = functional.resize(image, least, InterpolationMode(self.interpolation))
+        return functional.pil_to_tensor(functional.center_crop(resized, list(self.size)))

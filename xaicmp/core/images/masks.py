@@ -1,23 +1,21 @@
-"""Where the object is: a mask for each image, or boxes, seen as the network sees the image."""
+"""Where the object is: a mask or boxes for each image, resized and cropped as the image is."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from pathlib import Path, PurePath
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from xaicmp.core.images.files import SUFFIXES, FileImages, reason_of
+from xaicmp.core.images.files import SUFFIXES, FileImages, opened, reason_of
 from xaicmp.core.images.source import ImageSource
-from xaicmp.core.machine.storage import regular, text_of
+from xaicmp.core.machine.storage import text_of
 from xaicmp.errors import XaicmpError, arg
 
-Draw = Callable[[tuple[int, int]], np.ndarray]
-"""The object in an image of a height and width, bool ``(H, W)``."""
+Boxes = list[list[float]]
 
 
 def load_masks(images: ImageSource, ids: np.ndarray, where: Path) -> Tensor:
@@ -32,14 +30,14 @@ def load_masks(images: ImageSource, ids: np.ndarray, where: Path) -> Tensor:
     Raises:
         XaicmpError: ``where`` cannot be read, a mask is of another size than its image, or no image has one.
     """
-    drawn = _of_folder(where) if where.is_dir() else _of_boxes(where)
-    by_stem: dict[str, list[Draw]] = {}
-    for path, draw in drawn.items():
-        by_stem.setdefault(path.name, []).append(draw)
+    known = _masks_in(where) if where.is_dir() else _boxes_in(where)
+    by_name: dict[str, list[Path | Boxes]] = {}
+    for path, mask in known.items():
+        by_name.setdefault(path.name, []).append(mask)
     found, none = [], torch.zeros(images.size(), dtype=torch.bool)
     for each, name in zip(ids.tolist(), images.names(ids), strict=True):
         path = PurePath(name or str(each)).with_suffix("")
-        alike = [drawn[path]] if path in drawn else by_stem.get(path.name, [])
+        alike = [known[path]] if path in known else by_name.get(path.name, [])
         if len(alike) > 1:
             raise XaicmpError(
                 f"{where}: several masks are called {path.name}; put them into folders as the images"
@@ -51,16 +49,15 @@ def load_masks(images: ImageSource, ids: np.ndarray, where: Path) -> Tensor:
     return masks
 
 
-def _seen(images: ImageSource, image: int, draw: Draw, where: Path) -> Tensor:
+def _seen(images: ImageSource, image: int, mask: Path | Boxes, where: Path) -> Tensor:
     """One object as the network sees it, bool ``(H, W)``."""
     size = images.size()
     if isinstance(images, FileImages):
-        with Image.open(images.paths[image]) as photograph:
-            width, height = ImageOps.exif_transpose(photograph).size
-        size = height, width
+        with opened(images.paths[image]) as photograph:
+            size = photograph.height, photograph.width
     try:
-        inside = draw(size)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        inside = _in_file(mask, size) if isinstance(mask, Path) else _in_boxes(mask, size)
+    except Exception as error:  # Pillow raises whatever a damaged file makes it raise
         raise XaicmpError(f"{where}: the mask of image {image}: {reason_of(error)}; give another") from error
     if not isinstance(images, FileImages):
         return torch.from_numpy(inside)
@@ -68,28 +65,33 @@ def _seen(images: ImageSource, image: int, draw: Draw, where: Path) -> Tensor:
     return images.framing(grey.convert("RGB"))[0] >= 128
 
 
-def _of_folder(folder: Path) -> dict[PurePath, Draw]:
-    def draw(path: Path) -> Draw:
-        def drawn(size: tuple[int, int]) -> np.ndarray:
-            with Image.open(regular(path)) as image:
-                upright = ImageOps.exif_transpose(image)
-                if upright.size != size[::-1]:
-                    raise ValueError(
-                        f"{path} has {upright.width} x {upright.height} pixels, not {size[1]} x {size[0]}"
-                    )
-                if upright.mode == "P":
-                    return np.asarray(upright) > 0
-                values = np.asarray(upright.convert("L"))
-                return values > int(values.max(initial=0)) / 2
+def _in_file(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """The object in a mask of an image of a height and width, bool ``(H, W)``."""
+    with opened(path) as mask:
+        if mask.size != size[::-1]:
+            raise ValueError(f"{path} has {mask.width} x {mask.height} pixels, not {size[1]} x {size[0]}")
+        if mask.mode == "P":
+            return np.asarray(mask) > 0
+        values = np.asarray(mask.convert("L"))
+        return values > int(values.max(initial=0)) / 2
 
-        return drawn
 
+def _in_boxes(boxes: Boxes, size: tuple[int, int]) -> np.ndarray:
+    """The same of boxes."""
+    inside = np.zeros(size, dtype=bool)
+    for box in boxes:
+        left, top, right, bottom = (max(0, min(round(each), max(size))) for each in box)
+        inside[top:bottom, left:right] = True
+    return inside
+
+
+def _masks_in(folder: Path) -> dict[PurePath, Path]:
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return {PurePath(path.relative_to(folder)).with_suffix(""): draw(path) for path in files}
+    return {PurePath(path.relative_to(folder)).with_suffix(""): path for path in files}
 
 
-def _of_boxes(path: Path) -> dict[PurePath, Draw]:
-    boxes: dict[PurePath, list[list[float]]] = {}
+def _boxes_in(path: Path) -> dict[PurePath, Boxes]:
+    boxes: dict[PurePath, Boxes] = {}
     try:
         rows = [row for row in csv.reader(text_of(path).splitlines()) if row]
         for row in rows[rows[:1] != [] and rows[0][1:2] == ["x0"] :]:
@@ -106,15 +108,4 @@ def _of_boxes(path: Path) -> dict[PurePath, Draw]:
         raise XaicmpError(
             f"{path}: {reason_of(error)}; write path,x0,y0,x1,y1 per line, in pixels"
         ) from error
-
-    def draw(own: list[list[float]]) -> Draw:
-        def drawn(size: tuple[int, int]) -> np.ndarray:
-            inside = np.zeros(size, dtype=bool)
-            for box in own:
-                left, top, right, bottom = (max(0, min(round(each), max(size))) for each in box)
-                inside[top:bottom, left:right] = True
-            return inside
-
-        return drawn
-
-    return {name: draw(own) for name, own in boxes.items()}
+    return boxes

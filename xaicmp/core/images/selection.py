@@ -1,4 +1,4 @@
-"""Which images are meant."""
+"""Which images are selected."""
 
 from __future__ import annotations
 

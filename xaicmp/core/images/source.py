@@ -1,9 +1,10 @@
-"""Where images come from: anything that gives the pixels of the images that are asked for."""
+"""Sources of images: anything that returns the pixels of the images with given ids."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,14 +31,16 @@ class ImageSource(ABC):
     To add a source, derive a class and give it ``__len__`` and ``pixels``.
 
     Attributes:
-        name: of the data set or folder, as captions have it.
+        name: of the data set or folder, for captions.
         classes: the names of the classes that ``labels`` index; empty without labels.
         labels: int64 ``(N,)``, an array or a tensor; None where they are unknown.
+        root: the folder that names are relative to, if they are of files.
     """
 
     name: str = "images"
     classes: tuple[str, ...] = ()
     labels: Any = None
+    root: Path = Path()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -61,14 +64,33 @@ class ImageSource(ABC):
         return height, width
 
     def find(self, name: str) -> int:
-        """The id of the image that is called so.
+        """The id of the image that is called so: by its path, the end of that, or its name without a suffix.
 
         Raises:
-            UsageError: there is none, or the images have no names.
+            UsageError: there is none, there are several, or images have no names.
         """
-        raise UsageError(
-            f"{arg('ids')} {name!r}: ids of {self.name} count from 0; write 3 7 12, or 3,7,12, or 0-99"
+        every = self.names(np.arange(len(self)))
+        if not any(every):
+            raise UsageError(
+                f"{arg('ids')} {name!r}: ids of {self.name} count from 0; write 3 7 12, or 3,7,12, or 0-99"
+            )
+        wanted, root = Path(name), self.root.absolute()
+        paths = [root / each for each in every]
+        ways = (
+            [path == wanted.absolute() or each == name for path, each in zip(paths, every, strict=True)],
+            [path.parts[-len(wanted.parts) :] == wanted.parts for path in paths],
+            [path.stem == name for path in paths],
         )
+        for same in ways:
+            found = np.flatnonzero(same).tolist()
+            if len(found) == 1:
+                return found[0]
+            if found:
+                shown = ", ".join(every[each] for each in found[:3])
+                raise UsageError(
+                    f"{arg('ids')} {name}: {len(found)} files have this name ({shown}); give more of the path"
+                )
+        raise UsageError(f"{arg('ids')} {name}: no such file among the {len(self):,} of {self.name}")
 
     def ahead(self, ids: np.ndarray) -> None:
         """A hint that these will be asked for next."""

@@ -1,4 +1,4 @@
-"""Where images come from, by the word before the colon of what is asked for.
+"""Sources of images, by the word before the colon.
 
 To add a source, decorate a function ``str -> ImageSource`` with ``@image_source(name)``: ``name:rest`` then calls it
 with ``rest``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ class ImageSet(ImageSource):
         labels: int64 tensor ``(N,)``, an index into ``classes``.
         classes: the names of the classes.
         sample: whether this is the part of the data set that ships in the package.
+        root, files: of photographs the names of their files, and the folder that they are relative to.
         load_whole: makes the set that this is the beginning of, see ``ImageSource.whole``.
 
     Raises:
@@ -41,6 +43,8 @@ class ImageSet(ImageSource):
     labels: Tensor = field()
     classes: tuple[str, ...] = field()
     sample: bool = False
+    root: Path = Path()
+    files: tuple[str, ...] = ()
     load_whole: Callable[[], ImageSource] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -59,9 +63,18 @@ class ImageSet(ImageSource):
     def pixels(self, ids: np.ndarray) -> Tensor:
         return self.tensor[torch.from_numpy(ids)]
 
+    def names(self, ids: np.ndarray) -> list[str]:
+        return [self.files[each] for each in ids.tolist()] if self.files else super().names(ids)
+
     def first(self, count: int) -> ImageSet:
         """The first ``count`` images, as a set of their own."""
-        return replace(self, tensor=self.tensor[:count], labels=self.labels[:count], load_whole=None)
+        return replace(
+            self,
+            tensor=self.tensor[:count],
+            labels=self.labels[:count],
+            files=self.files[:count],
+            load_whole=None,
+        )
 
     def whole(self) -> ImageSource | None:
         return None if self.load_whole is None else self.load_whole()
@@ -97,7 +110,7 @@ class TensorImages(ImageSource):
         classes: the names of the classes.
         mean, std: what the images were normalised by, for drawing them; without them, each image is drawn from its
             lowest value to its highest.
-        name: as captions have it.
+        name: what captions call them.
 
     Raises:
         UsageError: another shape or type, a value that is not finite, or not one label per image.

@@ -475,6 +475,13 @@ def _check(explainer: Explainer, images: ImageSource, selection: Selection) -> N
         explainer.engine.remark(
             f"{images.name}: its classes are numbers, and none is a name of a class of the model; taken as indices of classes"
         )
+    if images.labels is not None and classes:
+        known = match_classes(images.classes, classes) >= 0
+        lost = [name for name, found in zip(images.classes, known, strict=True) if not found and name]
+        if lost and known.any():
+            explainer.engine.remark(
+                f"{images.name}: classes that are none of the model's ({', '.join(lost[:5])}); their labels count as unknown"
+            )
     asked = "label" in (target if isinstance(target, str) else "",) or selection.only != "all"
     if asked and selection.ids is None and not labels_known(images, classes):
         raise UsageError(

@@ -1,0 +1,57 @@
+"""Photographs from the command line: a list on stdin, names that are hard to print, labels of no class."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+METHODS = ("--methods", "saliency", "input-x-gradient")
+MODEL = """
+from torch import nn
+import xaicmp
+
+def make():
+    layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    return xaicmp.Classifier(nn.Sequential(*layers), classes=("cat", "dog"), input_size=(12, 12))
+"""
+
+
+@pytest.fixture
+def photos(alone):
+    Path("own.py").write_text(MODEL)
+    for index, name in enumerate(("cat/one.png", "dog/two words.PNG", "dog/\udcff.png", "tiger/three.jpg")):
+        Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(index).integers(0, 256, (16, 20, 3), dtype=np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        Path("photos", name).write_bytes(buffer.getvalue())
+    return Path("photos")
+
+
+def explained(xaicmp, *words):
+    done = xaicmp(
+        "explain", "--model", "own:make", *METHODS, "--only", "all", "--n", 9, "--format", "csv", *words
+    )
+    assert done.status == 0, done.err
+    return [row.split(",")[1:3] for row in done.out.splitlines()[1:]], done.err
+
+
+def test_a_list_on_stdin(xaicmp, photos, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("photos/cat/one.png\nphotos/dog/two words.PNG\n"))
+    rows, _ = explained(xaicmp, "--images", "-")
+    assert [name for name, _ in rows] == ["cat/one.png", "dog/two words.PNG"]
+
+
+def test_names_of_any_bytes_and_labels_of_no_class(xaicmp, photos):
+    rows, said = explained(xaicmp, "--images", photos)
+    assert [label for _, label in rows] == ["cat", "dog", "dog", "unknown"]
+    assert "photos: classes that are none of the model's (tiger); their labels count as unknown" in said
+    Path("labels.csv").write_text("cat/one.png,dog\n")
+    Path("labels.csv").rename("photos/labels.csv")
+    rows, said = explained(xaicmp, "--images", photos, "--labels", "photos/labels.csv")
+    assert rows == [["cat/one.png", "dog"]]
+    assert "none of the model's" not in said
