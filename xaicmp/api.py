@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from xaicmp.core.attribution import PUBLISHED, Method, get_methods
 from xaicmp.core.images.cifar10 import holds_cifar10, load_cifar10, load_sample
-from xaicmp.core.images.class_folders import decoded, split_folder
+from xaicmp.core.images.class_folders import decoded, images_tested, split_folder
 from xaicmp.core.images.files import find_files
 from xaicmp.core.images.framing import Framing
 from xaicmp.core.images.selection import Selection
@@ -83,7 +83,7 @@ def load_model(
     'cat'
     """
     file = weights if checkpoint is None else checkpoint
-    is_file = isinstance(spec, Path) or (isinstance(spec, str) and Path(spec).suffix in WEIGHTS)
+    is_file = isinstance(spec, Path) or (isinstance(spec, str) and Path(spec).suffix.lower() in WEIGHTS)
     named = isinstance(spec, str) and not is_file
     alone = spec is None and checkpoint is not None
     if file is not None and not (named or alone):
@@ -114,6 +114,7 @@ def load_images(
     spec: ImagesLike = None,
     *,
     model: Classifier | None = None,
+    held_out: bool = False,
     progress: Progress = no_progress,
     **options: Any,
 ) -> ImageSource:
@@ -126,6 +127,7 @@ def load_images(
             of ``core.images.sources``; None for CIFAR-10's test set, of which the first 1,000 images ship with xaicmp.
         model: who looks at them: it says to what size photographs are brought (without it, 224 x 224), and how tensors
             are normalised, so that they can be drawn.
+        held_out: of a folder that ``model`` was trained on, take the images that it was tested on, in the same order.
         progress: told how far a download is.
         options: of photographs: ``labels``, ``label_map``, ``strict``, see ``find_files``; of tensors: ``labels``,
             ``classes``, ``mean``, ``std``, ``name``, see ``TensorImages``.
@@ -145,6 +147,8 @@ def load_images(
     if isinstance(spec, str | Path):
         spec = [spec]
     if isinstance(spec, Sequence) and spec and all(isinstance(each, str | Path) for each in spec):
+        if held_out and model is not None:
+            return images_tested(Path(spec[0]), framing_of(model), model.test_files)
         if len(spec) == 1 and (source := find_images(str(spec[0]))) is not None:
             return source
         if len(spec) == 1 and holds_cifar10(Path(spec[0])):
@@ -157,11 +161,9 @@ def load_images(
     normalised = model is not None and model.mean != (0.0,)
     if model is not None and normalised:
         options = {"mean": model.mean, "std": model.std} | options
-    if isinstance(spec, Tensor | np.ndarray):
-        found = TensorImages(spec, **options)
-    else:
-        found = from_batches(spec, **options)
-    if normalised and isinstance(found, TensorImages):
+    read: Any = TensorImages if isinstance(spec, Tensor | np.ndarray) else from_batches
+    found: TensorImages = read(spec, **options)
+    if normalised:
         low, high = found.tensor.aminmax()
         if low >= 0 and high <= 1:
             raise UsageError(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +185,52 @@ def test_trained_weights_are_kept_but_for_the_head(xaicmp, few):
     assert other.status == 2 and "started_from" in other.err
 
 
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_the_images_that_it_was_tested_on_are_those_of_the_data(xaicmp, few, share):
+    data = few if share is None else few / "train"
+    split = () if share is None else ("--split", share)
+    own = ("--model", "torchvision:mobilenet_v3_small", "--input-size", 32, "--seed", 3)
+    compared = ("--n", 5, "--only", "all")
+    done = xaicmp("train", "--data", data, *split, *own, "--epochs", 1, "--checkpoint", "a.pt", *compared)
+    assert done.status == 0, done.err
+    again = xaicmp("metrics", "--checkpoint", "a.pt", "--data", data, "--seed", 3, *compared)
+    assert again.status == 0, again.err
+
+    def numbers(text):
+        return re.findall(r"-?\d\.\d+ ± \d\.\d+", text)
+
+    assert numbers(again.out) == numbers(done.out)[-len(numbers(again.out)) :] != []
+    files = load_checkpoint(Path("a.pt")).classifier.test_files
+    assert len(files) == 6
+    model = load_model("a.pt")
+    images = load_images(data, model=model, held_out=True)
+    assert tuple(images.names(np.arange(len(images)))) == files
+    assert {name.split("/")[0] for name in files} == set(images.classes) == set(model.classes)
+    told = xaicmp("metrics", "--checkpoint", "a.pt", "--verbose", "--data", data, *compared)
+    assert f"6: {files[0]}, ..." in told.out + told.err
+    unnamed = xaicmp("metrics", "--checkpoint", "a.pt")
+    assert unnamed.status == 2 and "was tested on 6 files; name the folder" in unnamed.err
+    elsewhere = xaicmp("metrics", "--checkpoint", "a.pt", "--data", "digits")
+    assert (
+        elsewhere.status == 1 and "of the 6 files that the network was tested on, 6 are not" in elsewhere.err
+    )
+
+
+@pytest.mark.slow
+def test_torchrun_trains_on_a_folder(few):
+    words = (
+        "-m torch.distributed.run --nproc-per-node 2 -m -- xaicmp train --data few --model own:make --input-size 8 "
+        "--epochs 1 --batch-size 4 --n 2 --only all --precision float32 --checkpoint a.pt"
+    )
+    done = subprocess.run(
+        [sys.executable, *words.split()], capture_output=True, text=True, timeout=120, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Grad-CAM vs Saliency") == 1
+    metadata = load_checkpoint(Path("a.pt"), architecture="own:make").metadata
+    assert (metadata["processes"], len(metadata["test_files"])) == (2, 6)
+
+
 @pytest.mark.parametrize(
     "words, status, named",
     [
@@ -239,7 +288,7 @@ def test_a_single_image_left_over_is_named(xaicmp, few):
 
 
 def test_cifar100_is_read_and_trained_on(xaicmp, alone, monkeypatch):
-    folder = Path("data") / cifar100.FOLDER
+    folder = Path("data") / cifar100.OFFICIAL.folder
     folder.mkdir(parents=True)
     names = [f"class {index}" for index in range(100)]
     for name in ("train", "test"):

@@ -55,8 +55,8 @@ Data = Annotated[
     Path | None,
     option(
         IMAGES,
-        "Folder that holds CIFAR-10, or a new one to download it into. Default: the 1,000 images that ship, "
-        "beyond them $XAICMP_DATA or the cache.",
+        "Folder that holds CIFAR-10, or a new one to download it into; or the folder that the network was trained on, "
+        "for the images that it was tested on. Default: the 1,000 images that ship, beyond them $XAICMP_DATA or the cache.",
         "FOLDER",
     ),
 ]

@@ -270,6 +270,14 @@ class Session:
             raise UsageError(
                 f"--{next(iter(files)).replace('_', '-')} goes with --images; name photographs too"
             )
+        tested = len(self.classifier.test_files)
+        if tested and options.data is None:
+            raise UsageError(
+                f"{self.classifier.name} was tested on {tested:,} files; name the folder that it was trained on with --data, "
+                "or other images with --images"
+            )
+        if tested:
+            return load_images(options.data, model=self.classifier, held_out=True)
         if options.data is not None:
             return load_cifar10("test", options.data, progress=show)
         return load_images(progress=show)

@@ -158,13 +158,13 @@ class Options:
     def kind(self) -> Dataset:
         """What is trained on."""
         from xaicmp.core.images.cifar10 import OFFICIAL, holds_cifar10
-        from xaicmp.core.images.cifar100 import find_cifar100
+        from xaicmp.core.images.cifar100 import OFFICIAL as CIFAR100
 
         if self.dataset is not None:
             return self.dataset
         if self.data is None or holds_cifar10(self.data):
             return "cifar10"
-        if find_cifar100(self.data) is not None:
+        if CIFAR100.find(self.data) is not None:
             return "cifar100"
         mine = any(each is not None for each in (self.split, self.model, self.weights, self.input_size))
         return "folder" if mine or not OFFICIAL.may_go_into(self.data) else "cifar10"

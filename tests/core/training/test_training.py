@@ -127,9 +127,7 @@ def test_the_averaged_weights_are_stored_and_evaluated(tmp_path, optimiser):
     for name, value in checkpoint.classifier.module.state_dict().items():
         torch.testing.assert_close(value, mean[name], rtol=1e-4, atol=1e-5)
     assert not all(torch.allclose(value, model.state_dict()[name], atol=1e-3) for name, value in mean.items())
-    assert (
-        checkpoint.test_accuracy == class_accuracy(checkpoint.classifier.module, part(500, 550), CPU).overall
-    )
+    assert checkpoint.test_accuracy == class_accuracy(checkpoint.classifier, part(500, 550), CPU).overall
 
 
 def test_whitened_filters_turn_patches_into_uncorrelated_ones_of_variance_one(tmp_path):
@@ -274,7 +272,7 @@ def test_half_precision_is_evaluated_after_the_cast(tmp_path):
     labels = images.labels.bincount(minlength=10) / 100
     assert full.test_accuracy == pytest.approx(float(labels[9]))
     assert half.test_accuracy == pytest.approx(float(labels[0]))
-    assert half.test_accuracy == class_accuracy(half.classifier.module, images, CPU).overall
+    assert half.test_accuracy == class_accuracy(half.classifier, images, CPU).overall
     assert half.metadata["stored_as"] == "float16"
 
 

@@ -1,4 +1,4 @@
-"""Running the code of others: plug-ins and what they bring."""
+"""Running code of others: plug-ins, factories and models."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def foreign(what: str) -> Iterator[None]:
     except (KeyboardInterrupt, GeneratorExit, XaicmpError):
         raise
     except BaseException as error:
-        if ran_out(error):  # nobody's fault, and others know what to do
+        if ran_out(error):  # the caller makes batches smaller
             raise
         raise XaicmpError(f"{what}: {_line(error)}") from error
     finally:

@@ -17,10 +17,10 @@ from xaicmp.errors import XaicmpError, arg
 
 T = TypeVar("T")
 SHARE = 0.5
-"""Of the free memory: the rest is for maps, statistics and other programs."""
+"""The share of free memory that a pass may take; the rest is for maps, statistics and other programs."""
 
 MARGIN = 2
-"""Bytes that an image takes for each that autograd keeps of it: gradients and copies on the way."""
+"""How many times the bytes that autograd keeps of an image it takes in all, with gradients and copies."""
 
 GROUPS = {
     "": ("sys/fs/cgroup", "memory.max", "memory.current"),
@@ -30,7 +30,7 @@ GROUPS = {
 
 
 class Room:
-    """How many images are worked on at once: as many as asked for, half as many whenever memory runs out.
+    """How many images are processed at once: as many as asked for, and half as many whenever memory runs out.
 
     Args:
         most: as many as asked for.
@@ -75,7 +75,7 @@ class Room:
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether it says that memory has run out, of a device or of the machine, for which torch has no class."""
+    """Whether it means that memory has run out, of a device or of the machine."""
     says = ("can't allocate memory", "Storage size calculation overflowed")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(each in str(error) for each in says)
@@ -83,7 +83,7 @@ def ran_out(error: BaseException) -> bool:
 
 
 def trim() -> None:
-    """Hand back to the system what is free: glibc keeps what lies between pieces in use, and more from block to block."""
+    """Return free memory to the system: glibc keeps what lies between pieces in use."""
     with suppress(OSError, AttributeError, TypeError):  # another C library, another system
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -93,8 +93,8 @@ def fitting_batch(measure: Callable[[int], int], free: int | None, most: int) ->
 
     Args:
         measure: the bytes that autograd keeps of a pass of so many images, see ``saved_bytes``.
-        free: bytes of memory that nobody uses; None where nobody knows.
-        most: how many are fast, see ``devices.fast_batch``; all of these fit for all that is known without ``free``.
+        free: bytes of free memory; None if unknown.
+        most: how many are fast, see ``devices.fast_batch``; the result if ``free`` is unknown.
     """
     count = max(1, most)
     if free is not None:
@@ -106,7 +106,7 @@ def fitting_batch(measure: Callable[[int], int], free: int | None, most: int) ->
 def saved_bytes(model: nn.Module, images: Tensor) -> int:
     """The bytes that autograd keeps of one forward pass of ``images``, apart from what the model (in eval mode) holds."""
     own = {each.untyped_storage().data_ptr() for each in model.state_dict().values()}
-    kept: dict[int, Tensor] = {}  # the tensors themselves, lest a place in memory be used twice
+    kept: dict[int, Tensor] = {}  # the tensors themselves, so that no place in memory is used again
 
     def pack(tensor: Tensor) -> Tensor:
         place = tensor.untyped_storage().data_ptr()
@@ -121,7 +121,7 @@ def saved_bytes(model: nn.Module, images: Tensor) -> int:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """The bytes that are free where ``device`` computes; None where the system does not say."""
+    """The bytes that are free where ``device`` computes; None if the system does not say."""
     if device.type == "cuda":
         # What torch's allocator holds and does not use is free to it too.
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -1,4 +1,4 @@
-"""More than one process: what torchrun started, and what the processes tell each other."""
+"""Several processes, as torchrun starts them, and what they exchange."""
 
 from __future__ import annotations
 
@@ -47,10 +47,7 @@ class Processes:
         every: list[Any] = [None] * self.world
         with _all_alive():
             distributed.all_gather_object(every, _outcome(make))
-        for _, error in every:
-            if error is not None:
-                raise error
-        return [value for value, _ in every]
+        return [_value(*each) for each in every]
 
     def share(self, make: Callable[[], T]) -> T:
         """What ``make`` returns in rank 0, which alone calls it, on every process.
@@ -60,13 +57,10 @@ class Processes:
         """
         if self.world == 1:
             return make()
-        outcome: list[Any] = list(_outcome(make)) if self.rank == 0 else [None, None]
+        outcome: list[Any] = [_outcome(make) if self.rank == 0 else None]
         with _all_alive():
             distributed.broadcast_object_list(outcome)
-        value, raised = outcome
-        if raised is not None:
-            raise raised
-        return value
+        return _value(*outcome[0])
 
     def replicate(self, model: nn.Module) -> nn.Module:
         """``model``, such that backward leaves the mean of all processes' gradients in each of them."""
@@ -92,20 +86,26 @@ class Processes:
 
 ALONE = Processes()
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun tells each process."""
+"""Variables that torchrun sets in each process."""
 LOST = "another process ended, and with it all; see what torchrun or that process says"
 
 
-def _outcome(make: Callable[[], Any]) -> tuple[Any, Any]:
+def _outcome(make: Callable[[], Any]) -> tuple[Any, XaicmpError | None]:
     try:
         return make(), None
     except XaicmpError as error:
         return None, error
 
 
+def _value(value: Any, error: XaicmpError | None) -> Any:
+    if error is not None:
+        raise error
+    return value
+
+
 @contextmanager
 def _all_alive() -> Iterator[None]:
-    """Say in a word what a lost connection means."""
+    """Turn a lost connection into an error in one line."""
     try:
         yield
     except RuntimeError as error:

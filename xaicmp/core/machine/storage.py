@@ -1,4 +1,4 @@
-"""Writing files so that a reader never finds half of one."""
+"""Files: written whole or not at all, and read with care."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xaicmp.errors import UsageError, XaicmpError, arg
 
 try:
     import fcntl
-except ImportError:  # Windows: nobody is kept out
+except ImportError:  # Windows: no lock
     fcntl = None  # type: ignore[assignment]
 
 

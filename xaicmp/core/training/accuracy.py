@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from xaicmp.core.choices import Precision
-from xaicmp.core.images.cifar10 import MEAN, STD
-from xaicmp.core.images.tensors import ImageSet, normalise
+from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.machine.devices import autocast
 from xaicmp.core.machine.processes import ALONE, Processes
 from xaicmp.core.machine.progress import Progress, no_progress
+from xaicmp.core.models.classifier import Classifier
+
+AT_ONCE = 250
+"""How many images of 32 x 32 are tested at once."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +34,15 @@ class ClassAccuracy:
 
 @torch.inference_mode()
 def class_accuracy(
-    model: nn.Module,
+    classifier: Classifier,
     images: ImageSet,
     device: torch.device,
     precision: Precision = "float32",
     processes: Processes = ALONE,
-    *,
-    mean: Sequence[float] = MEAN,
-    std: Sequence[float] = STD,
-    batch_size: int = 250,
     interrupted: threading.Event | None = None,
     progress: Progress = no_progress,
 ) -> ClassAccuracy:
-    """Count the images of each class that ``model``, in eval mode on ``device``, classifies correctly.
+    """Count the images of each class that ``classifier``, in eval mode on ``device``, gets right.
 
     Raises:
         KeyboardInterrupt: after the current batch, once ``interrupted`` is set in any process.
@@ -52,12 +50,13 @@ def class_accuracy(
     stop = interrupted or threading.Event()
     totals = torch.zeros(2, len(images.classes), dtype=torch.int64, device=device)
     own, done = torch.arange(len(images)).tensor_split(processes.world)[processes.rank], 0
-    for rows in own.split(batch_size):
+    for rows in own.split(max(1, AT_ONCE * 32 // max(32, *images.size()))):
         progress("testing", done, len(own))
         labels = images.labels[rows].to(device)
-        inputs = normalise(images.tensor[rows].to(device), mean, std)
+        inputs = classifier.normalise(images.tensor[rows].to(device))
         with autocast(device, precision):
-            right = model(inputs.contiguous(memory_format=torch.channels_last)).argmax(dim=1) == labels
+            logits = classifier.module(inputs.contiguous(memory_format=torch.channels_last))
+        right = logits.argmax(dim=1) == labels
         totals[0] += labels[right].bincount(minlength=totals.shape[1])
         totals[1] += labels.bincount(minlength=totals.shape[1])
         done += len(rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,11 +45,9 @@ class Batches:
         self.count, self.size, self.crop = len(images), images.tensor.shape[-2:], recipe.crop
         self.batch_size, self.flip, self.seed = recipe.batch_size, recipe.flip, run.seed
         self.device, self.processes = device, processes
+        self.reflect = recipe.padding == "reflect"
         # Channels last in memory, so that a crop copies whole pixels and the network gets its own layout.
-        pixels = images.tensor.permute(0, 2, 3, 1).numpy()
-        margins = ((0, 0), (self.crop, self.crop), (self.crop, self.crop), (0, 0))
-        padded = np.pad(pixels, margins, mode="reflect" if recipe.padding == "reflect" else "constant")
-        self.pixels = torch.from_numpy(padded).contiguous().to(device)
+        self.pixels = images.tensor.permute(0, 2, 3, 1).contiguous().to(device)
         self.labels = images.labels.to(device)
         self.mean, self.std = (255 * torch.tensor(values, device=device) for values in (mean, std))
 
@@ -89,11 +86,19 @@ class Batches:
 
     def _cut(self, rows: Tensor, offsets: Tensor, flipped: Tensor) -> Tensor:
         height, width = self.size
-        down = offsets[0] + torch.arange(height, device=self.device)
-        across = offsets[1] + torch.arange(width, device=self.device)
+        down = offsets[0] - self.crop + torch.arange(height, device=self.device)
+        across = offsets[1] - self.crop + torch.arange(width, device=self.device)
         across = torch.where(flipped[:, None], across.flip(1), across)
-        pixels = self.pixels[rows[:, None, None], down[:, :, None], across[:, None, :]]
+        y, x = _mirrored(down, height), _mirrored(across, width)
+        pixels = self.pixels[rows[:, None, None], y[:, :, None], x[:, None, :]]
+        if not self.reflect:  # black where a crop leaves the image
+            pixels = pixels * ((y == down)[:, :, None] & (x == across)[:, None, :])[..., None]
         return ((pixels.float() - self.mean) / self.std).permute(0, 3, 1, 2)
 
     def _generator(self, number: int) -> torch.Generator:
         return torch.Generator().manual_seed((self.seed * 1_000_003 + number + 1) % 2**63)
+
+
+def _mirrored(places: Tensor, side: int) -> Tensor:
+    """Places of rows or columns, those outside of an image mirrored at its edge."""
+    return side - 1 - (side - 1 - places.abs()).abs()

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,6 @@ def train(
     plan = _plan(run, network, images, test)
     history = [] if how.resume is None else _resumable(how.resume, plan)
     trainer = _Trainer(run, network, images, how)
-    count = functools.partial(class_accuracy, mean=network.mean, std=network.std, processes=processes)
     if how.resume is not None and how.resume.training is not None:
         trainer.restore(how.resume.training)
     for epoch in history:
@@ -127,9 +126,10 @@ def train(
             loss, accuracy = trainer.epoch(number, interrupted)
             seconds = time.perf_counter() - started
             last = number + 1 == run.epochs
-            kept = trainer.stored()
-            precision = "float32" if last else run.precision
-            by_class = count(kept, test, device, precision, interrupted=interrupted, progress=how.progress)
+            kept, precision = trainer.stored(), "float32" if last else run.precision
+            by_class = class_accuracy(
+                replace(network, module=kept), test, device, precision, processes, interrupted, how.progress
+            )
             rate = len(images) / seconds
             history.append(Epoch(number + 1, loss, accuracy, by_class.overall, seconds, rate))
             metadata = plan | _results(history, by_class, device, processes.world)
@@ -301,7 +301,8 @@ def _plan(run: Run, network: Classifier, images: ImageSet, test: ImageSet) -> di
     """The metadata before the training begins. Two trainings with the same plan are the same."""
     digest = hashlib.sha256()
     for part in (images, test):
-        digest.update(part.tensor.contiguous().numpy().data)
+        for some in part.tensor.split(1000):
+            digest.update(some.contiguous().numpy().data)
         digest.update(part.labels.contiguous().numpy().data)
     return {
         "architecture": run.architecture,
@@ -309,6 +310,7 @@ def _plan(run: Run, network: Classifier, images: ImageSet, test: ImageSet) -> di
         "mean": list(network.mean) * (3 // len(network.mean)),
         "std": list(network.std) * (3 // len(network.std)),
         **_framing(run, network),
+        **({"test_files": list(test.files)} if test.files else {}),
         "planned_epochs": run.epochs,
         "recipe": asdict(run.recipe),
         "precision": run.precision,

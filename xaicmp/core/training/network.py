@@ -14,7 +14,7 @@ from xaicmp.core.training.recipe import Run
 from xaicmp.errors import UsageError, XaicmpError, arg
 
 ANY_SIZE = (224, 224)
-"""What images are brought to where neither the network nor anybody else says."""
+"""The size of images if neither the network nor the user names one."""
 
 
 def starting_network(
@@ -65,7 +65,7 @@ def starting_network(
 
 
 def _new(run: Run, classes: int | None) -> Classifier:
-    """The network with random weights, which hang on the seed alone."""
+    """The network with random weights, which depend on the seed alone."""
     source, rest = find_source(run.architecture)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)

@@ -28,6 +28,8 @@ def checkpoint_table(checkpoint: Checkpoint) -> Table:
         if name == "history":
             accuracies = ", ".join(f"{100 * epoch['test_accuracy']:.2f}%" for epoch in value)
             rows.append(["test accuracy by epoch", accuracies])
+        elif name == "test_files":
+            rows.append(["test files", f"{len(value):,}: {value[0]}, ..."])
         else:
             rows.append([name.replace("_", " "), _plain(value)])
     rows.append(["preprocessing", checkpoint.classifier.preprocessing])
