@@ -74,23 +74,18 @@ def compare_maps(
     """
     arrays, digest = _read(path, images=images and keep is not None)
     if repeated := _drop_repeated(path, arrays):
-        plural = "s" * (repeated > 1)
-        remark(f"{path}: {repeated} repeated image{plural} left out; each image counts once")
+        remark(f"{path}: {repeated} repeated image{'s' * (repeated > 1)} left out; each image counts once")
     names = arrays["methods"].astype(str).tolist()
     if len(names) < 2:
         raise UsageError(f"{path} holds the maps of one method; two or more are needed to compare")
     pixels = arrays["maps"][0, 0].size
     settings.check(pixels)
     predictions, classes, others = _predictions(arrays, arrays["maps"].shape[1])
-    of_class = np.where(np.array(classes)[predictions.labels] == UNKNOWN, -1, predictions.labels)
-    predictions = replace(predictions, labels=of_class)  # those of no known class are not of one class
-    if (of_class < 0).any() and classes[-1] != UNKNOWN:  # -1 is the last
-        classes = (*classes, UNKNOWN)
     whole = replace(_explanations(arrays, predictions), other_targets=others)
     if keep is not None:
         keep(whole)
-    starts = range(0, len(predictions), BLOCK)
-    scores = Scores.join([score(whole.rows(slice(start, start + BLOCK)), settings) for start in starts])
+    blocks = (whole.rows(slice(at, at + BLOCK)) for at in range(0, len(predictions), BLOCK))
+    scores = Scores.join([score(each, settings) for each in blocks])
     return Comparison(
         Source(
             f"Maps from {path}.",
@@ -254,9 +249,11 @@ def _predictions(
     by_label, by_prediction, by_target, *by_other = numbers.reshape(every.shape)
     ids = arrays.get("ids", np.arange(count)).astype(np.int64)
     confidence = arrays.get("confidence", np.full(count, np.nan)).astype(np.float64)
+    of_class = np.where(labels == UNKNOWN, -1, by_label)  # images of no known class are not of one class
+    last = [UNKNOWN] if (of_class < 0).any() and classes[-1] != UNKNOWN else []  # -1 is the last
     return (
-        Predictions(ids, by_label, by_prediction, confidence, by_target),
-        tuple(str(name) for name in classes),
+        Predictions(ids, of_class, by_prediction, confidence, by_target),
+        (*classes.tolist(), *last),
         np.stack(by_other) if by_other else None,
     )
 
