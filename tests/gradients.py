@@ -21,13 +21,12 @@ def raw(name: str, model: nn.Module, images: Tensor, targets: Tensor, **settings
     """What the method's function returns, before the reduction: with the gap, if it has one."""
     function = METHODS[name].function
     named = inspect.signature(function).parameters
-    context = Context(
-        model, images, targets, **{key: value for key, value in settings.items() if key not in named}
-    )
     options = {key: value for key, value in settings.items() if key in named}
-    if "context" in named:
-        options["context"] = context
+    others = {key: value for key, value in settings.items() if key not in named}
+    context = Context(model, images, targets, **others)
     with unchanged(model):
+        if "context" in named:
+            return function(context, **options)
         return function(model, context.images.clone().requires_grad_(), context.targets, **options)
 
 

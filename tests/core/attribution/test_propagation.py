@@ -280,7 +280,7 @@ def test_equal_factors_share_relevance() -> None:
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.ELU, nn.LeakyReLU])
 def test_deeplift_as_captum_called_directly(activation: Callable[[], nn.Module], baseline: str) -> None:
     model, images = sequential(activation), images_of(3, 3, 8, 8)
-    start = baselines_of(baseline, images, Context(model, images, TARGETS))
+    start = baselines_of(baseline, Context(model, images, TARGETS))
     expected, delta = captum.attr.DeepLift(model).attribute(
         images, start.expand_as(images).contiguous(), target=TARGETS, return_convergence_delta=True
     )
@@ -350,7 +350,7 @@ def test_deeplift_is_complete(pool: Callable[[Tensor], Tensor]) -> None:
     images = images_of(3, 3, 8, 8)
     model(images)
     for baseline in ("zero", "random"):
-        start = baselines_of(baseline, images, Context(model, images, TARGETS)).expand_as(images)
+        start = baselines_of(baseline, Context(model, images, TARGETS)).expand_as(images)
         found, gap = raw("deeplift", model, images, TARGETS, baseline=baseline)
         change = scores(model, images, TARGETS) - scores(model, start, TARGETS)
         close(found.double().flatten(1).sum(dim=1), change, 1e-4)

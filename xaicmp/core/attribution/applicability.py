@@ -1,4 +1,4 @@
-"""Whether a method can explain a model: by a trial on one image, of which the first pass is enough."""
+"""Whether a method can explain a model: found by a trial on one image, which ends after the first pass."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class _Enough(Exception):
 
 
 def why_not(method: Method, context: Context) -> str | None:
-    """Why ``method`` is not for the model of ``context``, in words that follow a "because"; None if it is for it.
+    """Why ``method`` is not for the model of ``context``, in words that follow "because"; None if it is.
 
     Raises:
-        UsageError: what was asked for, such as the layer, cannot be meant.
+        UsageError: a wrong argument, such as the layer.
     """
 
     def enough(done: float, total: float) -> None:
@@ -36,10 +36,7 @@ def why_not(method: Method, context: Context) -> str | None:
         return None
     except (UsageError, torch.OutOfMemoryError):
         raise
-    except (
-        XaicmpError,
-        RuntimeError,
-    ) as error:  # the last from what a model of others will not have done to it
+    except (XaicmpError, RuntimeError) as error:  # the second is a foreign model's own
         reason = " ".join(str(error).split()).partition("; ")[0]
         return reason.partition("not for this model, because ")[2] or reason
     return None

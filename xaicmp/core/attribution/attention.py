@@ -1,8 +1,8 @@
 """Attention methods: how much of each patch gets, from layer to layer, into the tokens that the score is read from.
 
-A_l is the attention of layer l, ``(N, heads, T, T)``: rows attend to columns. Within ``Rules``, what a model computes
-it with is computed step by step, so that it is seen whether the model fuses these steps or not. The tokens that are
-read are those in whose row the score has a slope by the last layer's attention: the class token, or all patches.
+A_l is the attention of layer l, ``(N, heads, T, T)``: rows attend to columns. Within ``Rules``, torch's fused attention
+is computed step by step, so that A_l is seen. The tokens that the score is read from are those in whose row it has a
+slope by the last layer's attention: the class token, or all patches.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ attention = partial(
     paper='Abnar & Zuidema, "Quantifying Attention Flow in Transformers", 2020',
 )
 def attention_rollout(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """The product over l of (1 + mean over heads of A_l) / 2; it says nothing of the target."""
+    """The product over l of (1 + mean over heads of A_l) / 2; it does not depend on the target."""
     return _flow("attention-rollout", lambda weights, slopes: weights, 0.5, model, images, targets)
 
 
@@ -82,7 +82,7 @@ def _flow(
 
 
 def _observing(seen: list[Tensor]) -> dict[str, Callable[..., Any]]:
-    """Rules that put what attention is computed with into ``seen``."""
+    """Rules that append each layer's attention to ``seen``."""
 
     def softmax(function: Function, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         weights = function(x, *args, **kwargs)

@@ -1,8 +1,8 @@
 """Class activation maps: ReLU(sum_k w_k A_k), upsampled, where A_k are the feature maps of a layer.
 
-A transformer's tokens are such maps too, but for the class token and its like. The methods differ in the weights w:
-one a map, or one a value of it. Throughout, S_t is the logit of the target class and G_k = dS_t / dA_k; both come
-from the one pass that the gradient methods share.
+A transformer's tokens are such maps too, except for the class token and registers. The methods differ in the weights w:
+one per map, or one per value of it. Throughout, S_t is the logit of the target class and G_k = dS_t / dA_k. Both come
+from the one pass that the gradient methods share. A_k and G_k are ``(h, w)``, attributions ``(N, H, W)``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from xaicmp.core.attribution.context import Context
@@ -23,14 +23,14 @@ cam = partial(method, family="cam", reduction="sum", needs="feature maps", needs
 
 
 @cam("grad-cam", title="Grad-CAM", cost="2", paper='Selvaraju et al., "Grad-CAM", 2017')
-def grad_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+def grad_cam(context: Context) -> Tensor:
     """w_k = mean of G_k."""
     maps, gradients = _maps(context)
-    return _finish(gradients.mean(dim=(2, 3), keepdim=True) * maps, images)
+    return _finish(gradients.mean(dim=(2, 3), keepdim=True) * maps, context)
 
 
 @cam("grad-cam++", title="Grad-CAM++", cost="2", paper='Chattopadhay et al., "Grad-CAM++", 2018')
-def grad_cam_plus_plus(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+def grad_cam_plus_plus(context: Context) -> Tensor:
     """w_k = sum of a ReLU(G_k), a = G_k^2 / (2 G_k^2 + G_k^3 sum A_k): sum of g / (2 + g sum A_k), g = ReLU(G_k).
 
     The paper's weights (eq. 19, for the score exp(S_t)) are these times exp(S_t): the same factor for all, which
@@ -39,49 +39,49 @@ def grad_cam_plus_plus(model: nn.Module, images: Tensor, targets: Tensor, *, con
     maps, gradients = _maps(context)
     rising = gradients.relu()
     weights = rising / (2 + rising * maps.sum(dim=(2, 3), keepdim=True))
-    return _finish(weights.sum(dim=(2, 3), keepdim=True) * maps, images)
+    return _finish(weights.sum(dim=(2, 3), keepdim=True) * maps, context)
 
 
 @cam(
     "hirescam", title="HiResCAM", cost="2", paper='Draelos & Carin, "Use HiResCAM instead of Grad-CAM", 2020'
 )
-def hirescam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+def hirescam(context: Context) -> Tensor:
     """w_k = G_k, value by value."""
     maps, gradients = _maps(context)
-    return _finish(gradients * maps, images)
+    return _finish(gradients * maps, context)
 
 
 @cam("layercam", title="LayerCAM", cost="2", paper='Jiang et al., "LayerCAM", 2021')
-def layercam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+def layercam(context: Context) -> Tensor:
     """w_k = ReLU(G_k), value by value."""
     maps, gradients = _maps(context)
-    return _finish(gradients.relu() * maps, images)
+    return _finish(gradients.relu() * maps, context)
 
 
 @cam("xgrad-cam", title="XGrad-CAM", cost="2", paper='Fu et al., "Axiom-based Grad-CAM", 2020')
-def xgrad_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+def xgrad_cam(context: Context) -> Tensor:
     """w_k = sum of A_k G_k / sum of A_k; 0 for a map that sums to nothing."""
     maps, gradients = _maps(context)
     total = maps.sum(dim=(2, 3), keepdim=True)
     weights = (maps * gradients).sum(dim=(2, 3), keepdim=True) / total
-    return _finish(weights.where(total != 0, 0) * maps, images)
+    return _finish(weights.where(total != 0, 0) * maps, context)
 
 
 @cam("eigen-cam", title="Eigen-CAM", cost="2", paper='Muhammad & Yeasin, "Eigen-CAM", 2020')
-def eigen_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
-    """w = the first right singular vector of A as a matrix (pixels, K); it says nothing of the target.
+def eigen_cam(context: Context) -> Tensor:
+    """w = the first right singular vector of A as a matrix (pixels, K); it does not depend on the target.
 
-    Not centred, as in the paper, and with the sign that makes the map's sum positive. Maps without negative
-    values then give one without: its sign is no accident of the decomposition.
+    Not centred, as in the paper. The sign of a singular vector is arbitrary; taken is the one that makes the map's sum
+    positive, so that maps without negative values give a map without.
     """
     maps, _ = _maps(context)
     weights = torch.linalg.svd(maps.flatten(2), full_matrices=False).U[:, :, :1, None]
     weighted = weights * maps
-    return _finish(weighted * weighted.sum(dim=(1, 2, 3), keepdim=True).sign(), images)
+    return _finish(weighted * weighted.sum(dim=(1, 2, 3), keepdim=True).sign(), context)
 
 
 @cam("score-cam", title="Score-CAM", cost="1 a channel", paper='Wang et al., "Score-CAM", 2020')
-def score_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+def score_cam(context: Context) -> Tensor:
     """w = softmax over k of S_t(x * H_k), where H_k is A_k upsampled and scaled to [0, 1].
 
     The score of the paper's baseline image cancels in the softmax. Constant maps hide nothing and get no weight,
@@ -91,41 +91,41 @@ def score_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Con
     varied = maps.amax(dim=(2, 3)) > maps.amin(dim=(2, 3))
 
     def masked(image: Tensor, channel: Tensor) -> Tensor:
-        mask = upsample(maps[image, channel][:, None], images)
+        mask = upsample(maps[image, channel][:, None], context.images)
         low, high = mask.amin(dim=(2, 3), keepdim=True), mask.amax(dim=(2, 3), keepdim=True)
-        return model(images[image] * (mask - low) / (high - low))
+        return context.model(context.images[image] * (mask - low) / (high - low))
 
     scores = _scores(context, varied, masked)
     weights = scores.masked_fill(~varied, -torch.inf).softmax(dim=1).nan_to_num()
-    return _finish(weights[:, :, None, None] * maps, images)
+    return _finish(weights[:, :, None, None] * maps, context)
 
 
 @cam(
     "ablation-cam", title="Ablation-CAM", cost="1 a channel", paper='Desai & Ramaswamy, "Ablation-CAM", 2020'
 )
-def ablation_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+def ablation_cam(context: Context) -> Tensor:
     """w_k = S_t - S_t with A_k set to zero.
 
-    The paper divides by S_t: the same factor for all, which would turn the map over where S_t is negative. If
-    the score hangs on the input by these maps alone, only what follows the layer is run for each of them.
+    The paper divides by S_t: the same factor for all k, which would reverse the map's sign where S_t is negative. If
+    the score depends on the input through these maps alone, only what follows the layer is run for each of them.
     """
     output, (activations, _) = context.at_layer.output, _seen(context)
     assert output is not None
 
     def ablated(image: Tensor, channel: Tensor) -> Tensor:
         rest = output[image]
-        maps = to_maps(rest, images.shape[2:])
+        maps = to_maps(rest, context.images.shape[2:])
         assert maps is not None
         maps[torch.arange(len(image)), channel] = 0
-        with substitute(model, context.layer, rest):
-            return model(images[:1] if decisive else images[image])
+        with substitute(context.model, context.layer, rest):
+            return context.model(context.images[:1] if decisive else context.images[image])
 
     alive = (activations != 0).any(dim=3).any(dim=2)
-    score = context.at_layer.logits.float().gather(1, targets[:, None])
-    with context.shared_precision():  # of the score too, or a drop would be the difference of two roundings
-        decisive = _decisive(model, output, context)
+    score = context.at_layer.logits.float().gather(1, context.targets[:, None])
+    with context.shared_precision():  # that of the score, or a drop would be the difference of two roundings
+        decisive = _decisive(context, output)
         drops = score - _scores(context, alive, ablated)  # what is zero already stays zero
-    return _finish(drops[:, :, None, None] * activations.float(), images)
+    return _finish(drops[:, :, None, None] * activations.float(), context)
 
 
 @cam(
@@ -136,10 +136,11 @@ def ablation_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: 
     cost="4",
     paper='Selvaraju et al., "Grad-CAM", 2017',
 )
-def guided_grad_cam(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+def guided_grad_cam(context: Context) -> Tensor:
     """Guided backpropagation times Grad-CAM, pixel by pixel."""
-    where = grad_cam(model, images, targets, context=context)
-    return where[:, None] * guided_backprop(model, images, targets)
+    where = grad_cam(context)
+    guided = guided_backprop(context.model, context.images.clone().requires_grad_(), context.targets)
+    return where[:, None] * guided
 
 
 def _seen(context: Context) -> tuple[Tensor, Tensor]:
@@ -155,9 +156,9 @@ def _maps(context: Context) -> tuple[Tensor, Tensor]:
     return maps.float(), gradients.float()
 
 
-def _finish(weighted: Tensor, images: Tensor) -> Tensor:
+def _finish(weighted: Tensor, context: Context) -> Tensor:
     """``(N, K, h, w)``, summed, rectified and upsampled to ``(N, H, W)``."""
-    return upsample(weighted.sum(dim=1, keepdim=True).relu(), images)[:, 0]
+    return upsample(weighted.sum(dim=1, keepdim=True).relu(), context.images)[:, 0]
 
 
 def upsample(maps: Tensor, images: Tensor) -> Tensor:
@@ -166,10 +167,10 @@ def upsample(maps: Tensor, images: Tensor) -> Tensor:
 
 
 def _scores(context: Context, chosen: Tensor, run: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The target's logit in ``run(image, channel)`` for each pair where ``chosen``, in as few passes as may be.
+    """The target's logit in ``run(image, channel)`` for each pair that is ``chosen``, in as few passes as possible.
 
     Args:
-        context: whose targets are meant.
+        context: has the targets.
         chosen: bool ``(N, K)``.
         run: rows of images and of channels, both ``(B,)``, to logits ``(B, classes)``.
 
@@ -188,11 +189,11 @@ def _scores(context: Context, chosen: Tensor, run: Callable[[Tensor, Tensor], Te
     return scores
 
 
-def _decisive(model: nn.Module, output: Tensor, context: Context) -> bool:
-    """Whether the logits hang on the input by what the layer put out alone: with that, does one blank image do?"""
+def _decisive(context: Context, output: Tensor) -> bool:
+    """Whether the logits depend on the input through the layer's ``output`` alone: a blank image with it has the same."""
     try:
-        with torch.no_grad(), substitute(model, context.layer, output):
-            logits = model(torch.zeros_like(context.images[:1]))
+        with torch.no_grad(), substitute(context.model, context.layer, output):
+            logits = context.model(torch.zeros_like(context.images[:1]))
     except RuntimeError:  # the maps of many images meet others of one
         return False
     wanted = context.at_layer.logits

@@ -16,6 +16,9 @@ from xaicmp.core.models.guard import unchanged
 from xaicmp.core.models.layers import find_layer, get_layer, to_maps, watch
 from xaicmp.errors import XaicmpError
 
+Report = Callable[[float, float], None]
+"""Told ``(done, total)`` by methods that take many passes."""
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -49,9 +52,9 @@ class Forward:
 
     Args:
         model: ``(N, C, H, W)`` to logits ``(N, classes)``; it is left as it was found.
-        images: float ``(N, C, H, W)``, normalised; a lone one goes in its own company.
+        images: float ``(N, C, H, W)``, normalised; a single one is passed twice, see ``Context``.
         layer: the name of the layer whose maps are wanted too, or None.
-        precise: whether it is computed in the images' own precision, whatever autocast is on.
+        precise: whether it is computed in the images' own precision, without autocast.
 
     Attributes:
         logits: ``(N, classes)``, detached.
@@ -81,36 +84,35 @@ class Forward:
 
 
 def _shared_precision(values: Tensor, precise: bool) -> AbstractContextManager[object]:
-    """Where autocast is off, if a pass is to be precise: backward takes to it too."""
+    """Without autocast, if a pass is to be precise; a backward pass must be made within it too."""
     return torch.autocast(values.device.type, enabled=False) if precise else nullcontext()
 
 
 def _in_company(values: Tensor) -> Tensor:
-    """``values`` twice if there is one, as they are if there are more."""
+    """``values``, repeated if there is only one."""
     return torch.cat([values, values]) if len(values) == 1 else values
 
 
 class Context:
-    """One batch at the model. Everything that costs a pass is made when it is first asked for, and then kept.
+    """One batch of images and the model. A pass is made when its result is first asked for, and is then kept.
 
-    A lone image is explained in its own company: alone, it would take other kernels, and rounding may switch
-    a ReLU the other way.
+    A single image is passed twice. A batch of one would take other kernels, whose rounding may switch a ReLU.
 
     Args:
         model: ``(N, C, H, W)`` to logits ``(N, classes)``.
         images: float ``(N, C, H, W)``, normalised.
         targets: int64 ``(N,)``, the class that is explained.
-        ids: ``(N,)``: what tells the images apart; an image's random draws depend on its id and not on its
-            place in the batch. Without them, 0 to N - 1.
+        ids: ``(N,)``: an image's random draws depend on its id and not on its place in the batch. Without
+            them, 0 to N - 1.
         seed: of every random draw.
-        layer: the name of the layer whose maps the CAMs weigh; without it, the last with more than a pixel.
+        layer: the name of the layer whose maps the CAMs weigh; without it, the last with more than one pixel.
         batch_size: the most images in one pass through the model, unless more are explained at once.
-        mean, std: what the images were normalised by, one value or one per channel; without them, not at all.
-        report: told ``(done, total)`` by methods that take many passes.
-        original: the model before anything in it was merged; without it, the same model.
+        mean, std: what the images were normalised by, one value or one per channel; by default they were not.
+        report: see ``Report``.
+        original: the model before layers were merged; by default the same model.
         precise: of the pass that the methods share, see ``Forward``.
-        forward: a forward pass that has been made of these images and maybe others; ``rows`` int64 ``(N,)`` says
-            where in it they are.
+        forward: a forward pass of these images, and perhaps others, that has been made already.
+        rows: int64 ``(N,)``, where in ``forward`` the images are.
     """
 
     def __init__(
@@ -125,14 +127,16 @@ class Context:
         batch_size: int = 64,
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
-        report: Callable[[float, float], None] = lambda done, total: None,
+        report: Report = lambda done, total: None,
         original: nn.Module | None = None,
         precise: bool = False,
         forward: Forward | None = None,
         rows: Tensor | None = None,
     ) -> None:
         self.count = len(images)
-        self.model, self.images, self.targets = model, _in_company(images.detach()), _in_company(targets)
+        self.model = model
+        with torch.inference_mode(False):  # because autograd refuses tensors that were made within it
+            self.images, self.targets = (_in_company(each.detach().clone()) for each in (images, targets))
         self.ids = np.arange(len(images)) if ids is None else np.asarray(ids)
         if self.count == 1:
             self.ids = self.ids.repeat(2)
@@ -153,7 +157,7 @@ class Context:
         """The name of the CAMs' layer.
 
         Raises:
-            XaicmpError: the model has none such, or none that would do.
+            XaicmpError: the model has no such layer, or none whose maps have more than one pixel.
         """
         if isinstance(self._layer, XaicmpError):
             raise self._layer
@@ -161,10 +165,10 @@ class Context:
 
     @cached_property
     def _layer(self) -> str | XaicmpError:
-        """What ``layer`` is or raises: so long a search is made once."""
+        """``layer``, or the error that it raises, because the search is long and is made once."""
         if self.asked_layer is None:
             try:
-                return find_layer(self.original, self.images[:2])  # merging may hide a layer
+                return find_layer(self.original, self.images[:2])  # because merging may hide a layer
             except XaicmpError as error:
                 return error
         get_layer(self.model, self.asked_layer)
@@ -199,7 +203,7 @@ class Context:
         return torch.cat(parts)
 
     def shared_precision(self) -> AbstractContextManager[object]:
-        """Where a pass is in the precision of the one that the methods share, with which it is to be compared."""
+        """Within it, a pass has the precision of the one that the methods share, so that they can be compared."""
         return _shared_precision(self.images, self.precise)
 
     def generators(self, purpose: str) -> Iterator[torch.Generator]:
@@ -214,6 +218,6 @@ class Context:
             forward = Forward(self.model, self.images, layer, precise=self.precise)
             return forward.backward(rows, self.targets)
         found = self.forward.backward(self.rows, self.targets[: self.count])
-        self.forward = None  # and with it what it kept for the way back
+        self.forward = None  # frees what it kept for the backward pass
         parts = (found.logits, found.gradient, found.output, found.slopes)
         return Pass(*(None if part is None else _in_company(part) for part in parts))  # type: ignore[arg-type]

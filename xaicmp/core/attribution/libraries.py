@@ -1,8 +1,8 @@
 """Methods of other libraries, named by their classes: ``captum:Saliency``, ``pytorch_grad_cam:GradCAM``.
 
-A class is called as its library documents it; a layer it takes is that of the CAMs, whose maps are upsampled. Its
-options are the numbers, words and switches among the arguments with a default. Where it may draw at random, it gets one
-image at a time, under a seed of the image's own. Its reduction is that of the method here that has its name.
+A class is called as its library documents it. Where it takes a layer, it gets that of the CAMs, and its maps are
+upsampled. Its options are those arguments whose default is a number, a word or a switch. Where it may draw at random, it
+gets one image at a time, with a seed of the image's own. Its reduction is that of the method here with the same name.
 """
 
 from __future__ import annotations
@@ -46,25 +46,16 @@ LIBRARIES = {
     "captum": Library("captum.attr", "Attribution", "attribute", "captum"),
     "pytorch_grad_cam": Library("pytorch_grad_cam", "base_cam.BaseCAM", "__call__", "grad-cam"),
 }
-GIVEN = {
-    "self",
-    "model",
-    "forward_func",
-    "layer",
-    "target_layers",
-    "inputs",
-    "target",
-    "input_tensor",
-    "targets",
-}
-"""Arguments of theirs that are always given, where they are taken."""
+LAYERS = {"layer", "target_layers"}
+GIVEN = {"self", "model", "forward_func", "inputs", "target", "input_tensor", "targets", *LAYERS}
+"""Arguments of the classes that are given wherever a class takes them."""
 
 
 def find_in_library(library: str, kind: str) -> Method:
     """The method that is the class ``kind`` of ``library``, one of ``LIBRARIES``.
 
     Raises:
-        UsageError: the library is not installed, has no such class, or that needs what cannot be given.
+        UsageError: the library is not installed or has no such class, or the class needs what cannot be given.
     """
     about, name = LIBRARIES[library], f"{library}:{kind}"
     try:
@@ -100,16 +91,14 @@ def find_in_library(library: str, kind: str) -> Method:
     plainly = re.sub("^layer", "", kind.lower())
     twins = (each for each in METHODS.values() if each.name.replace("-", "") == plainly)
     return Method(
-        name,
-        name,
+        name=name,
+        title=name,
         family=library,
         reduction=next((each.reduction for each in twins), "sum"),
-        needs="",
-        cost="?",
         paper=f"{about.package}'s {kind}",
         function=_function(name, found[kind], made, called),
         options=options,
-        needs_layer=not {"layer", "target_layers"}.isdisjoint(made),
+        needs_layer=not LAYERS.isdisjoint(made),
         sees_modules=True,
     )
 
@@ -123,14 +112,12 @@ def _function(name: str, kind: Any, made: Collection[str], called: Collection[st
         making, calling = ({key: options[key] for key in names if key in options} for names in (made, called))
 
         def one(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-            layer = [get_layer(model, context.layer)] if {"layer", "target_layers"} & {*made} else []
+            layer = [] if LAYERS.isdisjoint(made) else [get_layer(model, context.layer)]
             if "target_layers" not in made:
-                size = max(context.batch_size, len(images))
-                given = {"target": targets, "internal_batch_size": size}
+                given = {"target": targets, "internal_batch_size": max(context.batch_size, len(images))}
                 target = {key: value for key, value in given.items() if key in called}
-                return _as_maps(
-                    name, kind(model, *layer, **making).attribute(images, **target, **calling), images
-                )
+                found = kind(model, *layer, **making).attribute(images, **target, **calling)
+                return _as_maps(name, found, images)
             tokens = partial(to_maps, size=images.shape[2:])
             with kind(model=model, target_layers=layer, reshape_transform=tokens, **making) as cam:
                 asked = [itemgetter(int(each)) for each in targets]

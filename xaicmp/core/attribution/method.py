@@ -1,10 +1,10 @@
 """The one list of explanation methods: what each is, what it costs, where it comes from.
 
-To add a method, write a function ``(model, images, targets, *, option=default) -> attributions`` in the file
-of its family and decorate it with ``@method(...)``. It is given images that require gradients; if it has a
-parameter ``context``, also the ``Context`` that it shares with the other methods. It returns attributions
-``(N, C, H, W)`` or ``(N, H, W)``, whose channels and sign ``reduction`` turns into a map, or these and the
-completeness gap ``(N,)``. Choices, headings, documents and tests follow.
+To add a method, write a function in the file of its family and decorate it with ``@method(...)``. It is either
+``(context, *, option=default) -> attributions``, and shares passes through the model with other methods by its
+``Context``; or ``(model, images, targets, *, option=default) -> attributions``, and gets images that require gradients.
+It returns attributions ``(N, C, H, W)`` or ``(N, H, W)``, whose channels and sign ``reduction`` turns into a map, or
+these and the completeness gap ``(N,)``. Choices, headings, documents and tests follow.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.models.guard import unchanged
-from xaicmp.errors import XaicmpError
+from xaicmp.errors import UsageError, XaicmpError
 
 METHODS: dict[str, Method] = {}
 REDUCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
@@ -40,7 +40,7 @@ class Explanation:
     Attributes:
         maps: float32 ``(N, H, W)``, detached.
         completeness: float64 ``(N,)``, the sum of the attributions minus the change of the score that they
-            should add up to; None if the method makes no such promise.
+            should add up to; None if the method does not promise that they do.
         single: whether the method itself gave one value per pixel, rather than one per channel.
     """
 
@@ -49,7 +49,7 @@ class Explanation:
     single: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Method:
     """An explanation method.
 
@@ -59,31 +59,31 @@ class Method:
         family: the group that it is listed in.
         reduction: a name in ``REDUCTIONS``: how channels and sign become one value per pixel.
         needs: what the model must have or be given, in a few words; empty for any differentiable model.
-        cost: in forward passes an image, a backward pass counting as one.
+        cost: in forward passes per image, where a backward pass counts as one.
         paper: where it was published.
-        function: ``(model, images, targets, **options) -> attributions``.
-        options: the values bound to the function's keyword arguments.
-        needs_layer: whether it weighs the maps of a layer, so that a map of its own is as coarse as those.
+        function: ``(context, **options)`` or ``(model, images, targets, **options)`` to attributions.
+        options: the values of the function's keyword arguments.
+        needs_layer: whether it weighs the maps of a layer, so that its own map is as coarse as those.
         model_free: whether it knows nothing of the model.
-        sees_modules: whether it may look into the model, and so gets it as it was before anything was merged.
+        sees_modules: whether it may look into the model, and so gets it as it was before layers were merged.
     """
 
     name: str
     title: str
     family: str
     reduction: str
-    needs: str
-    cost: str
-    paper: str
+    needs: str = ""
+    cost: str = "?"
+    paper: str = ""
     function: Callable[..., Any]
-    options: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
     needs_layer: bool = False
     model_free: bool = False
     sees_modules: bool = False
 
     @property
     def passes(self) -> float:
-        """About ``cost``, as a number; a channel counts as 256, and what says nothing as 2."""
+        """``cost`` as a rough number; a channel counts as 256, and a cost without a number as 2."""
         found = re.search(r"\d+", self.cost)
         passes = float(found[0]) if found else 2.0
         for word, default in (("step", 1), ("sample", 1), ("channel", 256)):
@@ -92,13 +92,13 @@ class Method:
         return max(passes, 0.1)
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor, **context: Any) -> Tensor:
-        """The maps of ``images`` for the classes ``targets``; the model is left as it was found.
+        """The maps of ``images`` for the classes ``targets``. The model is left as it was found.
 
         Args:
             model: ``(N, 3, H, W)`` to logits ``(N, classes)``.
             images: float tensor ``(N, 3, H, W)``, normalised.
             targets: int64 tensor ``(N,)``.
-            context: what else ``Context`` takes.
+            context: further arguments of ``Context``.
 
         Returns:
             float32 tensor ``(N, H, W)``, detached.
@@ -110,11 +110,12 @@ class Method:
 
     def explain_in(self, context: Context) -> Explanation:
         """The same of a batch that other methods explain too."""
-        shared = {"context": context} if "context" in inspect.signature(self.function).parameters else {}
+        first, *others = inspect.signature(self.function).parameters
         model = context.original if self.sees_modules else context.model
         with unchanged(model), torch.inference_mode(False), torch.enable_grad():
-            inputs = context.images.clone().requires_grad_()
-            result = self.function(model, inputs, context.targets.clone(), **self.options, **shared)
+            given = (model, context.images.clone().requires_grad_(), context.targets.clone())
+            shared = {"context": context} if "context" in others else {}
+            result = self.function(*((context,) if first == "context" else given), **self.options, **shared)
         values, gap = result if isinstance(result, tuple) else (result, None)
         values, single = values.detach(), values.ndim == 3
         if single:
@@ -127,6 +128,13 @@ class Method:
         maps = REDUCTIONS[self.reduction][1](values).float()[: context.count]
         gap = None if gap is None else gap.detach().cpu().double()[: context.count]
         return Explanation(maps, gap, single)
+
+
+def check_least(name: str, least: int, **options: float) -> None:
+    """Raise UsageError where one of ``options`` of the method ``name`` is below ``least``."""
+    for key, value in options.items():
+        if not value >= least:
+            raise UsageError(f"{name}: {key} {value:g}: needs {least} or more")
 
 
 def method(
@@ -151,18 +159,18 @@ def method(
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key != "context"
         }
         METHODS[name] = Method(
-            name,
-            title,
-            family,
-            reduction,
-            needs,
-            cost,
-            paper,
-            function,
-            options,
-            needs_layer,
-            model_free,
-            sees_modules,
+            name=name,
+            title=title,
+            family=family,
+            reduction=reduction,
+            needs=needs,
+            cost=cost,
+            paper=paper,
+            function=function,
+            options=options,
+            needs_layer=needs_layer,
+            model_free=model_free,
+            sees_modules=sees_modules,
         )
         return function
 

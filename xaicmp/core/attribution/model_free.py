@@ -1,4 +1,4 @@
-"""Maps that know nothing of the model: what a method that does must surpass."""
+"""Maps that know nothing of the model. A method that does must surpass them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ LUMINANCE = (0.299, 0.587, 0.114)
     title="Random",
     paper='Samek et al., "Evaluating the Visualization of What a Deep Neural Network Has Learned", 2017',
 )
-def random(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+def random(context: Context) -> Tensor:
     """Each pixel drawn from the uniform distribution on [0, 1)."""
-    drawn = [torch.rand(images.shape[2:], generator=each) for each in context.generators("random")]
-    return torch.stack(drawn).to(images.device)
+    drawn = [torch.rand(context.images.shape[2:], generator=each) for each in context.generators("random")]
+    return torch.stack(drawn).to(context.images.device)
 
 
 @model_free(
@@ -35,9 +35,9 @@ def random(model: nn.Module, images: Tensor, targets: Tensor, *, context: Contex
     title="Edges",
     paper='Sobel & Feldman, 1968; as a control: Adebayo et al., "Sanity Checks for Saliency Maps", 2018',
 )
-def edge(model: nn.Module, images: Tensor, targets: Tensor, *, context: Context) -> Tensor:
+def edge(context: Context) -> Tensor:
     """sqrt(gx^2 + gy^2), gx and gy the Sobel derivatives of the luminance, in which the border is repeated."""
-    colours = images.detach() * context.std + context.mean
+    colours = context.images * context.std + context.mean
     luminance = (colours * colours.new_tensor(LUMINANCE).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
     padded = pad(luminance, (1, 1, 1, 1), mode="replicate")[:, 0]
     # The difference first: where the image is constant, it is exactly zero.

@@ -74,7 +74,14 @@ def _method_or_error(entry: metadata.EntryPoint) -> Method:
         def fail(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
             raise reason
 
-        return Method(entry.name, entry.name, "plug-in", "sum", "", "?", "", fail, {}, sees_modules=True)
+        return Method(
+            name=entry.name,
+            title=entry.name,
+            family="plug-in",
+            reduction="sum",
+            function=fail,
+            sees_modules=True,
+        )
 
 
 def _method(entry: metadata.EntryPoint, missing: type[XaicmpError]) -> Method:
@@ -102,17 +109,13 @@ def _method(entry: metadata.EntryPoint, missing: type[XaicmpError]) -> Method:
         needs_layer, model_free = (
             bool(getattr(function, key, False)) for key in ("needs_layer", "model_free")
         )
-    title = entry.attr.rpartition(".")[2].replace("_", " ")
     return Method(
-        entry.name,
-        title,
+        name=entry.name,
+        title=entry.attr.rpartition(".")[2].replace("_", " "),
         family="plug-in",
         reduction=reduction,
-        needs="",
-        cost="?",
         paper=paper,
         function=checked(name, function),
-        options={},
         needs_layer=needs_layer,
         model_free=model_free,
         sees_modules=True,

@@ -42,7 +42,7 @@ TINY = 1e-6
     paper='Springenberg et al., "Striving for Simplicity: The All Convolutional Net", 2015',
 )
 def guided_backprop(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """dS_t / dx, but going back through a ReLU g becomes g * (x > 0) * (g > 0); other nonlinearities stay."""
+    """dS_t / dx, but a ReLU's gradient g becomes g * (x > 0) * (g > 0); other nonlinearities keep theirs."""
     return _through_relus("guided-backprop", lambda x, y: y, model, images, targets)
 
 
@@ -55,7 +55,7 @@ def guided_backprop(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor
     paper='Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014',
 )
 def deconvolution(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """dS_t / dx, but going back through a ReLU g becomes g * (g > 0); other nonlinearities stay."""
+    """dS_t / dx, but a ReLU's gradient g becomes g * (g > 0); other nonlinearities keep theirs."""
     return _through_relus("deconvolution", lambda x, y: instead(y, x), model, images, targets)
 
 
@@ -67,20 +67,17 @@ def deconvolution(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     cost="3",
     paper='Shrikumar et al., "Learning Important Features Through Propagating Activation Differences", 2017',
 )
-def deeplift(
-    model: nn.Module, images: Tensor, targets: Tensor, *, baseline: Baseline = "zero", context: Context
-) -> tuple[Tensor, Tensor]:
-    """(x - x') * m, where m goes back from the score as a gradient does, and through a nonlinearity f by the
-    rescale rule, (f(a) - f(a')) / (a - a').
+def deeplift(context: Context, *, baseline: Baseline = "zero") -> tuple[Tensor, Tensor]:
+    """(x - x') * m from the baseline x', where m is the gradient of S_t with another slope of each nonlinearity f: by
+    the rescale rule, (f(a) - f(a')) / (a - a').
 
     Max-pooling is as in Captum, but windows may overlap. A product of two activations, as in
     squeeze-and-excitation, has a b - a' b' = (a - a') (b + b') / 2 + (b - b') (a + a') / 2.
 
     Returns:
-        The attributions, and what they sum to less S_t(x) - S_t(x').
+        The attributions, and their sum minus S_t(x) - S_t(x').
     """
-    images = images.detach()
-    return _rescaled(model, images, baselines_of(baseline, images, context), targets, context)
+    return _rescaled(context, context.images, baselines_of(baseline, context), context.targets)
 
 
 @gradient(
@@ -91,24 +88,17 @@ def deeplift(
     cost="4 a sample",
     paper='Lundberg and Lee, "A Unified Approach to Interpreting Model Predictions", 2017',
 )
-def deeplift_shap(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    *,
-    samples: int = 10,
-    stdev: float = 0.15,
-    context: Context,
-) -> tuple[Tensor, Tensor]:
+def deeplift_shap(context: Context, *, samples: int = 10, stdev: float = 0.15) -> tuple[Tensor, Tensor]:
     """The mean of DeepLIFT from several baselines: the zero image with noise, ``stdev`` times the image's range wide.
 
     Returns:
-        The attributions, and what they sum to less S_t(x) - mean S_t(x').
+        The attributions, and their sum minus S_t(x) - mean S_t(x').
     """
-    total, gaps = torch.zeros_like(wide(images)), torch.zeros_like(wide(images)[:, 0, 0, 0])
-    for baselines in noises("deeplift-shap", images, samples, stdev, context):
-        again = images.detach().expand_as(baselines).flatten(0, 1)
-        found, gap = _rescaled(model, again, baselines.flatten(0, 1), targets.repeat(len(baselines)), context)
+    total = torch.zeros_like(wide(context.images))
+    gaps = total[:, 0, 0, 0].clone()
+    for baselines in noises("deeplift-shap", samples, stdev, context):
+        images, targets = context.images.expand_as(baselines), context.targets.repeat(len(baselines))
+        found, gap = _rescaled(context, images.flatten(0, 1), baselines.flatten(0, 1), targets)
         total += wide(found).view_as(baselines).sum(dim=0)
         gaps += gap.view(len(baselines), -1).sum(dim=0)
     return total / samples, gaps / samples
@@ -126,19 +116,19 @@ def deeplift_shap(
 def lrp(
     model: nn.Module, images: Tensor, targets: Tensor, *, gamma: float = 0.25, epsilon: float = 1e-6
 ) -> tuple[Tensor, Tensor]:
-    """Relevance R, handed back from S_t as R_i = sum_j c_ij / (sum_i c_ij) R_j, with
+    """Relevance R: a layer's outputs j hand R_j = S_t to its inputs i as R_i = sum_j c_ij / (sum_i c_ij) R_j, with
 
-    - convolutions (batch normalisations merged into them): the generalised gamma rule, where what pulls with the
-      output counts more: c_ij = a_i w_ij + gamma * max(0, a_i w_ij), or min for outputs below zero;
+    - convolutions (batch normalisations merged into them): the generalised gamma rule, where contributions of the
+      output's sign count more: c_ij = a_i w_ij + gamma * max(0, a_i w_ij), or min for outputs below zero;
     - linear layers: the epsilon rule, c_ij = a_i w_ij with epsilon * sign added to the sum;
-    - sums, averages, concatenations and maxima: in proportion; nonlinearities hand on what they get;
-    - products: a factor that is spread over the other is a gate and gets nothing (Arras et al., 2017), equal
-      factors get a half each.
+    - sums, averages, concatenations and maxima: in proportion; nonlinearities pass relevance on unchanged;
+    - products: a factor that is broadcast over the other is a gate and gets nothing (Arras et al., 2017); factors of
+      equal size get a half each.
 
-    All of it is computed as input times a gradient, which gives each rule's R = a * g. Biases take their share.
+    Each rule is computed as a gradient g, and R = a * g. Biases take their share.
 
     Returns:
-        The attributions, and what they sum to less S_t(x).
+        The attributions, and their sum minus S_t(x).
     """
     whole = fusion.fuse(model, images[:2].detach())
     with Rules(_Relevance(gamma, epsilon).rules):
@@ -150,7 +140,7 @@ def lrp(
 def _through_relus(
     name: str, rule: Callable[[Tensor, Tensor], Tensor], model: nn.Module, images: Tensor, targets: Tensor
 ) -> Tensor:
-    """The gradient where each ReLU's output is ``rule`` of its input and output, and gets positive gradients only."""
+    """The gradient where each ReLU's output is ``rule`` of its input and output, and only positive gradients pass."""
     found = []
 
     def relu(function: Function, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -169,23 +159,21 @@ def _through_relus(
 
 
 def _is_relu(function: Function, x: Tensor, *args: Any, **kwargs: Any) -> bool:
-    """Whether a function of ``ELEMENTWISE`` drops what is negative and keeps what is positive, up to some height."""
+    """Whether a function of ``ELEMENTWISE`` sets negative values to zero and keeps positive ones, at least small ones."""
     if any(isinstance(each, Tensor) for each in (*args, *kwargs.values())):
         return False
     return function(x.new_tensor([-2.0, -0.5, 0.5]), *args, **kwargs).tolist() == [0.0, 0.0, 0.5]
 
 
-def _rescaled(
-    model: nn.Module, images: Tensor, baselines: Tensor, targets: Tensor, context: Context
-) -> tuple[Tensor, Tensor]:
-    """DeepLIFT's attributions and their gaps, against one baseline or one each, in passes of bounded size."""
+def _rescaled(context: Context, images: Tensor, baselines: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """DeepLIFT's attributions of ``images`` and their gaps, against one baseline or one each, in bounded passes."""
     most, found = max(context.batch_size, len(context)), []
     pieces = math.ceil(len(images) / (most // 2 if len(baselines) > 1 else most - 1))
     for rows in torch.arange(len(images), device=images.device).tensor_split(pieces):
         x, x0, t = images[rows], baselines[rows] if len(baselines) > 1 else baselines, targets[rows, None]
         inputs = x.detach().requires_grad_()
         with Rules(_Rescale(len(x), len(x0)).rules):
-            logits = model(torch.cat([inputs, x0]))
+            logits = context.model(torch.cat([inputs, x0]))
         scores, lowest = logits[: len(x)].gather(1, t), logits[len(x) :].expand(len(x), -1).gather(1, t)
         attributions = torch.autograd.grad(scores.sum(), inputs)[0] * (x - x0)
         change = wide(scores)[:, 0] - wide(lowest)[:, 0]

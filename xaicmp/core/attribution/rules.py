@@ -1,7 +1,7 @@
-"""Backward passes by other rules than the gradient's, whatever the model is made of and without touching it.
+"""Backward passes by other rules than the gradient's, for any model and without changing it.
 
-What a model computes with are torch's functions, called by modules or directly, once or again, in place or not.
-``Rules`` answers these calls; a rule gives the function's value, and as gradient that of another expression.
+A model calls torch's functions: in modules or directly, once or again, in place or not. ``Rules`` answers these calls. A
+rule returns the function's value, with the gradient of another expression.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From the names of methods and groups to methods, and from the options in a name to values."""
+"""From the names of methods and groups to methods, and from the options in a name to their values."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, get_args
 
+from xaicmp.core.attribution.libraries import LIBRARIES, find_in_library
 from xaicmp.core.attribution.method import METHODS, REDUCTIONS, Method
+from xaicmp.core.attribution.plugins import entry_points, find_plugin
 from xaicmp.errors import UsageError, arg
 
 LISTED = f"`xaicmp explain {arg('list_methods')}` shows them all"
 PUBLISHED = ("grad-cam", "saliency", "integrated-gradients")
-LIBRARIES = ("captum", "pytorch_grad_cam")
-"""What ``libraries.LIBRARIES`` has classes of."""
 KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
 """What the values of options may be."""
 MOST = 1_000_000
@@ -100,14 +100,7 @@ def _is_part(text: str) -> bool:
 
 def _configured(spec: str, reduce: str | None, settings: Mapping[str, Mapping[str, Any]]) -> Method:
     """The method that ``spec`` names, with its options bound."""
-    base, colon, rest = spec.partition(":")
-    if base in LIBRARIES and colon:
-        kind, colon, rest = rest.partition(":")
-        base = f"{base}:{kind}"
-    parts = rest.split(",") if colon else []
-    found = _find(spec, base, parts)
-    if found.name == spec and colon:  # a plug-in, whose colon is no beginning of options
-        parts = []
+    found, parts = _find(spec)
     reductions, given = [part for part in parts if "=" not in part], {}
     for part in parts:
         key, equals, value = part.partition("=")
@@ -133,23 +126,20 @@ def _configured(spec: str, reduce: str | None, settings: Mapping[str, Mapping[st
     return replace(found, name=name, title=title, reduction=reduction, options=options)
 
 
-def _find(spec: str, base: str, parts: Sequence[str]) -> Method:
-    """The method called ``base``, or the plug-in ``spec``."""
-    from xaicmp.core.attribution.libraries import find_in_library
-    from xaicmp.core.attribution.plugins import entry_points, find_plugin
-
-    if base in METHODS:
-        return METHODS[base]
-    library, colon, kind = base.partition(":")
-    if colon:
-        return find_in_library(library, kind)
-    titled = [each for each in METHODS.values() if each.title.lower() == base.lower()]
-    if titled:
-        return titled[0]
+def _find(spec: str) -> tuple[Method, list[str]]:
+    """The method that ``spec`` names, and the reduction and the options that follow its name."""
+    base, colon, rest = spec.partition(":")
+    if base in LIBRARIES and colon:
+        kind, colon, rest = rest.partition(":")
+        return find_in_library(base, kind), rest.split(",") if colon else []
+    parts = rest.split(",") if colon else []
+    for each in METHODS.values():
+        if base == each.name or base.lower() == each.title.lower():
+            return each, parts
     if parts and not all(map(_is_part, parts)):
-        return find_plugin(spec)
+        return find_plugin(spec), []
     if named := entry_points(base):
-        return named[base]
+        return named[base], parts
     near = get_close_matches(base.lower(), [*METHODS, *entry_points(), *groups()], n=1)
     meant = f"did you mean {near[0]}? " if near else ""
     raise UsageError(f"unknown method {spec!r}; {meant}{LISTED}")
