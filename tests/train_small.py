@@ -184,7 +184,13 @@ def child(job: dict, rank: int) -> int:
         import xaicmp.cli
 
         torch.set_num_threads(1)
-        return int(xaicmp.cli.run(job["command"]))
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(encoding=job.get("encoding", stream.encoding))
+        sys.argv = ["xaicmp", *job["command"]]
+        try:
+            xaicmp.cli.main()
+        except SystemExit as left:
+            return int(left.code or 0)
     return main(Path(job["folder"]), job["training"])
 
 

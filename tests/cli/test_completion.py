@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,16 +27,20 @@ finally:
 """
 
 
-def told(shell: str, line: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """What the program answers when ``shell`` asks it how ``line`` goes on."""
-    words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
-    asked = words if shell == "bash" else {"_TYPER_COMPLETE_ARGS": line}
-    env = os.environ | asked | {"_XAICMP_COMPLETE": f"complete_{shell}"} | variables
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=env, timeout=60
-    )
-    assert done.stderr == ""
-    return done
+@pytest.fixture
+def told(xaicmp: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """What the program answers when a shell asks it how a line goes on."""
+
+    def ask(shell: str, line: str, **variables: str) -> Any:
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+        asked = words if shell == "bash" else {"_TYPER_COMPLETE_ARGS": line}
+        for name, value in (asked | {"_XAICMP_COMPLETE": f"complete_{shell}"} | variables).items():
+            monkeypatch.setenv(name, value)
+        done = xaicmp()
+        assert done.err == ""
+        return done
+
+    return ask
 
 
 def test_the_names_of_methods_are_those_of_the_registry() -> None:
@@ -58,21 +64,29 @@ def test_the_names_of_methods_are_those_of_the_registry() -> None:
         ("xaicmp metrics --checkpoint ", []),
     ],
 )
-def test_bash(line: str, offered: list[str]) -> None:
+def test_bash(line: str, offered: list[str], told: Callable[..., Any]) -> None:
     done = told("bash", line)
-    assert (done.stdout.split(), done.returncode) == (offered, 0)
+    assert (done.out.split(), done.status) == (offered, 0)
 
 
-def test_zsh_and_fish() -> None:
-    assert told("zsh", "xaicmp metrics --methods gr").stdout.split("((")[1].split("))")[0].split() == [
+def test_nothing_heavy_is_imported_for_it() -> None:
+    words = {"COMP_WORDS": "xaicmp metrics --methods gr", "COMP_CWORD": "3"}
+    env = os.environ | words | {"_XAICMP_COMPLETE": "complete_bash"}
+    command = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
+    assert (done.stdout.split(), done.stderr, done.returncode) == (GR, "", 0)
+
+
+def test_zsh_and_fish(told: Callable[..., Any]) -> None:
+    assert told("zsh", "xaicmp metrics --methods gr").out.split("((")[1].split("))")[0].split() == [
         f'"{each}"' for each in GR
     ]
-    assert told("zsh", "xaicmp metrics --checkpoint ").stdout.strip() == "_files"
+    assert told("zsh", "xaicmp metrics --checkpoint ").out.strip() == "_files"
     line = "xaicmp metrics --methods saliency gr"
-    assert told("fish", line, _TYPER_COMPLETE_FISH_ACTION="get-args").stdout.split() == GR
-    assert told("fish", line, _TYPER_COMPLETE_FISH_ACTION="is-args").returncode == 0
+    assert told("fish", line, _TYPER_COMPLETE_FISH_ACTION="get-args").out.split() == GR
+    assert told("fish", line, _TYPER_COMPLETE_FISH_ACTION="is-args").status == 0
     line = "xaicmp metrics --checkpoint "  # then fish offers files
-    assert told("fish", line, _TYPER_COMPLETE_FISH_ACTION="is-args").returncode == 1
+    assert told("fish", line, _TYPER_COMPLETE_FISH_ACTION="is-args").status == 1
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
