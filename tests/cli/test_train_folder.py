@@ -128,22 +128,10 @@ def test_digits_are_learnt_and_compared_from_the_prompt(xaicmp, digits):
 def test_trained_weights_are_kept_but_for_the_head(xaicmp, few):
     torch.manual_seed(0)
     options = ("--model", "torchvision:mobilenet_v3_small", "--input-size", 32, "--epochs", 1, "--quiet")
+    options = ("train", "--data", few, *options, "--checkpoint", "a.pt", "--n", 0)
     trained = mobilenet_v3_small()
     torch.save(trained.state_dict(), "trained.pth")
-    done = xaicmp(
-        "train",
-        "--data",
-        few,
-        *options,
-        "--weights",
-        "trained.pth",
-        "--lr",
-        0,
-        "--checkpoint",
-        "a.pt",
-        "--n",
-        0,
-    )
+    done = xaicmp(*options, "--weights", "trained.pth", "--lr", 0)
     assert done.status == 0, done.err
     checkpoint = load_checkpoint(Path("a.pt"))
     kept, before = checkpoint.classifier.module.state_dict(), trained.state_dict()
@@ -165,23 +153,9 @@ def test_trained_weights_are_kept_but_for_the_head(xaicmp, few):
         ).status
         == 0
     )
-    resumed = xaicmp(
-        "train",
-        "--data",
-        few,
-        *options,
-        "--weights",
-        "trained.pth",
-        "--lr",
-        0,
-        "--checkpoint",
-        "a.pt",
-        "--n",
-        0,
-        "--resume",
-    )
+    resumed = xaicmp(*options, "--weights", "trained.pth", "--lr", 0, "--resume")
     assert resumed.status == 0, resumed.err
-    other = xaicmp("train", "--data", few, *options, "--checkpoint", "a.pt", "--n", 0, "--resume")
+    other = xaicmp(*options, "--resume")
     assert other.status == 2 and "started_from" in other.err
 
 

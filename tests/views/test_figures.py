@@ -16,6 +16,7 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 from small import SmallNet, compared, registered, small_engine
@@ -34,6 +35,7 @@ from xaicmp.views.figures.layout import CELL, MARGIN, is_signed, norms
 from xaicmp.views.figures.registry import Drawing, draw, pages
 from xaicmp.views.figures.style import COLOURS, CYCLE, DIVERGING, SUFFIXES, Look, check_name, save
 from xaicmp.views.figures.top import outline
+from xaicmp.views.table import printable
 from xaicmp.views.tables import studies
 
 Compared = tuple[Comparison, list[Explanations]]
@@ -393,6 +395,9 @@ def test_a_name_is_drawn_as_text(name: str, suffix: str, curved: Compared, tmp_p
     ):
         path = tmp_path / f"{number}{suffix}"
         save(figure, path, 50, name)
+        shown = [text for text in figure.findobj(Text) if printable(name) in text.get_text()]
+        assert shown
+        assert not any(text.get_parse_math() for text in shown)
         if suffix == ".svg":
             ElementTree.parse(path)
         if suffix == ".png":

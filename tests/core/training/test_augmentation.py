@@ -71,8 +71,11 @@ def which_cut(image, pixels, crop, padding):
 def test_each_input_is_a_padded_crop_of_its_own_image_flipped_or_not(padding, crop, flip):
     images = made_up(21)
     inputs, rows = dealt(images, crop=crop, padding=padding, flip=flip)
-    for image, row in zip(inputs, rows, strict=True):
-        which_cut(image, images.tensor[row], crop, padding)
+    found = [
+        which_cut(image, images.tensor[row], crop, padding) for image, row in zip(inputs, rows, strict=True)
+    ]
+    assert len(found) == 21
+    assert len(set(found)) > 1
 
 
 def test_crops_and_random_flips_are_drawn_evenly():
