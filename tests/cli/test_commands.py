@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small import SmallNet
 
 from xaicmp.core.agreement.registry import iou, pearson
 from xaicmp.core.agreement.top_pixels import top_pixels
 from xaicmp.core.attribution import METHODS as REGISTRY
-from xaicmp.core.images.cifar10 import CLASSES, load_sample
+from xaicmp.core.images.cifar10 import CLASSES, MEAN, STD, load_sample
+from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.checkpoint import DEFAULT, load_checkpoint, save_checkpoint, shipped_checkpoint
 from xaicmp.views.text import decimals
 
@@ -29,6 +31,15 @@ METHODS = ["grad-cam", "saliency", "integrated-gradients"]
 PAIRS = [("grad-cam", "saliency"), ("grad-cam", "integrated-gradients"), ("saliency", "integrated-gradients")]
 QUICK = ("--ig-steps", 4, "--quiet")
 KEPT = "the maps were not kept; add --output maps.npz to keep them"
+
+
+@pytest.fixture
+def tiny(xaicmp: Xaicmp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Xaicmp:
+    """Commands with a tiny network, for what does not depend on the network."""
+    monkeypatch.setitem(ARCHITECTURES, "small", lambda classes: SmallNet())
+    metadata = {"architecture": "small", "test_accuracy": 0.125, "classes": CLASSES, "mean": MEAN, "std": STD}
+    save_checkpoint(tmp_path / "small.pt", SmallNet(), metadata)
+    return lambda command, *words: xaicmp(command, "--checkpoint", tmp_path / "small.pt", *words)
 
 
 def done(outcome: Any) -> Any:
@@ -121,10 +132,10 @@ def test_what_is_undefined_is_null_and_counted_and_never_in_a_mean(xaicmp: Xaicm
 # ---------------------------------------------------------------- CSV, Markdown and tables say the same
 
 
-def test_csv_holds_the_numbers_of_the_json(xaicmp: Xaicmp) -> None:
+def test_csv_holds_the_numbers_of_the_json(tiny: Xaicmp) -> None:
     line = ("--n", 3, *QUICK, "--format")
-    found = document(xaicmp("metrics", *line, "json"))
-    pairs = list(csv.DictReader(io.StringIO(done(xaicmp("metrics", *line, "csv")).out)))
+    found = document(tiny("metrics", *line, "json"))
+    pairs = list(csv.DictReader(io.StringIO(done(tiny("metrics", *line, "csv")).out)))
     assert [(row["a"], row["b"], int(row["n"])) for row in pairs] == [(*pair, 3) for pair in PAIRS]
     for row, pair in zip(pairs, found["pairs"], strict=True):
         for statistic in ("pearson", "iou"):
@@ -133,7 +144,7 @@ def test_csv_holds_the_numbers_of_the_json(xaicmp: Xaicmp) -> None:
             assert float(row[f"{statistic}_ci_low"]) == pytest.approx(pair[statistic]["ci"][0], rel=1e-5)
         assert row["checkpoint_sha256"] == found["checkpoint"]["sha256"]
         assert row["verified"] == "true"
-    images = list(csv.DictReader(io.StringIO(done(xaicmp("explain", *line, "csv")).out)))
+    images = list(csv.DictReader(io.StringIO(done(tiny("explain", *line, "csv")).out)))
     for row, image in zip(images, found["images"], strict=True):
         assert (int(row["id"]), row["label"], row["predicted"]) == (
             image["id"],
@@ -151,14 +162,14 @@ def markdown_rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
 
 
-def test_markdown_and_table_hold_the_numbers_of_the_json(xaicmp: Xaicmp) -> None:
+def test_markdown_and_table_hold_the_numbers_of_the_json(tiny: Xaicmp) -> None:
     line = ("--ids", 12, 3, *QUICK)
-    found = document(xaicmp("metrics", *line, "--format", "json"))
+    found = document(tiny("metrics", *line, "--format", "json"))
     spreads = [
         [f"{pair[name]['mean']:.3f} ± {pair[name]['std']:.3f}" for name in ("pearson", "iou")]
         for pair in found["pairs"]
     ]
-    header, *rows = markdown_rows(done(xaicmp("metrics", *line, "--format", "markdown")).out)
+    header, *rows = markdown_rows(done(tiny("metrics", *line, "--format", "markdown")).out)
     places = [header.index(name) for name in ("Pair", "Pearson", "IoU@20%")]
     assert [[row[place] for place in places] for row in rows] == [
         [name, *cells]
@@ -166,13 +177,13 @@ def test_markdown_and_table_hold_the_numbers_of_the_json(xaicmp: Xaicmp) -> None
             ["Grad-CAM vs Saliency", "Grad-CAM vs IG", "Saliency vs IG"], spreads, strict=True
         )
     ]
-    _, *images = markdown_rows(done(xaicmp("explain", *line, "--format", "markdown")).out)
+    _, *images = markdown_rows(done(tiny("explain", *line, "--format", "markdown")).out)
     assert [row[0] for row in images] == ["12", "3"]
     for row, image in zip(images, found["images"], strict=True):
         assert row[4:] == [
             f"{image['pearson']['|'.join(pair)]:.3f}/{image['iou']['|'.join(pair)]:.3f}" for pair in PAIRS
         ]
-    table = done(xaicmp("metrics", *line)).out
+    table = done(tiny("metrics", *line)).out
     for (a, b), pair in zip(
         spreads, ("Grad-CAM vs Saliency", "Grad-CAM vs IG", "Saliency vs IG"), strict=True
     ):
@@ -181,13 +192,13 @@ def test_markdown_and_table_hold_the_numbers_of_the_json(xaicmp: Xaicmp) -> None
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_many_statistics_of_an_image_are_printed_whole(
-    xaicmp: Xaicmp, monkeypatch: pytest.MonkeyPatch, columns: int
+    tiny: Xaicmp, monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     line = ("explain", "--ids", 9, 3, *QUICK, "--statistics", "pearson", "iou", "rbo", "ssim", "sign")
     tops = ("--top", 0.2, 0.1, 0.05)
-    found = document(xaicmp(*line, *tops, "--format", "json"))
-    out = done(xaicmp(*line, *tops)).out
+    found = document(tiny(*line, *tops, "--format", "json"))
+    out = done(tiny(*line, *tops)).out
     assert "…" not in out
     assert max(map(len, out.splitlines())) <= columns
     names = ("pearson", "iou", "iou@10%", "iou@5%", "rbo", "rbo@10%", "rbo@5%", "ssim", "sign")
@@ -204,10 +215,10 @@ def test_many_statistics_of_an_image_are_printed_whole(
 @pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize("command", ["metrics", "explain"])
 def test_nothing_is_cut_or_wrapped_into_the_next_row(
-    xaicmp: Xaicmp, monkeypatch: pytest.MonkeyPatch, command: str, columns: int
+    tiny: Xaicmp, monkeypatch: pytest.MonkeyPatch, command: str, columns: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    out = done(xaicmp(command, "--ids", 9, 3, 999, *QUICK)).out
+    out = done(tiny(command, "--ids", 9, 3, 999, *QUICK)).out
     assert "…" not in out
     assert max(map(len, out.splitlines())) <= columns
     if command == "explain":
@@ -217,8 +228,7 @@ def test_nothing_is_cut_or_wrapped_into_the_next_row(
         assert len(re.findall(r"-?\d\.\d{3} ± \d\.\d{3}", out)) == 6
         assert len(re.findall(r"-?\d\.\d{3} to -?\d\.\d{3}", out)) == 6
     words = " ".join(out.split())
-    accuracy = f"{100 * (load_checkpoint().test_accuracy or 0):.2f}%"
-    for part in ("resnet18-cifar10.pt", accuracy, "CIFAR-10 sample in the package"):
+    for part in ("small.pt", "12.50%", "CIFAR-10 sample in the package"):
         assert part in words
     if command == "metrics":
         for part in ("n = 3 images", "Undefined: Pearson ", "tied: "):
@@ -231,53 +241,55 @@ def test_nothing_is_cut_or_wrapped_into_the_next_row(
 @pytest.mark.parametrize(
     "ids", ["--ids 12 3 3", "--ids 12,3,3", "--ids=12 3 --ids 3", "--ids 12 --quiet --ids 3-3 3"]
 )
-def test_every_way_to_name_ids_means_the_same(xaicmp: Xaicmp, ids: str) -> None:
+def test_every_way_to_name_ids_means_the_same(tiny: Xaicmp, ids: str) -> None:
     methods = ("--methods", "saliency", "grad-cam")
-    found = document(xaicmp("metrics", *ids.split(), *methods, "--format", "json"))
+    found = document(tiny("metrics", *ids.split(), *methods, "--format", "json"))
     assert [image["id"] for image in found["images"]] == [12, 3]
     assert found["methods"] == ["saliency", "grad-cam"]
     assert list(found["images"][0]["iou"]) == ["saliency|grad-cam"]
 
 
-def test_an_image_has_one_vote_however_often_it_is_named(xaicmp: Xaicmp) -> None:
+def test_an_image_has_one_vote_however_often_it_is_named(tiny: Xaicmp) -> None:
     line = ("metrics", "--methods", "saliency", "edge", "--format", "json", "--ids")
-    once = xaicmp(*line, 3, 7, 12, 58)
-    often = xaicmp(*line, *[3, 7, 12, 58] * 9, "3-3", 3)
+    once = tiny(*line, 3, 7, 12, 58)
+    often = tiny(*line, *[3, 7, 12, 58] * 9, "3-3", 3)
     assert without_command(often) == without_command(once)
     assert document(once)["n"] == 4
     assert document(once)["pairs"][0]["pearson"]["above_other_image"]["p"] >= 2 / 2**4
     assert once.err == ""
     assert often.err == "xaicmp: --ids: 34 repeated ids left out; each image counts once\n"
-    assert xaicmp(*line, 3, 3, "-q").err == ""
+    assert tiny(*line, 3, 3, "-q").err == ""
 
 
-def test_methods_may_be_given_with_commas(xaicmp: Xaicmp) -> None:
-    outcome = xaicmp("metrics", "--n", 1, "--methods", "saliency,grad-cam", "--format", "json", "-q")
+def test_methods_may_be_given_with_commas(tiny: Xaicmp) -> None:
+    outcome = tiny("metrics", "--n", 1, "--methods", "saliency,grad-cam", "--format", "json", "-q")
     assert document(outcome)["methods"] == ["saliency", "grad-cam"]
 
 
-def test_only_divides_the_first_images_into_right_and_wrong(xaicmp: Xaicmp, alone: Path) -> None:
+def test_only_divides_the_first_images_into_right_and_wrong(
+    xaicmp: Xaicmp, tiny: Xaicmp, alone: Path
+) -> None:
     line = ("metrics", "--format", "json", "--methods", "saliency", "grad-cam", "-q")
-    everything = document(xaicmp(*line, "--n", 12, "--only", "all"))["images"]
+    everything = document(tiny(*line, "--n", 12, "--only", "all"))["images"]
     assert [image["id"] for image in everything] == list(range(12))
     right = [image["id"] for image in everything if image["label"] == image["predicted"]]
     wrong = [image["id"] for image in everything if image["label"] != image["predicted"]]
     by_default, correct = (
-        without_command(xaicmp(*line, "--n", len(right), *more)) for more in ((), ("--only", "correct"))
+        without_command(tiny(*line, "--n", len(right), *more)) for more in ((), ("--only", "correct"))
     )
     assert [image["id"] for image in by_default["images"]] == right
     assert by_default == correct
     path = blank(alone / "blank.pt")  # says cat, always
     found = document(xaicmp(*line, "--n", 5, "--only", "wrong", "--checkpoint", path))["images"]
     assert [image["id"] for image in found] == [1, 2, 3, 4, 5]
-    if wrong:
-        table = done(xaicmp("explain", "--ids", wrong[0], "--methods", "saliency", "grad-cam")).out
-        assert "✗" in table.splitlines()[4]
+    assert right and wrong
+    table = done(tiny("explain", "--ids", wrong[0], "--methods", "saliency", "grad-cam")).out
+    assert re.search(rf"(?m)^ *{wrong[0]} .*✗", table)
 
 
 @pytest.mark.parametrize(("n", "sample"), [(3, True), (6, False)])
 def test_data_beyond_the_sample_comes_from_the_cache(
-    xaicmp: Xaicmp, monkeypatch: pytest.MonkeyPatch, binary_folder: Path, n: int, sample: bool
+    tiny: Xaicmp, monkeypatch: pytest.MonkeyPatch, binary_folder: Path, n: int, sample: bool
 ) -> None:
     """With a sample of five images, six are too many, whatever the model says of them."""
     monkeypatch.setattr(
@@ -285,22 +297,22 @@ def test_data_beyond_the_sample_comes_from_the_cache(
     )
     line = ("metrics", "--only", "all", "--methods", "saliency", "grad-cam", "--format", "json", "--n", n)
     if not sample:
-        outcome = xaicmp(*line)
+        outcome = tiny(*line)
         assert (outcome.status, outcome.out) == (1, "")
         assert "more than the 5 images at hand" in outcome.err
     monkeypatch.setenv("XAICMP_DATA", str(binary_folder.parent))
-    found = document(xaicmp(*line))
+    found = document(tiny(*line))
     assert found["n"] == n
     assert found["data"]["verified"] is sample
 
 
 def test_fewer_than_asked_for_are_compared_and_their_number_is_told(
-    xaicmp: Xaicmp, monkeypatch: pytest.MonkeyPatch
+    tiny: Xaicmp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "xaicmp.core.images.cifar10.load_cifar10", lambda *given, **options: load_sample().first(4)
     )
-    outcome = xaicmp("metrics", "--data", "x", "--n", 9, "--only", "all", "--ig-steps", 4, "--format", "json")
+    outcome = tiny("metrics", "--data", "x", "--n", 9, "--only", "all", "--ig-steps", 4, "--format", "json")
     assert document(outcome)["n"] == 4
     assert outcome.err == "xaicmp: there are 4 such images, not 9; these are compared\n"
 
@@ -316,10 +328,10 @@ def test_fewer_than_asked_for_are_compared_and_their_number_is_told(
     ],
 )
 def test_unofficial_files_are_recorded_in_every_output(
-    xaicmp: Xaicmp, binary_folder: Path, command: str, form: str
+    tiny: Xaicmp, binary_folder: Path, command: str, form: str
 ) -> None:
     line = (command, "--data", binary_folder, "--n", 1, "--methods", "saliency", "grad-cam", "--format", form)
-    outcome = done(xaicmp(*line))
+    outcome = done(tiny(*line))
     first = outcome.err.splitlines()[0]
     assert first == "xaicmp: CIFAR-10: the files' checksums are not the official ones"
     words = " ".join(outcome.out.split())
@@ -342,9 +354,9 @@ def test_the_users_own_checkpoint_comes_first_and_is_named(xaicmp: Xaicmp) -> No
 # ---------------------------------------------------------------- what is written
 
 
-def test_the_maps_are_kept_as_documented(xaicmp: Xaicmp, alone: Path) -> None:
+def test_the_maps_are_kept_as_documented(tiny: Xaicmp, alone: Path) -> None:
     ids, line = [7, 0, 12], ("--ids", 7, 0, 12, "--ig-steps", 4)
-    found = document(xaicmp("explain", *line, "--format", "json", "--output", "maps.npz", "--batch-size", 2))
+    found = document(tiny("explain", *line, "--format", "json", "--output", "maps.npz", "--batch-size", 2))
     assert [path.name for path in alone.iterdir()] == ["maps.npz"]
     with np.load("maps.npz", allow_pickle=False) as file:
         arrays = dict(file)
@@ -370,18 +382,18 @@ def test_the_maps_are_kept_as_documented(xaicmp: Xaicmp, alone: Path) -> None:
                 assert told == pytest.approx(value) if told is not None else math.isnan(value)
 
 
-def test_without_a_file_the_maps_are_not_kept_and_one_line_says_so(xaicmp: Xaicmp, alone: Path) -> None:
+def test_without_a_file_the_maps_are_not_kept_and_one_line_says_so(tiny: Xaicmp, alone: Path) -> None:
     line = ("explain", "--ids", 3, "--methods", "saliency", "grad-cam", "--format", "csv")
-    assert done(xaicmp(*line)).err == f"xaicmp: {KEPT}\n"
-    assert done(xaicmp(*line, "--quiet")).err == ""
+    assert done(tiny(*line)).err == f"xaicmp: {KEPT}\n"
+    assert done(tiny(*line, "--quiet")).err == ""
     assert list(alone.iterdir()) == []
 
 
 @pytest.mark.parametrize("suffix", ["json", "csv", "md", "JSON"])
-def test_a_file_holds_what_stdout_would(xaicmp: Xaicmp, alone: Path, suffix: str) -> None:
+def test_a_file_holds_what_stdout_would(tiny: Xaicmp, alone: Path, suffix: str) -> None:
     form = {"md": "markdown"}.get(suffix, suffix.lower())
     line = ("metrics", "--n", 2, *QUICK)
-    printed = done(xaicmp(*line, "--output", f"x.{suffix}", "--format", form)).out
+    printed = done(tiny(*line, "--output", f"x.{suffix}", "--format", form)).out
     assert Path(f"x.{suffix}").read_text(encoding="utf-8") == printed
     assert [path.name for path in alone.iterdir()] == [f"x.{suffix}"]
 
@@ -395,14 +407,14 @@ def test_a_file_holds_what_stdout_would(xaicmp: Xaicmp, alone: Path, suffix: str
     ],
 )
 def test_figure_draws_and_prints(
-    xaicmp: Xaicmp, alone: Path, name: str, magic: bytes, options: tuple[object, ...]
+    tiny: Xaicmp, alone: Path, name: str, magic: bytes, options: tuple[object, ...]
 ) -> None:
-    outcome = done(xaicmp("figure", "--ids", 3, 7, 12, "--ig-steps", 4, *options))
+    outcome = done(tiny("figure", "--ids", 3, 7, 12, "--ig-steps", 4, *options))
     assert Path(name).read_bytes().startswith(magic)
     assert [path.name for path in alone.iterdir()] == [name]
     assert outcome.err == f"xaicmp: wrote {name}\n"
     if not options:
-        table = done(xaicmp("explain", "--ids", 3, 7, 12, *QUICK)).out
+        table = done(tiny("explain", "--ids", 3, 7, 12, *QUICK)).out
         assert outcome.out.startswith(f"{table}\nImages beside the maps of each method")
         caption = outcome.out[len(table) :].strip()
         assert "\n" not in caption
@@ -414,18 +426,18 @@ def test_figure_draws_and_prints(
 # ---------------------------------------------------------------- manners
 
 
-def test_no_colour_where_none_is_wanted(xaicmp: Xaicmp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_colour_where_none_is_wanted(tiny: Xaicmp, monkeypatch: pytest.MonkeyPatch) -> None:
     line = ("metrics", "--n", 1, "--methods", "saliency", "grad-cam")
-    assert "\x1b" not in done(xaicmp(*line)).out
+    assert "\x1b" not in done(tiny(*line)).out
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert "\x1b[" in done(xaicmp(*line)).out
+    assert "\x1b[" in done(tiny(*line)).out
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", done(xaicmp(*line)).out)
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", done(tiny(*line)).out)
 
 
-def test_the_same_line_prints_the_same_numbers_whatever_the_batch_size(xaicmp: Xaicmp) -> None:
+def test_the_same_line_prints_the_same_numbers_whatever_the_batch_size(tiny: Xaicmp) -> None:
     line = ("metrics", "--n", 3, *QUICK, "--format", "json")
-    first, again, single = (document(xaicmp(*line, *more)) for more in ((), (), ("--batch-size", 1)))
+    first, again, single = (document(tiny(*line, *more)) for more in ((), (), ("--batch-size", 1)))
     assert first == again
     for one, other in zip(first["images"], single["images"], strict=True):
         assert one["pearson"] == pytest.approx(other["pearson"], abs=1e-5)
@@ -474,20 +486,20 @@ def test_version(xaicmp: Xaicmp) -> None:
 # ---------------------------------------------------------------- one photograph
 
 
-def test_one_image_is_ranked_among_a_reference(xaicmp: Xaicmp, alone: Path) -> None:
+def test_one_image_is_ranked_among_a_reference(tiny: Xaicmp, alone: Path) -> None:
     """Photographs of the sample; the image itself, which is one of them, does not count."""
     for index, pixels in enumerate(load_sample().tensor[:21].permute(0, 2, 3, 1).numpy()):
         Image.fromarray(pixels).save(alone / f"{index}.png")
     line = ["explain", "--ids", 3, "--methods", "saliency", "edge", "--quiet"]
-    alone_said = " ".join(done(xaicmp(*line)).out.split())
+    alone_said = " ".join(done(tiny(*line)).out.split())
     assert "Too few others to rank the agreement on one image among (smallest p 1)" in alone_said
-    shown = done(xaicmp(*line, "--reference", alone)).out
+    shown = done(tiny(*line, "--reference", alone)).out
     assert "Does it agree about this image?" in shown
-    found = document(xaicmp(*line, "--reference", alone, "--format", "json"))["images"][0]
+    found = document(tiny(*line, "--reference", alone, "--format", "json"))["images"][0]
     entry = found["rank_among_others"]["pearson"]["saliency|edge"]
     assert entry["of"] == 21
     assert entry["p"] == pytest.approx(entry["rank"] / 21)
     assert re.search(rf"{entry['rank']} of 21 .*{entry['verdict']}", shown)
-    refused = xaicmp(*line, "--reference", "none.png")
+    refused = tiny(*line, "--reference", "none.png")
     assert (refused.status, refused.out) == (1, "")
     assert "none.png" in refused.err
