@@ -184,8 +184,11 @@ def child(job: dict, rank: int) -> int:
         import xaicmp.cli
 
         torch.set_num_threads(1)
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(encoding=job.get("encoding", stream.encoding))
+        # Made anew, as in a process of its own: those of the server may have been files, in which one can seek.
+        sys.stdout, sys.stderr = (
+            os.fdopen(number, "w", buffering=1, encoding=job.get("encoding"), closefd=False)
+            for number in (1, 2)
+        )
         sys.argv = ["xaicmp", *job["command"]]
         try:
             xaicmp.cli.main()

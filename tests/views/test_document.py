@@ -65,7 +65,7 @@ def equal(a: Any, b: Any) -> None:
         assert a.dtype == b.dtype
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**31),
     statistics=st.lists(st.sampled_from(list(STATISTICS)), min_size=1, max_size=3, unique=True),
