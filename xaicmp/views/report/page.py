@@ -67,7 +67,8 @@ def write_report(
         "cards": [],
     }
     if gallery is not None and gallery.images:
-        parts |= _images(comparison, gallery, ROOM - len(parts["document"]) - len(str(parts["figures"])))
+        taken = sum(len(str(parts[key])) for key in ("document", "figures", "table", "studies"))
+        parts |= _images(comparison, gallery, ROOM - taken)
     write(path, page(parts))
 
 
