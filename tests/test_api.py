@@ -154,6 +154,39 @@ def test_the_examples_in_docstrings_are_true(module: str) -> None:
     assert found.failed == 0
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"targets": "label"}, "target is label and was predicted"),
+        ({"targets": [1, 2, 3, 4]}, r"target is \[1, 2, 3, 4\] and was predicted"),
+        ({"select": xaicmp.Selection(n=3, only="all")}, "n is 3 and was 4"),
+        ({"methods": ["saliency", "centre"]}, "centre is sum {} and was unknown"),
+    ],
+)
+def test_what_is_kept_is_what_is_compared(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
+    model, images = small_classifier(), torch.randn(4, 3, 32, 32)
+    select, methods = xaicmp.Selection(n=4, only="all"), xaicmp.get_methods(["saliency", "edge"])
+    running = xaicmp.Running().keeping(tmp_path / "a.json", model, select, methods)
+    given = {"methods": methods, "select": select, "running": running}
+    assert len(xaicmp.compare(model, images, **given)) == 4
+    with pytest.raises(UsageError, match=rf"a.json.part is to keep another run: .*{said}"):
+        xaicmp.compare(model, images, **given | changed)
+    assert running.journal is not None
+    running.journal.close()
+    targets = np.array([1, 2, 3, 4])
+    with pytest.raises(UsageError, match=r"a\.json\.part is of another run: target is"):
+        xaicmp.Running().keeping(tmp_path / "a.json", model, select, methods, targets)
+
+
+def test_an_option_that_would_be_ignored_is_refused() -> None:
+    with pytest.raises(UsageError, match="weights and checkpoint exclude each other"):
+        xaicmp.load_model("resnet18", checkpoint="a.pt", weights="none")
+    images = xaicmp.load_images()
+    for given in (None, images):
+        with pytest.raises(UsageError, match="CIFAR-10 is loaded as it is; leave labels out"):
+            xaicmp.load_images(given, labels="labels.csv")
+
+
 def test_pixels_that_were_not_normalised_are_refused() -> None:
     classifier = small_classifier()
     pixels = torch.rand(4, 3, 32, 32)

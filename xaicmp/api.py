@@ -1,4 +1,4 @@
-"""What users call, and what the command line calls: models, images, comparisons, and what is asked of them.
+"""The functions that users and the command line call: load models and images, explain and compare.
 
 >>> import torch, xaicmp
 >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(5))
@@ -14,7 +14,7 @@ True
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,9 @@ from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.applying import applying
 from xaicmp.core.run.comparing import compare_explanations
-from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import Explainer, Target, explain_selection
 from xaicmp.core.run.maps_file import compare_maps
+from xaicmp.core.run.provenance import plan_of
 from xaicmp.core.run.running import Running
 from xaicmp.errors import UsageError, arg
 from xaicmp.result import Result
@@ -82,6 +82,8 @@ def load_model(
     >>> xaicmp.load_model().classes[3]
     'cat'
     """
+    if weights is not None and checkpoint is not None:
+        raise UsageError(f"{arg('weights')} and {arg('checkpoint')} exclude each other; give one of them")
     file = weights if checkpoint is None else checkpoint
     is_file = isinstance(spec, Path) or (isinstance(spec, str) and Path(spec).suffix.lower() in WEIGHTS)
     named = isinstance(spec, str) and not is_file
@@ -140,19 +142,15 @@ def load_images(
     >>> xaicmp.load_images().pixels(np.array([3, 7])).shape
     torch.Size([2, 3, 32, 32])
     """
-    if isinstance(spec, ImageSource):
-        return spec
-    if spec is None:
-        return load_sample(partial(load_cifar10, "test", download=False, progress=progress))
     if isinstance(spec, str | Path):
         spec = [spec]
+    if held_out and model is not None and isinstance(spec, Sequence):
+        return images_tested(Path(spec[0]), framing_of(model), model.test_files)
+    if (source := _ready(spec, progress)) is not None:
+        if options:
+            raise UsageError(f"{source.name} is loaded as it is; leave {arg(next(iter(options)))} out")
+        return source
     if isinstance(spec, Sequence) and spec and all(isinstance(each, str | Path) for each in spec):
-        if held_out and model is not None:
-            return images_tested(Path(spec[0]), framing_of(model), model.test_files)
-        if len(spec) == 1 and (source := find_images(str(spec[0]))) is not None:
-            return source
-        if len(spec) == 1 and holds_cifar10(Path(spec[0])):
-            return load_cifar10("test", Path(spec[0]), progress=progress)
         return find_files(spec, framing_of(model), **options)
     if not isinstance(spec, Tensor | np.ndarray | Iterable):
         raise UsageError(
@@ -170,6 +168,17 @@ def load_images(
                 "images lie between 0 and 1, and this model wants them normalised: minus its mean, over its std"
             )
     return found
+
+
+def _ready(spec: Any, progress: Progress) -> ImageSource | None:
+    """The images, if ``spec`` says by itself how they are read."""
+    if spec is None:
+        return load_sample(partial(load_cifar10, "test", download=False, progress=progress))
+    if isinstance(spec, list) and len(spec) == 1 and isinstance(spec[0], str | Path):
+        if holds_cifar10(Path(spec[0])):
+            return load_cifar10("test", Path(spec[0]), progress=progress)
+        return find_images(str(spec[0]))
+    return spec if isinstance(spec, ImageSource) else None
 
 
 def load_class_folders(
@@ -223,13 +232,13 @@ def compare(
         XaicmpError: it could not be done: a method cannot explain this model, no image was admitted.
     """
     others = settings is not None and settings.other_classes
-    job = _Job.of(model, images, targets, methods, select, running, others)
+    job = _Job(model, images, targets, methods, select, running, others)
     settings = settings or Settings(seed=job.running.seed)
-    settings.check(source_size(job.images))  # before the work
-    stream = job.stream()
+    height, width = job.images.size()
+    settings.check(height * width)  # before the work
     source, comparison = compare_explanations(
         job.engine,
-        stream,
+        job.stream(),
         job.explainer.methods,
         settings,
         keep=job.running.keep,
@@ -256,19 +265,19 @@ def explain(
     >>> xaicmp.explain(methods=["saliency"], select=xaicmp.Selection(ids=(3, 7))).maps.shape
     torch.Size([1, 2, 32, 32])
     """
-    job = _Job.of(model, images, targets, methods, select, running)
+    job = _Job(model, images, targets, methods, select, running)
     return Explanations.join([batch for _, batch in job.stream()])
 
 
 def framing_of(classifier: Classifier | None) -> Framing:
-    """How photographs are brought to the size that a classifier takes; where nobody says, 224 x 224."""
+    """How photographs are resized and cropped for a classifier; by default to 224 x 224."""
     if classifier is None or classifier.input_size is None:
         return Framing((224, 224), 0.875)
     return Framing(classifier.input_size, classifier.crop_pct, classifier.interpolation)
 
 
 def load(path: str | Path, settings: Settings | None = None) -> Result:
-    """What was kept in a file, as a result again.
+    """Read a result, or compare the maps in a file.
 
     Args:
         path: a ``.json`` document from ``Result.save`` or ``xaicmp metrics``, with the numbers of each image; or an
@@ -291,24 +300,11 @@ def load(path: str | Path, settings: Settings | None = None) -> Result:
     return Result(comparison, studies=studies)
 
 
-def source_size(images: ImageSource) -> int:
-    """How many pixels the first image has."""
-    height, width = images.size()
-    return height * width
-
-
-@dataclass(frozen=True)
 class _Job:
-    """A model, images and methods, ready to be run."""
+    """A model, images and methods, ready to be run; the arguments are those of ``compare``."""
 
-    engine: Engine
-    explainer: Explainer
-    images: ImageSource
-    select: Selection
-    running: Running
-
-    @staticmethod
-    def of(
+    def __init__(
+        self,
         model: ModelLike,
         images: ImagesLike,
         targets: Any,
@@ -316,22 +312,25 @@ class _Job:
         select: Selection | None,
         running: Running | None,
         other_classes: bool = False,
-    ) -> _Job:
-        running = running or Running()
-        classifier = load_model(model, remark=running.remark)
+    ) -> None:
+        self.running = running or Running()
+        loaded = load_model(model, remark=self.running.remark)
+        classifier, target = loaded, targets
         if isinstance(targets, str) and ":" in targets:
-            classifier, targets = scored_by(classifier, targets), "predicted"
-        source = load_images(images, model=classifier, progress=running.progress)
+            classifier, target = scored_by(loaded, targets), "predicted"
+        self.images = load_images(images, model=classifier, progress=self.running.progress)
         if select is None:
-            cifar = isinstance(source, ImageSet)
-            select = Selection(n=100) if cifar else Selection(n=len(source), only="all")
-        engine = running.engine(classifier)
+            cifar = isinstance(self.images, ImageSet)
+            select = Selection(n=100) if cifar else Selection(n=len(self.images), only="all")
+        self.select, self.engine = select, self.running.engine(classifier)
         if isinstance(targets, Sequence | Tensor) and not isinstance(targets, str):
-            targets = np.asarray(targets, dtype=np.int64)
+            target = targets = np.asarray(targets, dtype=np.int64)
         chosen = methods_of(methods)
         if "all" in methods:
-            chosen = applying(engine, source.size(), chosen)
-        return _Job(engine, Explainer(engine, chosen, targets, other_classes), source, select, running)
+            chosen = applying(self.engine, self.images.size(), chosen)
+        if self.running.journal is not None:
+            self.running.journal.check(plan_of(self.running.engine(loaded), select, chosen, targets))
+        self.explainer = Explainer(self.engine, chosen, target, other_classes)
 
     def stream(self) -> Iterable[tuple[ImageSource, Explanations]]:
         """The explanations, batch by batch."""

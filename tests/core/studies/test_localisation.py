@@ -186,8 +186,8 @@ def test_the_study_is_asked_for_saved_and_loaded(tmp_path: Path, capsys: Any) ->
     assert data[0]["mass"]["chance"] == pytest.approx(24 * 24 / 1024)
     assert (data[0]["auc"]["n"], data[0]["auc"]["undefined"]) == (7, 1)
     assert xaicmp.load(tmp_path / "out.json").studies["localisation"] == data
-    assert run(["metrics", "--masks", "none", "--quiet"]) == 2
-    assert "--masks none: no such folder or file" in capsys.readouterr().err
+    assert run(["metrics", "--masks", "none", "--quiet"]) == 1
+    assert "cannot read --masks none: No such file or directory" in capsys.readouterr().err
 
 
 def test_masks_in_memory_are_checked(sample: Any) -> None:

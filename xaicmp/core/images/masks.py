@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -30,11 +31,36 @@ def load_masks(images: ImageSource, ids: np.ndarray, where: Path) -> Tensor:
     Raises:
         XaicmpError: ``where`` cannot be read, a mask is of another size than its image, or no image has one.
     """
+    none = torch.zeros(images.size(), dtype=torch.bool)
+    found = [
+        none if mask is None else _seen(images, each, mask, where)
+        for each, mask in _matched(images, ids, where)
+    ]
+    masks = torch.stack(found)
+    if not masks.any():
+        raise _no_mask(where, len(ids))
+    return masks
+
+
+def check_masks(images: ImageSource, ids: np.ndarray, where: Path) -> None:
+    """Raise XaicmpError if ``where`` cannot be read, has no mask for any of the images, or a bad one for the first."""
+    for each, mask in _matched(images, ids, where):
+        if mask is not None:
+            _seen(images, each, mask, where)
+            return
+    raise _no_mask(where, len(ids))
+
+
+def _no_mask(where: Path, images: int) -> XaicmpError:
+    return XaicmpError(f"{where}: no mask for any of the {images} images; call each like its image")
+
+
+def _matched(images: ImageSource, ids: np.ndarray, where: Path) -> Iterator[tuple[int, Path | Boxes | None]]:
+    """Each image and its mask, if ``where`` holds one."""
     known = _masks_in(where) if where.is_dir() else _boxes_in(where)
     by_name: dict[str, list[Path | Boxes]] = {}
     for path, mask in known.items():
         by_name.setdefault(path.name, []).append(mask)
-    found, none = [], torch.zeros(images.size(), dtype=torch.bool)
     for each, name in zip(ids.tolist(), images.names(ids), strict=True):
         path = PurePath(name or str(each)).with_suffix("")
         alike = [known[path]] if path in known else by_name.get(path.name, [])
@@ -42,11 +68,7 @@ def load_masks(images: ImageSource, ids: np.ndarray, where: Path) -> Tensor:
             raise XaicmpError(
                 f"{where}: several masks are called {path.name}; put them into folders as the images"
             )
-        found.append(_seen(images, each, alike[0], where) if alike else none)
-    masks = torch.stack(found)
-    if not masks.any():
-        raise XaicmpError(f"{where}: no mask for any of the {len(ids)} images; call each like its image")
-    return masks
+        yield each, alike[0] if alike else None
 
 
 def _seen(images: ImageSource, image: int, mask: Path | Boxes, where: Path) -> Tensor:

@@ -101,6 +101,15 @@ class Journal:
         with replacing(self.folder / PLAN) as temporary:
             temporary.write_text(json.dumps(self.plan, indent=2) + "\n", encoding="utf-8")
 
+    def check(self, plan: Mapping[str, Any]) -> None:
+        """Raise UsageError, which names what differs, unless a run has this journal's plan, as far as it has any."""
+        now = json.loads(json.dumps(plan))
+        kept = {key: value for key, value in self.plan.items() if key in now}
+        if changed := differences(kept, {key: now[key] for key in kept}):
+            raise UsageError(
+                f"{self.folder} is to keep another run: {'; '.join(changed)}; give both the same"
+            )
+
     def write(self, number: int, candidates: Tensor, batch: Explanations) -> None:
         """Keep what became of the candidates ``(B, 3, H, W)`` of batch ``number``: the explanations of some."""
         self._save(self._path(number), candidates, batch)

@@ -29,7 +29,7 @@ from xaicmp.core.run.provenance import versions
 from xaicmp.core.run.scoring import BLOCK, score
 from xaicmp.errors import UsageError, XaicmpError
 
-KINDS = {"numbers": "fiu", "whole numbers": "iu", "names": "USiu", "bytes": "u"}
+KINDS = {"numbers": "fiu", "whole numbers": "iu", "names": "USiu", "bytes": "B"}
 ARRAYS = {
     "maps": ("numbers", ("M", "N", "H", "W")),
     "methods": ("names", ("M",)),
@@ -51,7 +51,7 @@ images are read only where they are wanted."""
 
 def compare_maps(
     path: Path,
-    settings: Settings,
+    settings: Settings | Callable[[Sequence[str]], Settings],
     remark: Callable[[str], None] = lambda message: None,
     keep: Callable[[Explanations], None] | None = None,
     images: bool = True,
@@ -63,10 +63,10 @@ def compare_maps(
             ``ids`` ``(N,)``, ``labels``, ``predicted`` and ``targets`` (strings), ``confidence``, ``grids``
             ``(M, 2)``, ``completeness`` ``(M, N)``, ``other_maps`` ``(2, M, N, H, W)`` and ``other_targets`` strings
             ``(2, N)``. What else it holds is not read.
-        settings: what is measured.
+        settings: what is measured; or what says so, given the names of the methods.
         remark: told how many images were left out because the file holds them before, with the same maps.
         keep: gets the maps.
-        images: whether with their ``images``, uint8 ``(N, H, W, 3)``, which then must be there.
+        images: whether with their ``images``, uint8 ``(N, H, W, 3)``, as far as the file has them.
 
     Raises:
         UsageError: fewer than two methods, or a share of top pixels below one pixel.
@@ -79,6 +79,7 @@ def compare_maps(
     if len(names) < 2:
         raise UsageError(f"{path} holds the maps of one method; two or more are needed to compare")
     pixels = arrays["maps"][0, 0].size
+    settings = settings if isinstance(settings, Settings) else settings(names)
     settings.check(pixels)
     predictions, classes, others = _predictions(arrays, arrays["maps"].shape[1])
     whole = replace(_explanations(arrays, predictions), other_targets=others)
@@ -149,8 +150,6 @@ def _read(path: Path, images: bool) -> tuple[dict[str, Any], str]:
     except DAMAGE as error:
         raise XaicmpError(f"{path} is no .npz file of plain arrays; `xaicmp explain` writes one") from error
     _check(path, arrays)
-    if images and arrays.get("images", np.empty(0)).dtype != np.uint8:
-        raise XaicmpError(f"{path} holds no images, uint8 (N, H, W, 3), to draw; `xaicmp explain` keeps them")
     return arrays, hashlib.sha256(content).hexdigest()
 
 
@@ -186,7 +185,8 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
                 raise XaicmpError(f"{path} holds no {name!r}; it needs methods (M,) and maps (M, N, H, W)")
             continue
         array, wanted = arrays[name], ", ".join(str(sizes.get(axis, axis)) for axis in axes)
-        fits = array.ndim == len(axes) and array.dtype.kind in KINDS[kind] and 0 not in array.shape
+        given = array.dtype.char if kind == "bytes" else array.dtype.kind
+        fits = array.ndim == len(axes) and given in KINDS[kind] and 0 not in array.shape
         if not fits or any(
             sizes.setdefault(axis, size) != size for axis, size in zip(axes, array.shape, strict=True)
         ):

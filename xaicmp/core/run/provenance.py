@@ -9,6 +9,7 @@ from platform import python_version
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from xaicmp.core.attribution import Method
 from xaicmp.core.images.selection import Selection
@@ -86,7 +87,7 @@ def plan_of(
         "preprocessing": engine.classifier.preprocessing,
         **asdict(selection),
         "methods": {each.name: f"{each.reduction} {each.options}" for each in methods},
-        "target": target.tolist() if isinstance(target, np.ndarray) else target,
+        "target": target.tolist() if isinstance(target, np.ndarray | Tensor) else target,
         "layer": engine.layer,
         "seed": engine.seed,
         "device": engine.device.type,

@@ -16,6 +16,7 @@ from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.run.comparing import Keep
 from xaicmp.core.run.engine import Engine
+from xaicmp.core.run.explaining import Target
 from xaicmp.core.run.journal import Journal
 from xaicmp.core.run.provenance import plan_of
 
@@ -51,14 +52,21 @@ class Running:
     keep: Keep | None = None
 
     def keeping(
-        self, path: Path, classifier: Classifier, select: Selection, methods: Sequence[Method]
+        self,
+        path: Path,
+        classifier: Classifier,
+        select: Selection,
+        methods: Sequence[Method],
+        targets: Target = "predicted",
     ) -> Running:
         """The same with what is explained kept beside the result ``path`` that is to come, and resumed from there.
+
+        The arguments are those that ``compare`` is given.
 
         Raises:
             UsageError: what is there is of another run.
         """
-        plan = plan_of(self.engine(classifier), select, methods)
+        plan = plan_of(self.engine(classifier), select, methods, targets)
         return replace(self, journal=Journal(path, plan, resume=True))
 
     def engine(self, classifier: Classifier) -> Engine:

@@ -9,9 +9,9 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,7 @@ class Training:
         processes: this process among those that train together.
         on_step, on_epoch: told of each step and epoch, of the epochs behind ``resume`` at once.
         progress: told how far each epoch's testing is.
+        origin: what asked for it, as plain values that the checkpoint records: ``command`` and ``config``.
     """
 
     device: torch.device = CPU
@@ -85,6 +86,7 @@ class Training:
     on_step: Callable[[Step], None] = lambda step: None
     on_epoch: Callable[[Epoch], None] = lambda epoch: None
     progress: Progress = lambda stage, done, total: None
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 def train(
@@ -132,7 +134,7 @@ def train(
             )
             rate = len(images) / seconds
             history.append(Epoch(number + 1, loss, accuracy, by_class.overall, seconds, rate))
-            metadata = plan | _results(history, by_class, device, processes.world)
+            metadata = plan | _results(history, by_class, device, processes.world) | dict(how.origin)
             save = functools.partial(save_checkpoint, model=kept, metadata=metadata, dtype=trainer.store)
             processes.share(functools.partial(save, path, training=None if last else trainer.state()))
             if how.keep_epochs:

@@ -16,7 +16,7 @@ from matplotlib.text import Text
 
 from xaicmp.core.choices import Scale, Style, Theme
 from xaicmp.core.machine.storage import check_suffix, replacing
-from xaicmp.errors import XaicmpError, arg
+from xaicmp.errors import UsageError, XaicmpError, arg
 from xaicmp.views.table import printable
 
 COLOURS = "viridis"
@@ -47,6 +47,10 @@ LEGEND = 0.18
 """Height of a line of a legend, in inches."""
 
 PIXELS = 2**16 - 1
+WIDTHS = {"single": 85 / 25.4, "double": 170 / 25.4}
+"""Columns of a journal, in inches."""
+UNITS = {"mm": 25.4, "cm": 2.54, "in": 1.0}
+"""How many of each make an inch."""
 
 # Formats, and what each calls a description in its metadata.
 ABOUT = {".png": "Description", ".pdf": "Subject", ".svg": "Description"}
@@ -95,6 +99,26 @@ def colours(*, signed: bool) -> bytes:
     """256 colours of maps from low to high, three bytes each."""
     chosen = matplotlib.colormaps[DIVERGING if signed else COLOURS]
     return chosen(range(256), bytes=True)[:, :3].tobytes()
+
+
+def inches(text: str | None) -> float | None:
+    """The width that ``"single"``, ``"double"`` or a number with a unit means; None for as wide as it needs.
+
+    Raises:
+        UsageError: it is none of these, or too small or large.
+    """
+    if text is None or text in WIDTHS:
+        return WIDTHS.get(text or "")
+    number, unit = text[:-2], text[-2:]
+    try:
+        width = float(number) / UNITS[unit]
+    except (ValueError, KeyError):
+        width = 0
+    if not 1 <= width <= 100:
+        raise UsageError(
+            f"{arg('width')} {text}: give single, double, or between 1in and 100in as 85mm, 12cm or 5in"
+        )
+    return width
 
 
 def check_name(path: Path, argument: str = "output") -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from xaicmp.core.machine.storage import contents
 from xaicmp.core.models.checkpoint import Checkpoint
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.training.loop import Epoch
+from xaicmp.errors import XaicmpError
 from xaicmp.views.table import Table, of_records, to_csv
 
 
@@ -19,6 +22,24 @@ def history_text(history: Sequence[Epoch], suffix: str) -> str:
     return (
         json.dumps(rows, indent=2, allow_nan=False) + "\n" if suffix == ".json" else to_csv(of_records(rows))
     )
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """The epochs in a file that ``history_text`` has written as JSON.
+
+    Raises:
+        XaicmpError: the file cannot be read, or holds something else.
+    """
+    keys = ("epoch", "loss", "train_accuracy", "test_accuracy")
+    try:
+        epochs = json.loads(contents(path))
+        return [{key: float(each[key]) for key in keys} for each in epochs]
+    except OSError as error:
+        raise XaicmpError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise XaicmpError(
+            f"{path} holds no training; `xaicmp train --output history.json` writes one"
+        ) from error
 
 
 def checkpoint_table(checkpoint: Checkpoint) -> Table:
@@ -50,7 +71,7 @@ def _plain(value: Any) -> str:
         return ", ".join(f"{key} {each}" for key, each in value.items())
     if isinstance(value, list):
         return ", ".join(f"{each:.4g}" if isinstance(each, float) else str(each) for each in value)
-    return str(value)
+    return "; ".join(str(value).splitlines())
 
 
 def epochs_table(epochs: Sequence[Epoch], *, header: bool = True) -> Table:
