@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 START, END = "\ue000", "\ue001"
-"""What an argument's name stands between in a message, from Unicode's private use area."""
+"""Marks before and after an argument's name in a message, from Unicode's private use area."""
 
 
 def arg(name: str) -> str:
@@ -17,13 +17,13 @@ def arg(name: str) -> str:
 
 
 class XaicmpError(Exception):
-    """It could not be done. The message is one line: the thing, the reason, the way out."""
+    """Something could not be done. The message is one line: the thing, the reason, the way out."""
 
     def __str__(self) -> str:
         return re.sub(f"{START}(.*?){END}", r"\1", super().__str__())
 
     def on_the_command_line(self) -> str:
-        """The message with arguments named as the options that they come from."""
+        """The message with each argument named as its option."""
 
         def option(match: re.Match[str]) -> str:
             return f"--{match[1].replace('_', '-')}"
@@ -32,11 +32,11 @@ class XaicmpError(Exception):
 
 
 class UsageError(XaicmpError):
-    """What was asked for cannot be meant: a wrong value rather than a failed attempt."""
+    """A value is wrong, or values do not go together."""
 
 
 class Below(XaicmpError):
-    """It was done, and agreement is below what was asked for."""
+    """The comparison was done, and agreement is below its bound."""
 
 
 class Interrupted(XaicmpError):

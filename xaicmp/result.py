@@ -1,4 +1,4 @@
-"""The result of a comparison: its numbers, and the ways to show and save them."""
+"""The result of a comparison: its numbers, and how they are shown and saved."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.gate import check_bounds, read_bounds
 from xaicmp.core.results.intervals import Summary
 from xaicmp.core.results.place import Place
+from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explaining import Explainer
 from xaicmp.errors import UsageError, arg
-from xaicmp.views.table import Table
+from xaicmp.views.table import Table, data_alone
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +67,7 @@ class PairResult:
         return self.outcome(statistic).summary
 
     def outcome(self, statistic: str) -> Outcome:
-        """The same beside chance, controls and tests."""
+        """The same with chance, controls and tests."""
         for each in self.comparison.statistics:
             if each.name == statistic:
                 return self.comparison.result(each, self.pair)
@@ -166,24 +167,23 @@ class Result:
         return by_images(self.comparison, group)
 
     def among(self, reference: ImageSource, progress: Progress = no_progress) -> Result:
-        """The same, each image's agreement ranked among those of A's map with B's maps of the images ``reference``.
+        """The same result, with each image's agreement ranked among that of A's map with B's maps of the images ``reference``.
 
-        These are explained for the class that the model predicts. What is the image itself does not count.
+        These are explained for the class that the model predicts. An image of them that is the image itself does not count.
 
         Raises:
             UsageError: they are of another size.
         """
         from xaicmp.core.studies.reference import among_reference
 
-        engine, images = self._model()
-        explainer, chosen = Explainer(engine, self.methods), self.comparison
-        found = among_reference(explainer, images, chosen.predictions, reference, chosen.settings, progress)
-        scores = chosen.scores
-        p_values, among = (
-            old | {OTHER_IMAGE: new} for old, new in zip((scores.p_values, scores.among), found, strict=True)
+        scores = self.comparison.scores
+        p_values, among = among_reference(*self._again(), reference, self.comparison.settings, progress)
+        scores = replace(
+            scores,
+            p_values=scores.p_values | {OTHER_IMAGE: p_values},
+            among=scores.among | {OTHER_IMAGE: among},
         )
-        scores = replace(scores, p_values=p_values, among=among)
-        return replace(self, comparison=replace(chosen, scores=scores, _results={}))
+        return replace(self, comparison=replace(self.comparison, scores=scores, _results={}))
 
     def clusters(self) -> dict[str, Tree]:
         """By statistic, which methods belong together: a tree by agreement above another image's map."""
@@ -204,8 +204,7 @@ class Result:
         measured = self.comparison
         titles = {name: title for name, title in measured.titles.items() if name not in measured.floors}
         rows = [list(measured.titles).index(name) for name in titles]
-        maps = self.maps(progress=progress).maps if maps is None else maps
-        return consensus(maps[rows], titles, measured.settings)
+        return consensus(self._kept(maps, progress)[rows], titles, measured.settings)
 
     def rerun(self, seed: int | None = None, progress: Progress = no_progress) -> Repetition:
         """Each method against itself under another seed; by default the next one."""
@@ -240,16 +239,16 @@ class Result:
         other = model if isinstance(model, Classifier) else replace(engine.classifier, module=model)
         if other.classes != engine.classifier.classes:
             raise UsageError(
-                f"{other.name} has other classes than {engine.classifier.name}; use one trained alike"
+                f"{other.name} has other classes than {engine.classifier.name}; use one trained on the same classes"
             )
         return engine.again(classifier=other)
 
     def _repeat(self, second: Engine, progress: Progress) -> Repetition:
         from xaicmp.core.studies.stability import repeat
 
-        engine, images = self._model()
-        both = Explainer(engine, self.methods), Explainer(second, self.methods)
-        return repeat(*both, images, self.comparison.predictions, self.comparison.settings, progress)
+        explainer, images, chosen = self._again()
+        other = Explainer(second, self.methods)
+        return repeat(explainer, other, images, chosen, self.comparison.settings, progress)
 
     def randomisation(
         self, kind: Randomise = "cascading", draws: int = 5, progress: Progress = no_progress
@@ -265,9 +264,7 @@ class Result:
 
         if draws < 1:
             raise UsageError(f"{arg('draws')} {draws}: give 1 or more")
-        engine, images = self._model()
-        explainer, chosen = Explainer(engine, self.methods), self.comparison.predictions
-        return randomise(explainer, images, chosen, self.comparison.settings, kind, draws, progress)
+        return randomise(*self._again(), self.comparison.settings, kind, draws, progress)
 
     def faithfulness(
         self, maps: Tensor | None = None, progress: Progress = no_progress
@@ -281,18 +278,15 @@ class Result:
         """
         from xaicmp.core.studies.faithfulness import faithful
 
-        engine, images = self._model()
-        chosen = self.comparison.predictions
-        maps = self.maps(progress=progress).maps if maps is None else maps
-        return faithful(engine, images, chosen, maps, self.comparison.settings, progress)
+        (engine, images), measured = self._model(), self.comparison
+        maps = self._kept(maps, progress)
+        return faithful(engine, images, measured.predictions, maps, measured.settings, progress)
 
     def properties(self, progress: Progress = no_progress) -> Properties:
-        """Each method's own: concentration, sensitivity to noise and to the class, what centre and edges explain."""
+        """Properties of each method's maps: concentration, sensitivity to noise and to the class, agreement with centre and edges."""
         from xaicmp.core.studies.properties import properties
 
-        engine, images = self._model()
-        explainer, chosen = Explainer(engine, self.methods), self.comparison.predictions
-        return properties(explainer, images, chosen, self.comparison.settings, progress)
+        return properties(*self._again(), self.comparison.settings, progress)
 
     def localisation(self, masks: str | Path | Tensor, maps: Tensor | None = None) -> Localisation:
         """Whether the maps point at the object: pointing game, relevance mass and rank accuracy, IoU, AUC.
@@ -316,8 +310,8 @@ class Result:
             raise UsageError(
                 f"{arg('masks')} of shape {tuple(inside.shape)}: give one per image, of its size"
             )
-        maps = self.maps().maps if maps is None else maps
-        return localise(maps, inside > 0, dict(self.comparison.titles), self.comparison.settings)
+        titles, settings = dict(self.comparison.titles), self.comparison.settings
+        return localise(self._kept(maps), inside > 0, titles, settings)
 
     def cost(self) -> list[Cost]:
         """Seconds, passes per image and bytes of each method on one batch, and of all together."""
@@ -405,12 +399,20 @@ class Result:
         return tables[name]()
 
     def maps(self, rows: np.ndarray | None = None, progress: Progress = no_progress) -> Explanations:
-        """The maps of the images, or of some, once more."""
-        engine, images = self._model()
-        chosen = self.comparison.predictions
+        """Explain the images, or the given rows of them, again."""
+        explainer, images, chosen = self._again()
         if rows is not None:
             chosen = chosen.rows(rows)
-        return Explanations.join(list(Explainer(engine, self.methods).again(images, chosen, progress)))
+        return Explanations.join(list(explainer.again(images, chosen, progress)))
+
+    def _kept(self, maps: Tensor | None, progress: Progress = no_progress) -> Tensor:
+        """The maps that were kept; without them, the images are explained again."""
+        return self.maps(progress=progress).maps if maps is None else maps
+
+    def _again(self) -> tuple[Explainer, ImageSource, Predictions]:
+        """An explainer, the images and the predictions, to explain the same images again."""
+        engine, images = self._model()
+        return Explainer(engine, self.methods), images, self.comparison.predictions
 
     def _model(self) -> tuple[Engine, ImageSource]:
         if self.engine is None or self.images is None:
@@ -433,7 +435,7 @@ class Result:
 
         if format == "table":
             return to_text(pairs_table(self.comparison, details), width=120)
-        studies = [Table((), (), data=data, key=key) for key, data in self.studies.items()]
+        studies = data_alone(self.studies)
         return comparison_text(self.comparison, format, details=details, studies=studies)
 
     def to_latex(self, details: bool = False) -> str:
@@ -484,13 +486,13 @@ class Result:
         gallery = Gallery()
         if explanations is not None:
             gallery.add(explanations)
-        elif self.engine is not None and self.images is not None:
-            again = Explainer(self.engine, self.methods).again
-            for each in again(self.images, self.comparison.predictions, progress):
+        elif self.engine is not None:
+            explainer, images, chosen = self._again()
+            for each in explainer.again(images, chosen, progress):
                 gallery.add(each)
         maps = None if explanations is None else explanations.maps
         tables = [self.study_table(name, maps, progress) for name in studies]
-        kept = [Table((), (), data=data, key=key) for key, data in self.studies.items() if key not in studies]
+        kept = data_alone({key: data for key, data in self.studies.items() if key not in studies})
         write_report(Path(path), self.comparison, gallery, with_tree(self.comparison, tables + kept))
 
     def to_frame(self, by: str = "pair") -> Any:

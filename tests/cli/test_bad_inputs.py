@@ -116,6 +116,7 @@ ROWS: dict[str, Rows] = {
     },
     "--weights": {
         "x": "--weights goes with --model",
+        "x --checkpoint x --model torchvision:resnet18": "exclude each other",
         "nobody --model torchvision:resnet18": "nobody",
         "{f}/text --model torchvision:resnet18": "text",
         "{f}/hostile.pt --model torchvision:resnet18": "could run code",
@@ -151,7 +152,9 @@ ROWS: dict[str, Rows] = {
     ),
     "--std": number()
     | dict.fromkeys(("0.5", "1 2", "0 1 1", "-1 1 1", "nan 1 1", "inf 1 1"), "give 1 or 3 finite values"),
-    "--crop-pct": number() | dict.fromkeys(("0", "-1", "2", "nan", "inf"), "give a share above 0"),
+    "--crop-pct": number()
+    | {f"{share} --images {{f}}/good.png": "give a share above 0" for share in ("0", "-1", "2", "nan", "inf")}
+    | {"0.5": "--crop-pct goes with --images"},
     "--interpolation": choice(),
     # ------------------------------------------------------------ the images
     "--images": {
@@ -213,7 +216,7 @@ ROWS: dict[str, Rows] = {
         "1001": "1,000 images at hand",
         "3 --ids 3": "exclude each other",
     },
-    "train --n": whole("-1") | {"0 --ids 3": "compares no images"},
+    "train --n": whole("-1") | {"0 --ids 3": "exclude each other"},
     "--ids": {
         "''": "count from 0",
         "-1": "count from 0",
@@ -227,7 +230,7 @@ ROWS: dict[str, Rows] = {
         "0-99999999999": "more than 1,000,000 images",
         "{f}/good.png": "count from 0",
     },
-    "--only": choice("all,wrong") | {"all --ids 3": "--only goes with --n"},
+    "--only": choice("all,wrong") | {"all --ids 3": "exclude each other"},
     # ------------------------------------------------------------ the methods
     "--target": {
         "''": "no such class",
@@ -322,7 +325,7 @@ ROWS: dict[str, Rows] = {
     | {
         f"{{f}}/{name} {QUICK}": said
         for name, said in {
-            "missing": "no such folder or file",
+            "missing": "No such file or directory",
             "empty": "no mask for any",
             "folder": "no mask for any",
             "masks": DEVICE,
@@ -377,7 +380,7 @@ ROWS: dict[str, Rows] = {
         "lrp,nobody:pearson --pick agree": "give one of pearson, iou",
         "'' --pick agree": "give one of pearson, iou",
     },
-    "--show": whole("0 --pick agree", "-1 --pick agree"),
+    "--show": whole("0 --pick agree", "-1 --pick agree") | {"3": "--show goes with --pick"},
     "--pairs": dict.fromkeys(("nobody", "edge", "edge,nobody", "''"), "is not compared"),
     "--scale": choice("pixel"),
     "--theme": choice("Dark"),

@@ -78,6 +78,21 @@ def test_a_document_is_drawn_with_its_numbers(xaicmp: Xaicmp, kept: Path, kind: 
                 assert text.count(number) + text.count(f"({number})") >= 2
 
 
+def test_a_pair_is_named_in_either_order(xaicmp: Xaicmp, kept: Path) -> None:
+    for named in ("grad-cam,saliency", "saliency,grad-cam"):
+        text, _ = drawn(xaicmp, "--from", kept / "result.json", "--kind", "distribution", "--pairs", named)
+        assert [each for each in text if " vs " in each] == ["Grad-CAM vs Saliency"]
+
+
+def test_maps_without_images_are_drawn_in_numbers_alone(xaicmp: Xaicmp, kept: Path, alone: Path) -> None:
+    with np.load(kept / "maps.npz") as arrays:
+        np.savez("bare.npz", **{name: array for name, array in arrays.items() if name != "images"})
+    assert drawn(xaicmp, "--from", "bare.npz", "--kind", "matrix")
+    refused = xaicmp("figure", "--from", "bare.npz", "--output", "y.png")
+    assert refused.status == 1
+    assert "bare.npz holds no images to draw the maps over; `xaicmp explain` keeps them" in refused.err
+
+
 def test_outlines_are_drawn_of_maps_with_the_agreement_on_each(xaicmp: Xaicmp, kept: Path) -> None:
     images = document(kept)["images"][5:3:-1]
     ids = [image["id"] for image in images]

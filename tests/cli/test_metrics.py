@@ -291,7 +291,23 @@ def test_a_checkpoint_to_compare_with_is_looked_at_before_the_work(metrics: Xaic
     three = SmallNet()
     three.fc = torch.nn.Linear(16, 3)
     save("three.pt", three, classes=["a", "b", "c"])
-    refused(metrics("--against", "three.pt"), "--against three.pt", "other classes", "use one trained alike")
+    refused(
+        metrics("--against", "three.pt"), "--against three.pt", "other classes", "use one trained on the same"
+    )
+
+
+@pytest.mark.usefixtures("idle")
+@pytest.mark.parametrize("ids", ["--ids 0-7", "--n 3"])
+def test_masks_are_looked_at_before_the_work(xaicmp: Xaicmp, ids: str) -> None:
+    line = ("metrics", "--checkpoint", "here.pt", "-q", *PAIR, *ids.split(), "--masks")
+    refused(xaicmp(*line, "none"), "cannot read --masks none", "No such file")
+    Path("masks").mkdir()
+    Image.new("L", (32, 32)).save("masks/dog.png")
+    refused(xaicmp(*line, "masks"), "masks: no mask for any of the", "call each like its image")
+    Image.new("L", (9, 9)).save("masks/2.png")
+    refused(xaicmp(*line, "masks"), "masks: the mask of image 2", "9 x 9 pixels, not 32 x 32")
+    Path("boxes.csv").write_text("2,1,1,x,9\n")
+    refused(xaicmp(*line, "boxes.csv"), "boxes.csv", "write path,x0,y0,x1,y1 per line")
 
 
 def test_floors_do_not_notice_that_the_weights_are_drawn_anew(metrics: Xaicmp) -> None:
@@ -438,7 +454,7 @@ def test_a_picture_in_svg_names_every_method_and_stage(
         ("--controls chance", ["unknown control 'chance'", "other-image"]),
         ("--controls none shift", ["--controls none goes alone"]),
         ("--statistics median", ["median", "pearson"]),
-        ("--fast", ["--fast sets --ig-steps"]),
+        ("--fast", ["--fast and --ig-steps exclude each other"]),
     ],
 )
 def test_what_cannot_be_is_refused_before_the_work(metrics: Xaicmp, words: str, parts: list[str]) -> None:
@@ -516,6 +532,34 @@ def test_maps_from_a_file_are_refused_together_with_what_needs_a_model(xaicmp: X
         f"{words.split()[0]} needs the model",
         "leave it or --from out",
     )
+
+
+def test_the_picture_of_many_methods_in_a_file_measures_no_curve(xaicmp: Xaicmp) -> None:
+    maps = np.random.default_rng(0).random((7, 3, 8, 8))
+    for methods, curve in ((6, True), (7, False)):
+        np.savez("maps.npz", methods=[f"m{each}" for each in range(methods)], maps=maps[:methods])
+        for written in ("--plot drawn.png", "--report page.html"):
+            words = ("--output", "kept.json", *written.split(), "-q")
+            printed(xaicmp("metrics", "--from", "maps.npz", *words))
+            assert json.loads(Path("kept.json").read_text())["comparison"]["curve"] == curve
+
+
+def test_the_page_of_a_file_shows_its_images_or_a_line_says_that_it_has_none(
+    xaicmp: Xaicmp, kept: Any
+) -> None:
+    line = ("metrics", "--from", "maps.npz", "--report", "page.html")
+    outcome = xaicmp(*line)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert len(re.findall("<li data-row=", Path("page.html").read_text())) == 20
+    with np.load("maps.npz") as arrays:
+        bare = {name: array for name, array in arrays.items() if name != "images"}
+    np.savez("maps.npz", **bare)
+    outcome = xaicmp(*line)
+    said = "xaicmp: page.html shows no images: maps.npz holds none\n"
+    assert (outcome.status, outcome.err) == (0, said)
+    assert "<li data-row=" not in Path("page.html").read_text()
+    np.savez("maps.npz", **bare, images=np.zeros((20, 32, 32, 3), np.uint16))
+    refused(xaicmp(*line), "maps.npz holds images of shape (20, 32, 32, 3) and type uint16")
 
 
 def test_files_that_hold_no_maps_are_refused(xaicmp: Xaicmp) -> None:

@@ -10,6 +10,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import subprocess
 import sys
 import termios
@@ -195,6 +196,25 @@ def test_the_other_options_arrive_in_the_metadata(train):
     assert listing(".") == ["m.pt"] or listing(".") == ["checkpoints", "m.pt"]
 
 
+def test_the_checkpoint_says_which_command_made_it(train, xaicmp):
+    assert train("--epochs", "1", "--checkpoint", "m.pt", "--quiet").status == 0
+    metadata = load_checkpoint(Path("m.pt")).metadata
+    words = shlex.split(metadata["command"])
+    assert words[:2] == ["xaicmp", "train"]
+    assert metadata["config"] == xaicmp(*words[1:], "--show-config").out
+    Path("run.toml").write_text(metadata["config"].replace("m.pt", "again.pt"))
+    assert xaicmp("train", "--config", "run.toml").status == 0
+    again = load_checkpoint(Path("again.pt")).metadata
+    timed = ("history", "command", "config")
+    assert {key: each for key, each in again.items() if key not in timed} == {
+        key: each for key, each in metadata.items() if key not in timed
+    }
+    shown = xaicmp(
+        "metrics", "--checkpoint", "m.pt", "--n", 1, "--only", "all", "--verbose", "-q", "--ig-steps", 2
+    )
+    assert "limit = 48; " in " ".join(shown.out.split()), shown.err
+
+
 @pytest.mark.parametrize("seed", [0, 2**40, 2**63 - 1])
 def test_any_seed_will_do(train, seed):
     assert train("--epochs", "1", "--seed", seed).status == 0
@@ -220,7 +240,8 @@ def test_any_seed_will_do(train, seed):
         (["--store", "int8"], "--store"),
         (["--limit", "1"], "--limit"),
         (["--n", "-1"], "--n"),
-        (["--ids", "3"], "--n 0"),
+        (["--ids", "3"], "--n and --ids"),
+        (["--only", "all"], "--n 0"),
         (["--n", "5", "--ids", "3"], "--ids"),
         (["--seed", "-1"], "--seed"),
         (["--ig-steps", "8"], "--ig-steps"),

@@ -1,4 +1,4 @@
-"""The command line. The one place where errors become a line on stderr and an exit status."""
+"""The command line. Here alone, errors become a line on stderr and an exit status."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from enum import IntEnum
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,21 +18,12 @@ import typer
 
 from xaicmp.cli import explain, figure, metrics, train
 from xaicmp.cli.multivalue import Group, MultiValueCommand
-from xaicmp.errors import Below, Interrupted, UsageError, XaicmpError
+from xaicmp.cli.session import ExitStatus, status_of
+from xaicmp.errors import XaicmpError
 from xaicmp.views.table import printable
 
 # Everything that is wrong with a command line derives from this class, be Click apart or inside Typer.
 CommandLineError: Any = typer.BadParameter.__mro__[2]
-
-
-class ExitStatus(IntEnum):
-    """What the process tells its caller."""
-
-    DONE = 0
-    FAILED = 1
-    WRONG_COMMAND_LINE = 2
-    BELOW = 3
-    INTERRUPTED = 130
 
 
 app = typer.Typer(
@@ -77,13 +67,8 @@ def run(arguments: Sequence[str]) -> int:
         command = context.command_path if context else "xaicmp"
         message = _place_of(error) + error.format_message().replace("Value error, ", "").rstrip(". ")
         return _fail(f"{message}. See `{command} --help`.", ExitStatus.WRONG_COMMAND_LINE)
-    except UsageError as error:
-        return _fail(error.on_the_command_line(), ExitStatus.WRONG_COMMAND_LINE)
-    except Interrupted as error:
-        return _fail(error.on_the_command_line(), ExitStatus.INTERRUPTED)
     except XaicmpError as error:
-        status = ExitStatus.BELOW if isinstance(error, Below) else ExitStatus.FAILED
-        return _fail(error.on_the_command_line(), status)
+        return _fail(error.on_the_command_line(), status_of(error))
     except KeyboardInterrupt:  # where Typer does not see it
         return _fail("interrupted", ExitStatus.INTERRUPTED)
     except (BrokenPipeError, SystemExit) as error:
@@ -109,7 +94,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _place_of(error: Any) -> str:
-    """The file or the variable that a wrong value stands in, if it is not the command line."""
+    """The file or the variable that holds a wrong value; empty for the command line."""
     context, option = getattr(error, "ctx", None), getattr(error, "param", None)
     if context is None or option is None or (source := context.get_parameter_source(option.name)) is None:
         return ""
@@ -119,7 +104,7 @@ def _place_of(error: Any) -> str:
 
 
 def _drop_stdout() -> None:
-    """Keep the interpreter from flushing into the void."""
+    """Point stdout at the null device, so that the interpreter can flush it at its end."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -131,7 +116,7 @@ def _fail(message: str, status: ExitStatus) -> int:
 
 
 ALIKE = {"±": "+-", "✗": "x", "τ": "tau", "─": "-", "━": "-", "·": "."}
-"""What stands for a character that a terminal has not."""
+"""Replacements for characters that a terminal cannot show."""
 
 
 def _alike(error: UnicodeError) -> tuple[str, int]:
@@ -140,7 +125,7 @@ def _alike(error: UnicodeError) -> tuple[str, int]:
 
 
 def _take_streams() -> None:
-    """Write what the terminal can show; keep stdout for results: what others write to its descriptor goes to stderr."""
+    """Write only characters that the terminal can show, and send to stderr what other code writes to stdout's descriptor."""
     codecs.register_error("xaicmp", _alike)
     if sys.stderr is None:
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115

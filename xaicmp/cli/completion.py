@@ -1,4 +1,4 @@
-"""What the shell offers for the value of an option. Nothing heavy is imported: the names of methods are read from the source."""
+"""Completion of values in the shell. It imports nothing heavy: it reads the names of methods from their source."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, get_args
 import xaicmp
 
 REGISTERED = re.compile(r'^@(\w+)\(\s*"([^"]+)"', re.MULTILINE)
-"""A method where it is entered into the registry, by its family."""
+"""Matches the decorator that enters a method into the registry: its family and its name."""
 
 
 def offered(words: Callable[[], Iterable[str]] | Any, end: str = "") -> Callable[[str], list[str]]:
-    """What completes a value, or the last of several with commas between them; ``words`` is a Literal or makes a list."""
+    """A function that completes a value, or the last of several with commas; ``words`` is a Literal or makes a list."""
 
     def complete(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,31 +21,28 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-OWN = ("config", "show_config", "help")
-"""Options that are none of a run."""
 ORIGIN: ContextVar[dict[str, Any]] = ContextVar("ORIGIN", default={})  # noqa: B039  # nobody writes into it
-"""What documents say of the command: ``command``, the line as typed, and ``config``, the file of its options."""
+"""What documents record: ``command``, the line as typed, and ``config``, its options as a file."""
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
-def keys_of(context: typer.Context) -> dict[str, str]:
-    """What each parameter is called in a file, by its name: as its option without the dashes."""
-    options = {each.name or "": max(each.opts, key=len).lstrip("-") for each in context.command.params}
-    return {name: key for name, key in options.items() if name not in OWN}
+def key_of(name: str) -> str:
+    """The key of a field in a file: its option without the dashes."""
+    return name.rstrip("_").replace("_", "-")
 
 
 def config_option(annotations: Mapping[str, Any]) -> Any:
-    """``--config`` of a command whose parameters have these annotations."""
+    """``--config`` of a command whose fields have these annotations."""
 
     def read(context: typer.Context, path: Path | None) -> Path | None:
         if path is not None and not context.resilient_parsing:
-            context.default_map = _read(path, keys_of(context), annotations)
+            context.default_map = _read(path, annotations)
             context.meta["config"] = path
         return path
 
     return typer.Option(
         help="Read options from this TOML file, as --show-config prints it. The command line wins over variables such as "
-        "XAICMP_METRICS_N, and these over the file.",
+        "XAICMP_METRICS_N, and these over the file. To turn off a flag that the file turns on, write no- before its name: --no-fast.",
         metavar="FILE",
         rich_help_panel="Running",
         is_eager=True,
@@ -62,8 +59,12 @@ SHOW = typer.Option(
 )
 
 
-def _read(path: Path, keys: Mapping[str, str], annotations: Mapping[str, Any]) -> dict[str, Any]:
-    """The values in a file, by parameter; UsageError names the file and what is wrong."""
+def _read(path: Path, annotations: Mapping[str, Any]) -> dict[str, Any]:
+    """The values in a file, by field.
+
+    Raises:
+        UsageError: the file cannot be read, or a key or a value is wrong.
+    """
     try:
         given = tomllib.loads(text_of(path))
     except OSError as error:
@@ -72,7 +73,7 @@ def _read(path: Path, keys: Mapping[str, str], annotations: Mapping[str, Any]) -
         ) from error
     except (ValueError, RecursionError) as error:  # of UTF-8 too
         raise UsageError(f"{path} is no TOML file: {error}") from error
-    names = {key: name for name, key in keys.items()}
+    names = {key_of(name): name for name in annotations}
     for key, value in given.items():
         if key not in names:
             near = get_close_matches(key, names, 1)
@@ -101,27 +102,16 @@ def _is(value: Any, kind: type) -> bool:
     return type(value) is kind or (kind is float and type(value) is int)
 
 
-def effective(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a run as plain values, by key; those that say nothing left out."""
-    plain: Callable[[Any], Any] = lambda value: str(value) if isinstance(value, Path) else value  # noqa: E731
-    keys = keys_of(context)
-    return {
-        keys[name]: [plain(each) for each in value] if isinstance(value, list | tuple) else plain(value)
-        for name, value in values.items()
-        if value is not None
-    }
-
-
 def to_toml(values: Mapping[str, Any]) -> str:
-    """Plain values as a TOML file."""
-    return "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+    """The options of a run as a TOML file, without those that are None."""
+    return "".join(f"{key_of(name)} = {_toml(each)}\n" for name, each in values.items() if each is not None)
 
 
 def _toml(value: Any) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str):  # JSON's text is TOML's, but for one character
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, str | Path):  # JSON's text is TOML's, but for one character
+        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value)  # numbers, and what is no value of an option

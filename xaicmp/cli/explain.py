@@ -3,63 +3,65 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from xaicmp.cli.options import IMAGES, METHODS, OUTPUT, Comparing, FormatOption, Resume, option, with_options
+from xaicmp.cli.options import FORMAT, IMAGES, METHODS, OUTPUT, RESUME, Comparing, option, with_options
 from xaicmp.cli.progress import progress_bar
-from xaicmp.cli.session import (
-    Session,
-    check_output,
-    remark,
-    show_comparison,
-    together,
-)
+from xaicmp.cli.session import DESCRIBED, Session, check_only, check_output, remark, show_comparison, together
 from xaicmp.core.machine.storage import check_suffix
 from xaicmp.errors import UsageError, XaicmpError, arg
 
 if TYPE_CHECKING:
     from xaicmp.core.images.source import ImageSource
 
+OF_LIST = {"list_methods", "format", "quiet"}
+"""Options that --list-methods looks at."""
+OF_MODEL = {"model", "checkpoint", "weights", *DESCRIBED, "images", "data"}
+OF_MODEL |= {"layer", "device", "precision", "batch_size", "seed"}
+"""Options that it looks at too where a model is named."""
 
-@with_options(Comparing)
-def command(
-    options: Comparing,
-    format: FormatOption = "table",
-    output: Annotated[Path | None, option(OUTPUT, "Keep the maps here, as arrays: .npz.", "FILE")] = None,
-    resume: Resume = False,
-    reference: Annotated[
-        list[str] | None,
-        option(
-            IMAGES,
-            "Rank each image's agreement among that with maps of these other images, instead of those that are explained.",
-            "PATH...",
-        ),
-    ] = None,
-    list_methods: Annotated[
-        bool,
-        option(
-            METHODS,
-            "Show every method, what it needs and costs, and with --checkpoint whether it is for that model.",
-            None,
-            "--list-methods",
-        ),
-    ] = False,
-) -> None:
+
+@dataclass(frozen=True, kw_only=True)
+class Explaining(Comparing):
+    """The options of ``explain``."""
+
+    format: str = FORMAT()
+    output: Path | None = option(OUTPUT, "Keep the maps here, as arrays: .npz.", "FILE")
+    resume: bool = RESUME()
+    reference: list[str] | None = option(
+        IMAGES,
+        "Other images. Each image's agreement is ranked among the agreement with their maps. Default: the images that are "
+        "explained.",
+        "PATH...",
+    )
+    list_methods: bool = option(
+        METHODS,
+        "Show every method, what it needs and what it costs; with --checkpoint or --model also whether it is for that model.",
+        default=False,
+    )
+
+
+@with_options(Explaining)
+def command(options: Explaining) -> None:
     """Explain images, and show for each how far the methods agree on it. Default: --n 100."""
-    if list_methods:
-        show_methods(options, format)
+    if options.list_methods:
+        named = options.checkpoint is not None or options.model is not None
+        known = OF_LIST | OF_MODEL if named else OF_LIST
+        check_only(options, known, "changes nothing that --list-methods shows; leave one of them out")
+        show_methods(options)
         return
+    output = options.output
     if output:
         check_suffix(output, [".npz"])
-    check_output(options, output=output)
+    check_output(options, "output")
     with together(options.device) as group:
         session = Session(options, default=100, group=group)
-        if reference and group.world > 1:
+        if options.reference and group.world > 1:
             raise UsageError("--reference runs in one process; leave it or torchrun out")
-        others = images_of(reference, session) if reference else None
-        with session.journal(output, resume) as journal:
+        others = images_of(options.reference, session) if options.reference else None
+        with session.journal(output, options.resume) as journal:
             result = session.compare(journal=journal)
             if others is not None:
                 with progress_bar(options.quiet) as show:
@@ -69,13 +71,13 @@ def command(
 
                 write_maps(output, journal, result.images, result.comparison)
         if group.rank == 0:
-            show_comparison(result.comparison, format, by_image=True)
+            show_comparison(result.comparison, options.format, by_image=True)
             if not output:
                 remark(options, "the maps were not kept; add --output maps.npz to keep them")
 
 
 def images_of(words: list[str], session: Session) -> ImageSource:
-    """The images of --reference, seen as those that are explained."""
+    """The images of --reference, resized like those that are explained."""
     from xaicmp.api import load_images
 
     try:
@@ -84,8 +86,8 @@ def images_of(words: list[str], session: Session) -> ImageSource:
         raise type(error)(error.args[0].replace(arg("images"), arg("reference"))) from error
 
 
-def show_methods(options: Comparing, format: str) -> None:
-    """Print the registry, and if a model is named what of it is for that model."""
+def show_methods(options: Explaining) -> None:
+    """Print all methods; where a model is named, say which of them are for it."""
     from xaicmp.views.tables.methods import every_method, methods_text
 
     against = None
@@ -96,7 +98,7 @@ def show_methods(options: Comparing, format: str) -> None:
         engine = session.running.engine(session.classifier)
         with progress_bar(True):
             against = reasons_against(engine, session.size(), every_method())
-    sys.stdout.write(methods_text(format, against))
+    sys.stdout.write(methods_text(options.format, against))
 
 
 command.__name__ = "explain"

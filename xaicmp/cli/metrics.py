@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from xaicmp.cli.options import OUTPUT, FormatOption, Measuring, Resume, option, with_options
+from xaicmp.cli.options import Measuring, flag, with_options
 from xaicmp.cli.progress import progress_bar
 from xaicmp.cli.session import (
+    Keep,
     Session,
     check_alone,
     check_output,
+    read_comparison,
     remark,
     settings_of,
     show_comparison,
-    signed,
     together,
 )
 from xaicmp.core.machine.storage import check_suffix
@@ -28,123 +28,131 @@ from xaicmp.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from xaicmp.cli.studies import Asked
     from xaicmp.core.agreement.statistic import Statistic
     from xaicmp.core.results.comparison import Comparison
     from xaicmp.core.results.explanations import Explanations
+    from xaicmp.core.results.settings import Settings
     from xaicmp.core.run.journal import Journal
+    from xaicmp.core.studies.stability import Repetition
     from xaicmp.views.report.gallery import Gallery
+    from xaicmp.views.table import Table
 
-DETAILS = (
-    "Show every control, other classes too (each image is explained three times), and chance; in CSV, one row per "
-    "image, pair and statistic."
-)
+
+@dataclass
+class Found:
+    """What a run has found.
+
+    Attributes:
+        comparison: how far the methods agree.
+        gallery: images and maps for the page; None without --report.
+        tables: the tables of the studies.
+        against: the study of --against, for --fail-under.
+    """
+
+    comparison: Comparison
+    gallery: Gallery | None = None
+    tables: list[Table] = field(default_factory=list)
+    against: Repetition | None = None
 
 
 @with_options(Measuring)
-def command(
-    options: Measuring,
-    format: FormatOption = "table",
-    output: Annotated[
-        Path | None,
-        option(OUTPUT, "Also write the result here: .json, .csv (the pairs alone) or .md.", "FILE"),
-    ] = None,
-    resume: Resume = False,
-    details: Annotated[bool, option(OUTPUT, DETAILS, None, "--details")] = False,
-    verbose: Annotated[
-        bool, option(OUTPUT, "Also show how the checkpoint was trained.", None, "--verbose", "-v")
-    ] = False,
-) -> None:
+def command(options: Measuring) -> None:
     """Compare the methods over many images: mean ± std of Pearson and IoU for each pair. Default: --n 100."""
-    from xaicmp.views.formats import format_of
-
-    if output:
-        format_of(output)
-    check_studies(options)
-    check_output(options, output=output, plot=options.plot, report=options.report)
-    if options.maps is not None:
-        check_alone(options, options.maps, verbose=verbose, resume=resume)
-        comparison, found = of_file(options, options.maps)
-        check_under(options, comparison.statistics, list(comparison.titles))
-        run_tests(options, comparison)
-        write_files(options, output, comparison, found, details)
-        show(comparison, found, format, details)
-        fail_under(options, comparison, found)
+    check_options(options)
+    if options.from_ is not None:
+        found = of_file(options, options.from_)
+        check_under(options, found.comparison.statistics, list(found.comparison.titles))
+        run_tests(options, found.comparison)
+        write_files(options, found)
+        show(options, found)
+        fail_under(options, found)
         return
     if options.checkpoints and options.checkpoint is None:
         first, *others = options.checkpoints
         options = replace(options, checkpoint=first, checkpoints=others)
-    options = detailed(options) if details or options.report else options
+    options = detailed(options) if options.details or options.report else options
     with together(options.device) as group:
         if group.world > 1 and options.of_model:
-            raise UsageError(f"--{options.of_model[0]} runs in one process; leave it or torchrun out")
+            raise UsageError(f"{flag(options.of_model[0])} runs in one process; leave it or torchrun out")
         session = Session(options, default=100, group=group)
         if shows_shares(options, len(session.methods)):
             session.settings = settings_of(options, curve=True)
         check_under(options, session.settings.statistics, [each.name for each in session.methods])
-        with session.journal(output, resume) as journal:
-            comparison, found, gallery = of_images(options, session, journal)
+        with session.journal(options.output, options.resume) as journal:
+            found = of_images(options, session, journal)
             if group.rank > 0:
                 return
-            run_tests(options, comparison)
-            write_files(options, output, comparison, found, details, journal, gallery)
-        show(comparison, found, format, details)
-        if verbose:
-            from xaicmp.views.tables.training import checkpoint_table, model_table
-
-            table = (
-                checkpoint_table(session.checkpoint)
-                if session.checkpoint
-                else model_table(session.classifier)
-            )
-            # Where stdout is a document, it stays one.
-            Console(stderr=format != "table").print(table)
-        fail_under(options, comparison, found)
+            run_tests(options, found.comparison)
+            write_files(options, found, journal)
+        show(options, found)
+        if options.verbose:
+            show_model(options, session)
+        fail_under(options, found)
 
 
 def detailed(options: Measuring) -> Measuring:
-    """With the control that takes maps for other classes, if none is named."""
+    """The options with the control other-class, unless --controls is given."""
     from xaicmp.core.agreement.controls import DEFAULT_CONTROLS
 
     return replace(options, controls=options.controls or [*DEFAULT_CONTROLS, "other-class"])
 
 
-def of_file(options: Measuring, path: Path) -> tuple[Comparison, list[Asked]]:
-    """The comparison in a file, or of the maps in it, and the studies that need no model."""
+def of_file(options: Measuring, path: Path) -> Found:
+    """Read a comparison, or compare the maps in a file, and run the studies that need no model."""
+    from xaicmp.views.table import data_alone
+
+    def settings(methods: Sequence[str]) -> Settings:
+        return settings_of(options, curve=shows_shares(options, len(methods)))
+
+    gallery = gallery_of(options)
     batches: list[Explanations] = []
-    if path.suffix.lower() == ".json":
-        from xaicmp.cli.studies import saved
-        from xaicmp.views.document import from_json
+    keep = keeper(options, gallery, batches)
+    comparison, data = read_comparison(options, path, settings, keep, images=gallery is not None)
+    if options.margin not in (Measuring.margin, comparison.settings.margin):
+        wider = replace(comparison.settings, margin=options.margin)
+        comparison = replace(comparison, settings=wider, _results={})
+    if options.consensus and not batches:
+        remark(options, f"{path} holds no maps, which the consensus needs; the tree is shown alone")
+    found = Found(comparison, gallery, data_alone(data))
+    if options.studies:
+        from xaicmp.cli.studies import of_maps
 
-        comparison, data = from_json(path)
-        found = saved(data)
-        if options.consensus:
-            remark(options, f"{path} holds no maps, which the consensus needs; the tree is shown alone")
-    else:
-        from xaicmp.core.run.maps_file import compare_maps
-
-        curve = bool(options.report or (options.plot and options.kind in (None, "shares")))
-        found, settings = [], settings_of(options, curve=curve)
-        keep, tell = (batches.append if options.consensus else None), partial(remark, options)
-        comparison = signed(compare_maps(path, settings, tell, keep, images=False))
-    if not options.studies:
-        return comparison, found
-    from xaicmp.cli.studies import of_maps
-
-    return comparison, found + of_maps(options, comparison, batches)
+        found.tables += of_maps(options, comparison, batches)
+    return found
 
 
-def of_images(
-    options: Measuring, session: Session, journal: Journal | None
-) -> tuple[Comparison, list[Asked], Gallery | None]:
-    """The comparison of images, the studies, and what a page shows of the images."""
-    gallery: Gallery | None = None
-    batches: list[Explanations] = []
+def of_images(options: Measuring, session: Session, journal: Journal | None) -> Found:
+    """Compare images and run the studies."""
     first = session.group.rank == 0
-    if options.report and first:
-        from xaicmp.views.report.gallery import Gallery
+    gallery = gallery_of(options) if first else None
+    batches: list[Explanations] = []
+    keep = keeper(options, gallery, batches)
+    if not options.studies:
+        return Found(session.compare(keep, journal).comparison, gallery)
+    # Only then, because they bring what solves equations.
+    from xaicmp.cli.studies import check_studies, of_maps, of_model
 
-        gallery = Gallery()
+    others = check_studies(options, session)
+    result = session.compare(keep, journal)
+    found = Found(result.comparison, gallery)
+    if first:
+        found.tables = of_maps(options, result.comparison, batches)
+        tables, found.against = of_model(options, session, result, batches, others)
+        found.tables += tables
+    return found
+
+
+def gallery_of(options: Measuring) -> Gallery | None:
+    """An empty gallery if --report is given."""
+    if options.report is None:
+        return None
+    from xaicmp.views.report.gallery import Gallery
+
+    return Gallery()
+
+
+def keeper(options: Measuring, gallery: Gallery | None, batches: list[Explanations]) -> Keep:
+    """A function that keeps explanations in the gallery, and in ``batches`` if a study takes the maps."""
 
     def keep(explanations: Explanations) -> None:
         if options.faithfulness or options.masks or options.consensus:
@@ -152,24 +160,11 @@ def of_images(
         if gallery is not None:
             gallery.add(explanations)
 
-    if not options.studies:
-        return session.compare(keep, journal).comparison, [], gallery
-    # Only then, because they bring what solves equations.
-    from xaicmp.cli.studies import load_other, of_maps, of_model, other_files
-
-    if options.consensus:
-        from xaicmp.core.studies.clusters import check_tree
-
-        check_tree([each.name for each in session.methods if not each.model_free], session.settings.controls)
-    others = [load_other(options, session, *each) for each in other_files(options)]
-    result = session.compare(keep, journal)
-    found = of_maps(options, result.comparison, batches) if first else []
-    found += of_model(options, session, result, batches, others) if first else []
-    return result.comparison, found, gallery
+    return keep
 
 
 def run_tests(options: Measuring, comparison: Comparison) -> None:
-    """Test every pair, which is kept with the comparison."""
+    """Test every pair; the comparison keeps the results."""
     with progress_bar(options.quiet) as show:
         for number, pair in enumerate(comparison.pairs):
             show("testing", number, len(comparison.pairs))
@@ -177,29 +172,22 @@ def run_tests(options: Measuring, comparison: Comparison) -> None:
                 comparison.result(each, pair)
 
 
-def write_files(
-    options: Measuring,
-    output: Path | None,
-    comparison: Comparison,
-    found: Sequence[Asked],
-    details: bool,
-    journal: Journal | None = None,
-    gallery: Gallery | None = None,
-) -> None:
+def write_files(options: Measuring, found: Found, journal: Journal | None = None) -> None:
     """Write what --output, --plot and --report ask for."""
-    if output:
+    comparison, tables = found.comparison, found.tables
+    if options.output:
         from xaicmp.views.formats import comparison_text, format_of, write
 
-        tables = [each.table for each in found]
-        text = comparison_text(comparison, format_of(output), details=details, studies=tables)
-        write(output, text, journal.folder if journal else None)
+        form = format_of(options.output)
+        text = comparison_text(comparison, form, details=options.details, studies=tables)
+        write(options.output, text, journal.folder if journal else None)
     if options.plot:
         from xaicmp.cli.figure import draw_into
         from xaicmp.result import Result
         from xaicmp.views.figures.registry import Drawing
 
-        studies = {each.table.key: each.table.data for each in found}
         kind = kind_of_plot(options, len(comparison.titles))
+        studies = {each.key: each.data for each in tables}
         if kind == "clusters" and kind not in studies:
             studies[kind] = Result(comparison).study(kind)
         draw_into(options.plot, kind, Drawing(comparison, studies), options)
@@ -207,55 +195,74 @@ def write_files(
         from xaicmp.result import with_tree
         from xaicmp.views.report.page import write_report
 
-        tables = [each.table for each in found]
-        write_report(options.report, comparison, gallery, with_tree(comparison, tables))
+        if found.gallery is None or not found.gallery.images:
+            remark(options, f"{options.report} shows no images: {options.from_} holds none")
+        write_report(options.report, comparison, found.gallery, with_tree(comparison, tables))
 
 
-def show(comparison: Comparison, found: Sequence[Asked], format: str, details: bool) -> None:
+def show(options: Measuring, found: Found) -> None:
     """Print the comparison and the studies."""
-    tables = [each.table for each in found]
-    show_comparison(comparison, format, by_image=False, details=details, studies=tables)
+    from xaicmp.views.table import RECORDS
+
+    comparison, tables, form = found.comparison, found.tables, options.format
+    if form in RECORDS and any(each.columns for each in tables):
+        remark(options, f"{form} has no room for the studies; --format json has them")
+    show_comparison(comparison, form, by_image=False, details=options.details, studies=tables)
 
 
-def check_under(options: Measuring, statistics: Sequence[Statistic], methods: Sequence[str]) -> None:
-    """Raise UsageError before the work if --fail-under is of what is not measured."""
-    if options.fail_under is None:
-        if options.fail_on != "mean":
-            raise UsageError("--fail-on goes with --fail-under; give both, or neither")
-        return
-    from xaicmp.core.results.gate import read_bounds
-
-    own = [(name,) for name in methods] if options.against else []
-    read_bounds(options.fail_under, statistics, [*combinations(methods, 2), *own], [])
-
-
-def fail_under(options: Measuring, comparison: Comparison, found: Sequence[Asked]) -> None:
+def fail_under(options: Measuring, found: Found) -> None:
     """Raise Below if agreement does not reach --fail-under."""
     if options.fail_under is not None:
         from xaicmp.result import Result
 
-        against = next((each.found for each in found if each.table.key == "retrain"), None)
-        Result(comparison).check(*options.fail_under, on=options.fail_on, against=against)
+        Result(found.comparison).check(*options.fail_under, on=options.fail_on, against=found.against)
 
 
-def check_studies(options: Measuring) -> None:
+def show_model(options: Measuring, session: Session) -> None:
+    """Print how the checkpoint was trained, or what is known of another model."""
+    from xaicmp.core.models.checkpoint import load_checkpoint
+    from xaicmp.views.tables.training import checkpoint_table, model_table
+
+    if options.model is None:
+        table = checkpoint_table(load_checkpoint(options.checkpoint))
+    else:
+        table = model_table(session.classifier)
+    # Where stdout is a document, it stays one.
+    Console(stderr=options.format != "table").print(table)
+
+
+def check_under(options: Measuring, statistics: Sequence[Statistic], methods: Sequence[str]) -> None:
+    """Raise UsageError before the work if --fail-under names what is not measured."""
+    if options.fail_under is not None:
+        from xaicmp.core.results.gate import read_bounds
+
+        own = [(name,) for name in methods] if options.against else []
+        read_bounds(options.fail_under, statistics, [*combinations(methods, 2), *own], [])
+
+
+def check_options(options: Measuring) -> None:
     """Fail before the work rather than after it."""
-    if options.draws is not None and options.randomise is None:
-        raise UsageError("--draws goes with --randomise; give both, or neither")
-    if options.masks is not None and not options.masks.exists():
-        raise UsageError(f"--masks {options.masks}: no such folder or file; name masks, or a .csv of boxes")
+    from xaicmp.views.formats import format_of
+
+    if options.output:
+        format_of(options.output)
     if options.report is not None:
         check_suffix(options.report, [".html"], "report")
     if options.checkpoints and options.checkpoint is None and len(options.checkpoints) == 1:
         raise UsageError("--checkpoints: one is no comparison; give two or more, or --checkpoint too")
-    if options.plot is None:
-        if options.kind is not None:
-            raise UsageError("--kind goes with --plot; give both, or neither")
-        return
+    if options.plot is not None:
+        check_plot(options, options.plot)
+    check_output(options, "output", "plot", "report")
+    if options.from_ is not None:
+        check_alone(options, options.from_, {"margin"})
+
+
+def check_plot(options: Measuring, plot: Path) -> None:
+    """Raise UsageError unless it is clear which figure is meant, and its study is asked for."""
     from xaicmp.views.figures.registry import kind_of
     from xaicmp.views.figures.style import check_name
 
-    check_name(options.plot, "plot")
+    check_name(plot, "plot")
     if options.kind is None:
         if (options.randomise is not None) + options.faithfulness + options.consensus > 1:
             raise UsageError("--plot draws --randomise, --faithfulness or --consensus; say which with --kind")
@@ -264,12 +271,12 @@ def check_studies(options: Measuring) -> None:
     if need in ("maps", "training"):
         raise UsageError(f"--kind {options.kind}: metrics does not draw it; see `xaicmp figure`")
     option = {"randomisation": "randomise", "faithfulness": "faithfulness"}.get(need)
-    if option and options.maps is None and not getattr(options, option):
+    if option and options.from_ is None and not getattr(options, option):
         raise UsageError(f"--kind {options.kind} goes with --{option}; give both, or neither")
 
 
 def kind_of_plot(options: Measuring, methods: int) -> str:
-    """What --plot draws: the --kind, the study, or IoU at every share, of many methods the matrix."""
+    """The kind that --plot draws: --kind, else that of the study, else IoU at every share, or for many methods the matrix."""
     from xaicmp.views.tables.comparison import MATRIX
 
     study = "randomisation" if options.randomise else "faithfulness" * options.faithfulness

@@ -1,4 +1,4 @@
-"""Options that take several values: ``--ids 3 7 12``, which Click has not; and help without clutter."""
+"""Options that take several values, as ``--ids 3 7 12``, which Click does not know; and a shorter help."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ MOST = 1_000_000
 
 
 class PlainFlags:
-    """Shows a flag in ``--help`` without the type ``<bool>``, which says nothing about it."""
+    """Shows a flag in ``--help`` without the type ``<bool>`` and without its opposite, ``--no-``."""
 
-    def get_params(self, ctx):  # type: ignore[no-untyped-def]
-        parameters = super().get_params(ctx)  # type: ignore[misc]
-        for parameter in parameters:
+    def format_help(self, ctx, formatter):  # type: ignore[no-untyped-def]
+        for parameter in self.get_params(ctx):  # type: ignore[attr-defined]
             if getattr(parameter, "is_flag", False):
-                parameter.metavar = ""
-        return parameters
+                parameter.metavar, parameter.secondary_opts = "", []
+        super().format_help(ctx, formatter)  # type: ignore[misc]
 
 
 class Group(PlainFlags, typer.core.TyperGroup):
@@ -52,7 +51,7 @@ class MultiValueCommand(PlainFlags, typer.core.TyperCommand):
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx, incomplete):  # type: ignore[no-untyped-def]
-        """What may come next: another value of an option that takes several, else the name of an option."""
+        """Complete another value of an option that takes several, else the name of an option."""
         words = ctx.meta["words"]
         last = max((at for at, word in enumerate(words) if word.startswith("-")), default=len(words))
         name = "".join(words[last : last + 1]).partition("=")[0]
@@ -89,12 +88,12 @@ def spread(arguments: list[str], several: set[str]) -> list[str]:
 
 
 def no_names(word: str) -> int:
-    """Raise UsageError, where images have no names."""
+    """Raise UsageError, because the images have no names."""
     raise UsageError(f"--ids {word!r}: ids count from 0; write 3 7 12, or 3,7,12, or 0-99")
 
 
 def parse_ids(words: list[str], find: Callable[[str], int] = no_names) -> tuple[int, ...]:
-    """``["3", "7,12", "0-2"]`` to ``(3, 7, 12, 0, 1, 2)``; ``find`` knows the ids of names.
+    """``["3", "7,12", "0-2"]`` to ``(3, 7, 12, 0, 1, 2)``; ``find`` gives the id of a name.
 
     Raises:
         UsageError: a word that is neither an id nor a range of ids, and no name.

@@ -1,4 +1,4 @@
-"""How far a command is: bars on a terminal, lines elsewhere, and a line that says what a long stage will take."""
+"""Progress: bars on a terminal, lines elsewhere, and a line that says how long a long stage will take."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 ENOUGH, LONG = 5.0, 60.0
-"""Seconds after which a stage is judged, and those that are long."""
+"""Seconds after which the length of a stage is estimated, and seconds from which a stage is long."""
 OFTEN, SELDOM, TENTH = 10.0, 30.0, 0.1
-"""Without a terminal there is a line after a tenth of the work and ``OFTEN`` seconds, or after ``SELDOM``."""
+"""Without a terminal, a line is printed after ``TENTH`` of the work and ``OFTEN`` seconds, or after ``SELDOM`` seconds."""
 
 
 @dataclass
 class _Stage:
-    """When and where a stage began, and where it is; shares of its work."""
+    """A stage: when it began, and which share of its work was and is done."""
 
     began: float
     first: float
@@ -31,15 +31,15 @@ class _Stage:
     foretold: bool = False
 
     def left(self, now: float) -> float | None:
-        """The seconds that are left; None where nobody knows."""
+        """The seconds that are left; None if unknown."""
         done = self.share - self.first
         return (now - self.began) * (1 - self.share) / done if done > 0 else None
 
 
 class Stages:
-    """Told ``(stage, done, total)``, shows each stage with a share, what has passed and what is left.
+    """Shows each stage that it is told of with its share, the time that has passed and the time that is left.
 
-    A stage begins with what it is told first, and begins again when it was done and is not any more.
+    It is called with ``(stage, done, total)``. A stage begins with the first call, and again after it was complete.
     """
 
     def __init__(self, quiet: bool) -> None:
@@ -57,7 +57,7 @@ class Stages:
         self.stages: dict[str, _Stage] = {}
 
     def __call__(self, stage: str, done: float, total: float, about: str = "") -> None:
-        """Show it; ``about`` stands beside the bar in place of the stage's name."""
+        """Show a stage; ``about`` replaces its name beside the bar."""
         if self.quiet:
             return
         now, share = time.monotonic(), done / total if total else 0.0
@@ -95,7 +95,7 @@ class Stages:
 
 
 def duration(seconds: float) -> str:
-    """In one or two units: ``50 s``, ``12 min``, ``3 h 20 min``."""
+    """Seconds in one or two units: ``50 s``, ``12 min``, ``3 h 20 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -106,7 +106,7 @@ def duration(seconds: float) -> str:
 def progress_bar(quiet: bool) -> Iterator[Stages]:
     """Stages on stderr: bars when that is a terminal, otherwise a line now and then; nothing if ``quiet``.
 
-    What a model prints meanwhile goes there too, because stdout is for results.
+    Whatever a model prints meanwhile goes to stderr too, because stdout is for results.
     """
     stages = Stages(quiet)
     with stages.bars, redirect_stdout(sys.stderr):

@@ -1,11 +1,12 @@
-"""What explain, metrics and figure have in common: options in, comparison out, progress on stderr."""
+"""The shared part of explain, metrics and figure: from options to a comparison, with progress on stderr."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from enum import IntEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +15,16 @@ import typer
 
 from xaicmp.cli.config import ORIGIN
 from xaicmp.cli.multivalue import parse_ids
-from xaicmp.cli.options import NOISY, Comparing
+from xaicmp.cli.options import NOISY, Comparing, flag, given
 from xaicmp.cli.progress import Stages, progress_bar
-from xaicmp.errors import Interrupted, UsageError, XaicmpError
+from xaicmp.errors import Below, Interrupted, UsageError, XaicmpError
 from xaicmp.views.table import printable
 
 if TYPE_CHECKING:
+    from xaicmp.core.attribution import Method
     from xaicmp.core.images.selection import Selection
     from xaicmp.core.images.source import ImageSource
     from xaicmp.core.machine.processes import Processes
-    from xaicmp.core.models.checkpoint import Checkpoint
     from xaicmp.core.models.classifier import Classifier
     from xaicmp.core.results.comparison import Comparison
     from xaicmp.core.results.explanations import Explanations
@@ -33,57 +34,68 @@ if TYPE_CHECKING:
     from xaicmp.views.table import Table
 
 
-LOADING = "loading"
-DESCRIBED = ("classes", "input_size", "mean", "std", "crop_pct", "interpolation")
-"""Options that say what is known about the model."""
-FAST_REPLACES = (Comparing.ig_steps, Comparing.ig_rule, Comparing.precision)
+class ExitStatus(IntEnum):
+    """The exit status of the process."""
 
-OF_NUMBERS = {
-    "maps",
-    "compare_pairs",
-    "by",
-    "consensus",
-    "margin",
-    "quiet",
-    "plot",
-    "kind",
-    "report",
-    "fail_under",
-    "fail_on",
+    DONE = 0
+    FAILED = 1
+    WRONG_COMMAND_LINE = 2
+    BELOW = 3
+    INTERRUPTED = 130
+
+
+STATUSES: dict[type[BaseException], ExitStatus] = {
+    UsageError: ExitStatus.WRONG_COMMAND_LINE,
+    Below: ExitStatus.BELOW,
+    Interrupted: ExitStatus.INTERRUPTED,
+    KeyboardInterrupt: ExitStatus.INTERRUPTED,
+    XaicmpError: ExitStatus.FAILED,
 }
-"""Options that need no maps."""
-OF_MAPS = OF_NUMBERS | {"statistics", "top", "controls", "ci", "seed"}
+"""The exit status after each kind of error; the first that fits counts."""
+
+DESCRIBED = ("classes", "input_size", "mean", "std", "crop_pct", "interpolation")
+"""Options that describe the model."""
+OF_NUMBERS = {"from_", "compare_pairs", "by", "consensus", "quiet", "plot", "kind", "report", "fail_under"}
+OF_NUMBERS |= {"fail_on", "format", "output", "details"}
+"""Options that need neither maps nor model."""
+OF_MAPS = OF_NUMBERS | {"statistics", "top", "controls", "ci", "margin", "seed"}
 """Options that need no model."""
 
 Keep = Callable[["Explanations"], None]
 
 
-def selection_of(options: Comparing, default: int, images: ImageSource, classes: Sequence[str]) -> Selection:
-    """What --n, --ids and --only say; the first ``default`` images if they say nothing.
+def status_of(error: BaseException) -> ExitStatus:
+    """The exit status after an error."""
+    return next(status for kind, status in STATUSES.items() if isinstance(error, kind))
 
-    Without labels all images count, and that is said.
+
+def selection_of(options: Comparing, default: int, images: ImageSource, classes: Sequence[str]) -> Selection:
+    """The images of --n, --ids and --only; by default the first ``default`` images.
+
+    Without labels all images count, and a remark says so.
     """
     from xaicmp.core.images.classes import labels_known
     from xaicmp.core.images.selection import Selection
 
-    if options.ids is None:
-        only = options.only or "correct"
-        if options.only is None and not labels_known(images, classes):
-            only = "all"
-            remark(
-                options,
-                f"{images.name}: no labels that are classes of the model, so all images count, as with --only all",
-            )
-        return Selection(n=default if options.n is None else options.n, only=only)
-    if options.n is not None:
-        raise UsageError("--n and --ids exclude each other; give one of them")
-    if options.only is not None:
-        raise UsageError("--only goes with --n; --ids takes every image it names")
-    return Selection(ids=parse_ids(options.ids, images.find), only="all")
+    if options.ids is not None:
+        return Selection(ids=parse_ids(options.ids, images.find), only="all")
+    only = options.only or "correct"
+    if options.only is None and not labels_known(images, classes):
+        only = "all"
+        remark(
+            options,
+            f"{images.name}: no labels that are classes of the model, so all images count, as with --only all",
+        )
+    return Selection(n=default if options.n is None else options.n, only=only)
+
+
+def described(options: Comparing) -> dict[str, Any]:
+    """The values of the options that describe the model."""
+    return {name: value for name in DESCRIBED if (value := getattr(options, name)) is not None}
 
 
 def method_settings(options: Comparing, fast: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What --ig-..., --samples and --noise say, by method; what ``fast`` says of Integrated Gradients comes first."""
+    """The values of --ig-..., --samples and --noise, by method; ``fast`` replaces those of Integrated Gradients."""
     from xaicmp.core.attribution import METHODS
 
     settings: dict[str, dict[str, Any]] = {name: {} for name in METHODS}
@@ -105,7 +117,7 @@ def method_settings(options: Comparing, fast: Mapping[str, Any]) -> dict[str, di
 
 
 def settings_of(options: Comparing, *, curve: bool = False) -> Settings:
-    """What --statistics, --top, --controls, --ci and --seed say; ``curve``: for a picture of all shares."""
+    """The settings of --statistics, --top, --controls, --ci, --seed and --margin; ``curve``: with IoU at many shares."""
     from xaicmp.core.agreement.controls import get_controls
     from xaicmp.core.agreement.registry import DEFAULT_STATISTICS, get_statistics
     from xaicmp.core.agreement.top_pixels import check_top
@@ -134,15 +146,35 @@ def _words(values: list[str] | None) -> list[str]:
     return ",".join(values).split(",") if values else []
 
 
+def remark_unused(options: Comparing, methods: Sequence[Method], settings: Settings) -> None:
+    """Say which of the given options none of the methods or statistics takes."""
+    names = {each.name.partition(":")[0] for each in methods}
+    path = "integrated-gradients" in names
+    taken = {
+        "layer": any(each.needs_layer for each in methods),
+        "ig_steps": path,
+        "ig_rule": path,
+        "ig_baseline": path,
+        "ig_tolerance": path,
+        "samples": any("samples" in each.options for each in methods),
+        "noise": bool(names.intersection(NOISY)),
+        "top": any(each.uses_top for each in settings.statistics),
+    }
+    for name in given(options):
+        if not taken.get(name, True):
+            what = "statistics" if name == "top" else "methods"
+            remark(options, f"{flag(name)} changes nothing: none of the {what} takes it")
+
+
 def remark(options: Any, message: str) -> None:
-    """One line on stderr, unless --quiet."""
+    """Print one line on stderr, unless --quiet is given."""
     if not options.quiet:
         sys.stderr.write(f"xaicmp: {printable(UsageError(message).on_the_command_line())}\n")
 
 
 @contextmanager
 def together(device: str) -> Iterator[Processes]:
-    """The processes that torchrun started, of which the first alone prints and writes; else there is one."""
+    """The processes that torchrun has started, or this one alone. Only the first prints and writes."""
     from xaicmp.core.machine.devices import find_device
     from xaicmp.core.machine.processes import processes
 
@@ -153,19 +185,17 @@ def together(device: str) -> Iterator[Processes]:
             # Every process stops when one does; one of them says so.
             if group.rank == 0:
                 raise
-            stopped, wrong = isinstance(error, KeyboardInterrupt | Interrupted), isinstance(error, UsageError)
-            raise typer.Exit(130 if stopped else 2 if wrong else 1) from error
+            raise typer.Exit(status_of(error)) from error
 
 
 class Session:
-    """One command's model, images and methods, ready to be compared.
+    """The model, images and methods of one command, ready to be compared.
 
     Args:
         options: as given.
-        default: how many images are compared if the options do not say.
-        curve: whether IoU is measured at many shares.
+        default: how many images are compared if no option says it.
         group: the processes that share the work.
-        images: those that are compared, if they are at hand.
+        images: the images to compare, if they are loaded already.
     """
 
     def __init__(
@@ -173,44 +203,39 @@ class Session:
         options: Comparing,
         default: int,
         *,
-        curve: bool = False,
         group: Processes | None = None,
         images: ImageSource | None = None,
     ) -> None:
         from xaicmp.core.machine.processes import ALONE
 
-        if options.fast and (options.ig_steps, options.ig_rule, options.precision) != FAST_REPLACES:
-            raise UsageError("--fast sets --ig-steps, --ig-rule and --precision; leave it or them out")
         self.group = group or ALONE
         self.options = replace(options, quiet=options.quiet or self.group.rank > 0)
         with progress_bar(self.options.quiet) as show:
-            show(LOADING, 0, 0)
-            self._load(default, curve, show, images)
+            show("loading", 0, 0)
+            self.classifier = self._model()
+            self.images = self._images(show) if images is None else images
+            self.selection = selection_of(self.options, default, self.images, self.classifier.classes)
+            if repeated := self.selection.repeated:
+                ids = "id" if repeated == 1 else "ids"
+                remark(self.options, f"--ids: {repeated} repeated {ids} left out; each image counts once")
+            self.settings = settings_of(options)
+            self._load_methods()
+        remark_unused(self.options, self.methods, self.settings)
 
-    def _load(self, default: int, curve: bool, show: Stages, images: ImageSource | None) -> None:
+    def _load_methods(self) -> None:
         from xaicmp.core.attribution import PUBLISHED, get_methods
         from xaicmp.core.attribution.selection import split_names
         from xaicmp.core.machine.devices import find_device, has_bf16
+        from xaicmp.core.run.applying import applying
         from xaicmp.core.run.engine import FAST
         from xaicmp.core.run.running import Running
 
-        options = self.options
-        self.checkpoint, self.classifier = self._model()
-        self.images = self._images(show) if images is None else images
-        self.selection = selection_of(self.options, default, self.images, self.classifier.classes)
-        if repeated := self.selection.repeated:
-            ids = "id" if repeated == 1 else "ids"
-            remark(self.options, f"--ids: {repeated} repeated {ids} left out; each image counts once")
-        self.settings = settings_of(options, curve=curve)
+        options, device = self.options, find_device(self.options.device)
         names = [name for word in options.methods or PUBLISHED for name in split_names(word)]
-        self.methods = get_methods(
-            names,
-            reduce=options.reduce,
-            settings=method_settings(options, FAST if options.fast else {}),
-        )
+        settings = method_settings(options, FAST if options.fast else {})
+        self.methods = get_methods(names, reduce=options.reduce, settings=settings)
         if options.fast and any("integrated-gradients:" in m.name and "=" in m.name for m in self.methods):
             raise UsageError("--fast sets the options of integrated-gradients; leave it or them out")
-        device = find_device(options.device)
         self.running = Running(
             device=device,
             precision="bf16" if options.fast and has_bf16(device) else options.precision,
@@ -218,59 +243,38 @@ class Session:
             seed=options.seed,
             layer=options.layer,
             fast=options.fast,
-            remark=partial(remark, self.options),
+            remark=partial(remark, options),
             processes=self.group,
         )
         if "all" in names:
-            from xaicmp.core.run.applying import applying
-
             self.methods = applying(self.running.engine(self.classifier), self.size(), self.methods)
 
     def size(self) -> tuple[int, int]:
-        """Height and width of what the model looks at."""
+        """Height and width of the images that the model takes."""
         return self.classifier.input_size or self.images.size()
 
-    def _model(self) -> tuple[Checkpoint | None, Classifier]:
-        """The classifier, and the checkpoint that says how it was trained, if there is one of ours."""
+    def _model(self) -> Classifier:
         from xaicmp.api import load_model
-        from xaicmp.core.models.checkpoint import load_checkpoint
 
-        options, say = self.options, partial(remark, self.options)
-        about = {name: value for name in DESCRIBED if (value := getattr(options, name)) is not None}
-        if options.model is not None:
-            found = load_model(
-                options.model, checkpoint=options.checkpoint, weights=options.weights, remark=say, **about
-            )
-            return None, found
-        if options.weights is not None:
-            raise UsageError("--weights goes with --model; name the network too, or give --checkpoint")
-        assumed: list[str] = []
-        checkpoint = load_checkpoint(options.checkpoint, assumed.append)
-        if not about:
+        options, about, assumed = self.options, described(self.options), list[str]()
+        found = load_model(
+            options.model,
+            checkpoint=options.checkpoint,
+            weights=options.weights,
+            remark=assumed.append,
+            **about,
+        )
+        if options.model is not None or not about:  # who describes a checkpoint need not be told how
             for line in assumed:
-                say(line)
-        return checkpoint, load_model(checkpoint.classifier, **about)
+                remark(options, line)
+        return found
 
     def _images(self, show: Stages) -> ImageSource:
         from xaicmp.api import load_images
         from xaicmp.core.images.cifar10 import load_cifar10
 
         options = self.options
-        given: dict[str, Any] = {
-            "labels": options.labels,
-            "label_map": options.label_map,
-            "strict": options.strict or None,
-        }
-        files = {name: value for name, value in given.items() if value is not None}
-        if options.images is not None:
-            if options.data is not None:
-                raise UsageError("--images and --data exclude each other; --data names CIFAR-10")
-            return load_images(options.images, model=self.classifier, **files)
-        if files:
-            raise UsageError(
-                f"--{next(iter(files)).replace('_', '-')} goes with --images; name photographs too"
-            )
-        tested = len(self.classifier.test_files)
+        tested = len(self.classifier.test_files) if options.images is None else 0
         if tested and options.data is None:
             raise UsageError(
                 f"{self.classifier.name} was tested on {tested:,} files; name the folder that it was trained on with --data, "
@@ -280,12 +284,14 @@ class Session:
             return load_images(options.data, model=self.classifier, held_out=True)
         if options.data is not None:
             return load_cifar10("test", options.data, progress=show)
-        return load_images(progress=show)
+        files = {"labels": options.labels, "label_map": options.label_map, "strict": options.strict}
+        known: dict[str, Any] = {name: value for name, value in files.items() if value}
+        return load_images(options.images, model=self.classifier, progress=show, **known)
 
     def compare(self, keep: Keep | None = None, journal: Journal | None = None) -> Result:
-        """Choose, explain and compare, with progress on stderr.
+        """Choose, explain and compare images, with progress on stderr.
 
-        Says so if there are fewer images than asked for or they are not verified.
+        A remark says if there are fewer images than asked for, or if their checksums are not the official ones.
         """
         from xaicmp.api import compare
 
@@ -314,32 +320,25 @@ class Session:
 
     @contextmanager
     def journal(self, output: Path | None, resume: bool) -> Iterator[Journal | None]:
-        """What is kept beside ``output`` until that is complete; when it is not to be, says how to go on.
+        """A journal beside ``output``, which is removed once the result is complete.
 
-        None without ``output``, and in every process but the first.
+        After an interruption or an error, the message says how to resume. Without ``output``, and in every process
+        but the first, there is no journal.
         """
         from xaicmp.core.run.journal import Journal, folder_of
         from xaicmp.core.run.provenance import plan_of
 
-        if resume and output is None:
-            raise UsageError(
-                "--resume goes with --output, beside which an interrupted run keeps what is done"
-            )
         if output is None or self.group.rank > 0:
             yield None
             return
         if resume and not folder_of(output).is_dir():
             remark(self.options, f"there is no {folder_of(output)}; starting at the first image")
-        plan = plan_of(
-            self.running.engine(self.classifier), self.selection, self.methods, self.options.target
-        )
-        journal: Journal | None = None
+        engine = self.running.engine(self.classifier)
+        plan = plan_of(engine, self.selection, self.methods, self.options.target)
+        journal = Journal(output, plan, resume=resume)
         try:
-            journal = Journal(output, plan, resume=resume)
             yield journal
         except (KeyboardInterrupt, XaicmpError) as error:
-            if journal is None:
-                raise
             kept, wrong = journal.images, isinstance(error, UsageError)
             some = kept or journal.parts
             if not some or (wrong and not journal.begun):
@@ -347,11 +346,8 @@ class Session:
             journal.close()
             if not some or wrong:  # the same command cannot go on
                 raise
-            reason, kind = (
-                ("stopped", Interrupted)
-                if isinstance(error, KeyboardInterrupt)
-                else (error.args[0], type(error))
-            )
+            stopped = isinstance(error, KeyboardInterrupt)
+            reason, kind = ("stopped", Interrupted) if stopped else (error.args[0], type(error))
             raise kind(
                 f"{reason}; {journal.folder} keeps {kept} of {self.selection.count} images"
                 f"{' and a part of the next batch' * bool(journal.parts)}: resume with the same command and --resume"
@@ -360,8 +356,27 @@ class Session:
 
 
 def signed(comparison: Comparison) -> Comparison:
-    """The same, whose documents say which command line and options made it."""
+    """The comparison with the command line and its options, which documents record."""
     return replace(comparison, source=comparison.source.signed(**ORIGIN.get()))
+
+
+def read_comparison(
+    options: Any,
+    path: Path,
+    settings: Settings | Callable[[Sequence[str]], Settings],
+    keep: Keep,
+    images: bool = True,
+) -> tuple[Comparison, dict[str, Any]]:
+    """The comparison in a .json file and its studies, or that of the maps in an .npz file.
+
+    ``keep`` gets the maps, with the ``images`` if they are wanted.
+    """
+    from xaicmp.core.run.maps_file import compare_maps
+    from xaicmp.views.document import from_json
+
+    if path.suffix.lower() == ".json":
+        return from_json(path)
+    return signed(compare_maps(path, settings, partial(remark, options), keep, images)), {}
 
 
 def show_comparison(
@@ -379,41 +394,37 @@ def show_comparison(
     sys.stdout.write(text)
 
 
-def check_output(options: Any, **written: Path | None) -> None:
-    """Fail before the work rather than after it: what is written can be, and is nothing that is read or written too.
+def check_output(options: Any, *written: str) -> None:
+    """Fail before the work if an output cannot be written, or is the same file as an input or another output.
 
     Args:
-        options: of the command; what is a path among them is read, or written too.
-        written: by the name of the option.
+        options: of the command; every path among them is an input or an output.
+        written: the names of the outputs.
     """
     from xaicmp.core.machine.storage import check_writable, followed
 
-    given = {name: value for name, value in vars(options).items() if isinstance(value, Path)}
+    places = [(flag(name), path) for name, path in vars(options).items() if isinstance(path, Path)]
     photographs = [Path(each) for each in getattr(options, "images", None) or []]
-    given |= {f"images {path}": path for path in photographs if path.is_file()}
-    places = {name: path for name, path in (given | written).items() if path is not None}
-    for name in filter(written.get, written):
-        check_writable(places[name])
-        for other in places:
-            if name != other and followed(places[name]) == followed(places[other]):
-                one, two = (f"--{'from' if each == 'maps' else each}" for each in (name, other))
-                raise UsageError(f"{one} and {two} are the same file, {places[name]}; name another")
+    places += [(f"--images {path}", path) for path in photographs if path.is_file()]
+    for name in written:
+        mine = getattr(options, name)
+        if mine is None:
+            continue
+        check_writable(mine)
+        for other, path in places:
+            if other != flag(name) and followed(path) == followed(mine):
+                raise UsageError(f"{flag(name)} and {other} are the same file, {mine}; name another")
 
 
-def check_alone(options: Any, path: Path, own: Iterable[str] = (), **others: Any) -> None:
-    """Raise UsageError if something is asked for that a file of maps, or of their numbers, cannot answer.
+def check_only(options: Any, known: Collection[str], why: str) -> None:
+    """Raise UsageError with the reason ``why`` if an option is given that is not among ``known``."""
+    for name in given(options):
+        if name not in known:
+            raise UsageError(f"{flag(name)} {why}")
 
-    Args:
-        options: of the command.
-        path: the file.
-        own: the names of those that the command takes with any file.
-        others: what else is asked for.
-    """
-    untouched = type(options)()
-    given = [name for name, value in vars(options).items() if value != getattr(untouched, name)]
-    given += [name for name, value in others.items() if value]
-    numbers = path.suffix.lower() == ".json"
-    for name in (each for each in given if each not in own):
-        if name not in (OF_NUMBERS if numbers else OF_MAPS):
-            what = "maps" if name in OF_MAPS else "model"
-            raise UsageError(f"--{name.replace('_', '-')} needs the {what}; leave it or --from out")
+
+def check_alone(options: Any, path: Path, own: Collection[str] = ()) -> None:
+    """Raise UsageError if an option needs more than the file ``path`` of maps or numbers; ``own`` options do not."""
+    check_only(options, OF_MAPS.union(own), "needs the model; leave it or --from out")
+    if path.suffix.lower() == ".json":
+        check_only(options, OF_NUMBERS.union(own), "needs the maps; leave it or --from out")

@@ -1,16 +1,17 @@
-"""The studies that ``metrics`` adds on request: options in, tables out."""
+"""The studies of ``metrics``: from options to tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from xaicmp.cli.progress import progress_bar
-from xaicmp.cli.session import Session
+from xaicmp.cli.session import Session, described
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.studies.groups import by_images, by_method
@@ -21,42 +22,27 @@ from xaicmp.result import Result
 from xaicmp.views.table import Table
 from xaicmp.views.tables import studies
 from xaicmp.views.tables.checkpoints import checkpoints
-from xaicmp.views.tables.consensus import clusters, consensus
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from xaicmp.cli.options import Measuring
     from xaicmp.core.models.classifier import Classifier
+    from xaicmp.core.studies.stability import Repetition
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A study: its table, and what was found."""
-
-    table: Table
-    found: Any = None
-
-
-def saved(data: Mapping[str, Any]) -> list[Asked]:
-    """The studies that a document holds, which are data alone."""
-    return [Asked(Table((), (), data=each, key=key)) for key, each in data.items()]
-
-
-def of_maps(options: Measuring, comparison: Comparison, batches: Sequence[Explanations]) -> list[Asked]:
-    """What the scores of the maps answer, and the maps in ``batches``, where they have been kept."""
+def of_maps(options: Measuring, comparison: Comparison, batches: Sequence[Explanations]) -> list[Table]:
+    """The studies that need the scores alone, or the maps in ``batches``, if they were kept."""
     found, result = [], Result(comparison)
     if options.compare_pairs:
-        found.append(Asked(studies.differences(differences(comparison), comparison)))
+        found.append(studies.differences(differences(comparison), comparison))
     for by in options.by or []:
         if by == "method":
-            found.append(Asked(studies.by_method(by_method(comparison), comparison)))
+            found.append(studies.by_method(by_method(comparison), comparison))
         else:
-            found.append(Asked(studies.groups(by_images(comparison, by), by, comparison)))
+            found.append(studies.groups(by_images(comparison, by), by, comparison))
     if options.consensus:
-        found.append(Asked(clusters(result.clusters(), comparison)))
+        found.append(result.study_table("clusters"))
         if batches:
-            found.append(Asked(consensus(result.consensus(joined(batches)))))
+            found.append(result.study_table("consensus", joined(batches)))
     return found
 
 
@@ -65,33 +51,39 @@ def joined(batches: Sequence[Explanations]) -> Tensor:
     return torch.cat([each.maps for each in batches], dim=1) if batches else torch.empty(0)
 
 
-def other_files(options: Measuring) -> list[tuple[str, Path]]:
-    """The further checkpoints, each with the option that names it."""
-    against = [("--against", options.against)] if options.against else []
-    return [*against, *(("--checkpoints", path) for path in options.checkpoints or [])]
-
-
-def load_other(options: Measuring, session: Session, name: str, path: Path) -> Classifier:
-    """A further checkpoint, before the work.
+def check_studies(options: Measuring, session: Session) -> list[Classifier]:
+    """Fail before the work if a study cannot be done; load the further checkpoints, that of --against first.
 
     Raises:
-        UsageError: there is none, or it knows other classes.
-        XaicmpError: it cannot be read.
+        UsageError: what a study needs is not asked for, or not of this model.
+        XaicmpError: a checkpoint or the masks cannot be read.
     """
+    if options.consensus:
+        from xaicmp.core.studies.clusters import check_tree
+
+        known = [each.name for each in session.methods if not each.model_free]
+        check_tree(known, session.settings.controls)
+    if options.masks is not None:
+        from xaicmp.core.images.masks import check_masks
+
+        images, ids = session.images, session.selection.ids
+        wanted = np.arange(len(images)) if ids is None else np.array(ids)
+        if wanted.max() < len(images):
+            check_masks(images, wanted, options.masks)
+    against = [("--against", options.against)] if options.against else []
+    more = [("--checkpoints", path) for path in options.checkpoints or []]
+    return [_load_other(options, session, *each) for each in (*against, *more)]
+
+
+def _load_other(options: Measuring, session: Session, name: str, path: Path) -> Classifier:
+    """Load a further checkpoint, of the same classes."""
     from xaicmp.api import load_model
 
     if not path.is_file():
         raise UsageError(f"{name} {path}: no such file; `xaicmp train` writes one")
-    about: dict[str, Any] = {
-        "classes": options.classes,
-        "input_size": options.input_size,
-        "mean": options.mean,
-        "std": options.std,
-    }
-    given = {name: value for name, value in about.items() if value is not None}
-    other = load_model(options.model, checkpoint=path, **given)
+    other = load_model(options.model, checkpoint=path, **described(options))
     if other.classes != session.classifier.classes:
-        raise UsageError(f"{name} {path}: it tells other classes apart; use one trained alike")
+        raise UsageError(f"{name} {path}: it has other classes; use one trained on the same classes")
     return other
 
 
@@ -99,36 +91,34 @@ def of_model(
     options: Measuring,
     session: Session,
     result: Result,
-    batches: list[Explanations],
-    others: list[Classifier],
-) -> list[Asked]:
-    """What takes the model; ``batches`` are the explanations, where they have been kept."""
-    found: list[Asked] = []
-    comparison, maps = result.comparison, joined(batches)
+    batches: Sequence[Explanations],
+    others: Sequence[Classifier],
+) -> tuple[list[Table], Repetition | None]:
+    """The studies that need the model, and the result of --against; ``batches`` are the explanations that were kept."""
+    found: list[Table] = []
+    against: Repetition | None = None
+    comparison, maps, others = result.comparison, joined(batches), list(others)
     with progress_bar(session.options.quiet) as show:
         if options.rerun:
             note = "Methods without random draws are bit-identical."
-            values = result.rerun(progress=show)
-            found.append(Asked(studies.repetition(values, "rerun", "Each method under another seed", note)))
+            rerun = result.rerun(progress=show)
+            found.append(studies.repetition(rerun, "rerun", "Each method under another seed", note))
         if options.against:
             note = f"The same images and classes, explained on {options.against} too."
-            values = result.against(others.pop(0), show)
-            table = studies.repetition(values, "retrain", "Each method on another checkpoint", note)
-            found.append(Asked(table, values))
+            against = result.against(others.pop(0), show)
+            found.append(studies.repetition(against, "retrain", "Each method on another checkpoint", note))
         if options.checkpoints:
-            every = result.checkpoints(others, session.selection.only if options.ids is None else "all", show)
-            found.append(Asked(checkpoints(every, comparison)))
+            only = session.selection.only if options.ids is None else "all"
+            found.append(checkpoints(result.checkpoints(others, only, show), comparison))
         if options.randomise is not None:
             random = result.randomisation(options.randomise, options.draws or DRAWS, show)
-            found.append(Asked(studies.randomisation(random, comparison)))
+            found.append(studies.randomisation(random, comparison))
         if options.faithfulness:
-            removed = result.faithfulness(maps, show)
-            found.append(Asked(studies.faithfulness(removed, comparison)))
+            found.append(result.study_table("faithfulness", maps, show))
         if options.properties:
-            found.append(Asked(studies.properties(result.properties(show))))
+            found.append(result.study_table("properties", progress=show))
         if options.masks is not None:
-            located = result.localisation(options.masks, maps)
-            found.append(Asked(studies.localisation(located), located))
+            found.append(studies.localisation(result.localisation(options.masks, maps)))
         if options.cost:
-            found.append(Asked(studies.costs(result.cost())))
-    return found
+            found.append(result.study_table("cost"))
+    return found, against

@@ -7,46 +7,41 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
+from xaicmp.cli.config import ORIGIN
 from xaicmp.cli.options import (
+    DEVICE,
+    IDS,
     IMAGES,
+    ONLY,
     OUTPUT,
+    QUIET,
     RUNNING,
+    SEED,
     Comparing,
-    Device,
-    Ids,
-    OnlyOption,
-    Quiet,
-    Seed,
     option,
     with_options,
 )
 from xaicmp.cli.progress import Stages, progress_bar
-from xaicmp.cli.session import (
-    Session,
-    check_output,
-    remark,
-    selection_of,
-    show_comparison,
-    together,
-)
-from xaicmp.core.choices import Dataset, Flip, RecipeName, Schedule, Store
+from xaicmp.cli.session import Session, check_output, remark, selection_of, show_comparison, together
+from xaicmp.core.choices import Dataset, Flip, Only, RecipeName, Schedule, Store
 from xaicmp.core.machine.storage import check_suffix, followed, held
 from xaicmp.errors import Interrupted, UsageError, XaicmpError
 
 if TYPE_CHECKING:
     import torch
 
+    from xaicmp.core.images.source import ImageSource
     from xaicmp.core.images.tensors import ImageSet, Split
     from xaicmp.core.machine.processes import Processes
     from xaicmp.core.training.loop import Epoch, Step
     from xaicmp.core.training.recipe import Run
 
 MOST = 1e30
-"""Numbers of a recipe are below this, so that float32 holds them and what is computed of them."""
+"""Every number of a recipe is below this, so that float32 holds it and what is computed from it."""
 of_training = partial(option, "Training")
 of_recipe = partial(option, "Recipe (each replaces a value of --recipe)")
 
@@ -55,89 +50,65 @@ of_recipe = partial(option, "Recipe (each replaces a value of --recipe)")
 class Options:
     """The options of ``train``."""
 
-    epochs: Annotated[int, of_training("Passes over the training set.", "N", min=1, max=1_000_000)] = 5
-    checkpoint: Annotated[Path | None, of_training("Where to write. Default: checkpoints/resnet18.pt.")] = (
-        None
+    epochs: int = of_training("Passes over the training set.", "N", min=1, max=1_000_000, default=5)
+    checkpoint: Path | None = of_training("File to write. Default: checkpoints/resnet18.pt.")
+    data: Path | None = of_training(
+        "Folder with a folder of images per class, alone or inside of train and val; or one that holds CIFAR-10, or a "
+        "new one to download it into. Default: $XAICMP_DATA or the cache.",
+        "FOLDER",
     )
-    data: Annotated[
-        Path | None,
-        of_training(
-            "Folder with a folder of images per class, alone or inside of train and val; or one that holds CIFAR-10, or a "
-            "new one to download it into. Default: $XAICMP_DATA or the cache.",
-            "FOLDER",
-        ),
-    ] = None
-    dataset: Annotated[
-        Dataset | None, of_training("What to train on. Default: what --data holds, else cifar10.")
-    ] = None
-    split: Annotated[
-        float | None,
-        of_training(
-            "Share of each class held out for the test, without a folder val. Default: 0.1.", "SHARE"
-        ),
-    ] = None
-    model: Annotated[
-        str | None,
-        of_training(
-            "Network: resnet18-cifar, torchvision:NAME, timm:NAME or your own module:function?width=2. Default: the first.",
-            "NAME",
-        ),
-    ] = None
-    weights: Annotated[
-        str | None, of_training("Trained weights to start from, by name (DEFAULT) or a file.", "NAME")
-    ] = None
-    input_size: Annotated[
-        list[int] | None,
-        of_training(
-            "Height and width of its images, or one for both. Default: the network's.", "N...", min=1
-        ),
-    ] = None
-    resume: Annotated[bool, of_training("Resume after the checkpoint's last epoch.", None, "--resume")] = (
-        False
+    dataset: Dataset | None = of_training("What to train on. Default: what --data holds, else cifar10.")
+    split: float | None = of_training(
+        "Share of each class held out for the test, without a folder val. Default: 0.1.", "SHARE"
     )
-    keep_epochs: Annotated[
-        bool,
-        of_training("Also keep every epoch's checkpoint, as PATH-epoch1 and so on.", None, "--keep-epochs"),
-    ] = False
-    limit: Annotated[int | None, of_training("Only the first N images of each split.", "N", min=2)] = None
-    store: Annotated[Store, of_training("Type of the stored weights.")] = "float32"
-    recipe: Annotated[
-        RecipeName | None,
-        of_training(
-            "muon: the most accurate for resnet18-cifar. sgd: one-cycle SGD. published: SGD at a constant rate. adamw: for "
-            "any network. finetune: the same at a tenth of the rate, for --weights. Default: the one for the network."
-        ),
-    ] = None
-    lr: Annotated[float | None, of_recipe("Highest learning rate.", "N", min=0)] = None
-    momentum: Annotated[float | None, of_recipe("Momentum.", "N", min=0, max=1)] = None
-    weight_decay: Annotated[float | None, of_recipe("Weight decay of what SGD updates.", "N", min=0)] = None
-    batch_size: Annotated[int | None, of_recipe("Images per step.", "N", min=1, max=1_000_000)] = None
-    schedule: Annotated[Schedule | None, of_recipe("Schedule of the learning rate.")] = None
-    label_smoothing: Annotated[
-        float | None, of_recipe("Share of the target spread over all classes.", "N", min=0, max=1)
-    ] = None
-    crop: Annotated[int | None, of_recipe("Largest shift of a crop, in pixels.", "N", min=0, max=32)] = None
-    flip: Annotated[Flip | None, of_recipe("Which images are flipped.")] = None
-    n: Annotated[
-        int | None,
-        option(
-            IMAGES,
-            "Compare explanations of the first N images at the end; 0: none. Default: 100.",
-            "N",
-            min=0,
-        ),
-    ] = None
-    ids: Ids = None
-    only: OnlyOption = None
-    device: Device = "auto"
-    precision: Annotated[
-        Literal["auto", "float32", "bf16"], option(RUNNING, "auto: bf16 where the hardware has it.")
-    ] = "auto"
-    seed: Seed = 0
-    quiet: Quiet = False
+    model: str | None = of_training(
+        "Network: resnet18-cifar, torchvision:NAME, timm:NAME or your own module:function?width=2. Default: the first.",
+        "NAME",
+    )
+    weights: str | None = of_training("Trained weights to start from, by name (DEFAULT) or a file.", "NAME")
+    input_size: list[int] | None = of_training(
+        "Height and width of the network's images, or one number for both. Default: its own.", "N...", min=1
+    )
+    resume: bool = of_training("Resume after the checkpoint's last epoch.", default=False)
+    keep_epochs: bool = of_training(
+        "Also keep every epoch's checkpoint, as PATH-epoch1 and so on.", default=False
+    )
+    limit: int | None = of_training("Only the first N images of each split.", "N", min=2)
+    store: Store = of_training("Type of the stored weights.", default="float32")
+    recipe: RecipeName | None = of_training(
+        "muon: the most accurate for resnet18-cifar. sgd: one-cycle SGD. published: SGD at a constant rate. adamw: for "
+        "any network. finetune: the same at a tenth of the rate, for --weights. Default: the one for the network."
+    )
+    lr: float | None = of_recipe("Highest learning rate.", "N", min=0)
+    momentum: float | None = of_recipe("Momentum.", "N", min=0, max=1)
+    weight_decay: float | None = of_recipe("Weight decay of what SGD updates.", "N", min=0)
+    batch_size: int | None = of_recipe("Images in each step.", "N", min=1, max=1_000_000)
+    schedule: Schedule | None = of_recipe("Schedule of the learning rate.")
+    label_smoothing: float | None = of_recipe(
+        "Share of the target spread over all classes.", "N", min=0, max=1
+    )
+    crop: int | None = of_recipe("Largest shift of a crop, in pixels.", "N", min=0, max=32)
+    flip: Flip | None = of_recipe("Which images are flipped.")
+    n: int | None = option(
+        IMAGES,
+        "Compare explanations of the first N images at the end; 0: none. Default: 100.",
+        "N",
+        min=0,
+        excludes=("ids",),
+    )
+    ids: list[str] | None = IDS()
+    only: Only | None = ONLY()
+    device: str = DEVICE()
+    precision: Literal["auto", "float32", "bf16"] = option(
+        RUNNING, "auto: bf16 where the hardware has it.", default="auto"
+    )
+    seed: int = SEED()
+    quiet: bool = QUIET()
+    output: Path | None = option(OUTPUT, "Also write the history here: .json or .csv.", "FILE")
+    plot: Path | None = option(OUTPUT, "Draw loss and accuracy here: .png, .pdf or .svg.", "FILE")
 
     def comparing(self, path: Path) -> Comparing:
-        """The comparison at the end."""
+        """The options of the comparison at the end."""
         names = ("n", "ids", "only", "device", "seed", "quiet")
         given = {name: getattr(self, name) for name in names}
         return Comparing(
@@ -149,14 +120,14 @@ class Options:
 
     @property
     def is_code(self) -> bool:
-        """Whether the network is the user's own code, which a file may not name."""
+        """Whether the network is the user's own code, which a checkpoint may not name."""
         from xaicmp.core.models.metadata import NAMED
 
         return self.model is not None and ":" in self.model and self.model.partition(":")[0] not in NAMED
 
     @property
     def kind(self) -> Dataset:
-        """What is trained on."""
+        """The kind of data to train on."""
         from xaicmp.core.images.cifar10 import OFFICIAL, holds_cifar10
         from xaicmp.core.images.cifar100 import OFFICIAL as CIFAR100
 
@@ -170,7 +141,7 @@ class Options:
         return "folder" if mine or not OFFICIAL.may_go_into(self.data) else "cifar10"
 
     def run(self, device: torch.device, size: tuple[int, int]) -> Run:
-        """The run to train on images of ``size``: the named recipe with the given values in place of its own."""
+        """The run for images of ``size``: the recipe with the values that the options replace."""
         from xaicmp.core.machine.devices import has_bf16
         from xaicmp.core.models.architectures import ARCHITECTURES, BARE
         from xaicmp.core.training.recipe import RECIPES, Run
@@ -193,15 +164,7 @@ class Options:
 
 
 @with_options(Options)
-def command(
-    options: Options,
-    output: Annotated[
-        Path | None, option(OUTPUT, "Also write the history here: .json or .csv.", "FILE")
-    ] = None,
-    plot: Annotated[
-        Path | None, option(OUTPUT, "Draw loss and accuracy here: .png, .pdf or .svg.", "FILE")
-    ] = None,
-) -> None:
+def command(options: Options) -> None:
     """Train a network on CIFAR-10 or on images of your own, then compare the methods on it."""
     from xaicmp.core.machine.devices import find_device
     from xaicmp.core.models.checkpoint import DEFAULT
@@ -212,12 +175,12 @@ def command(
         with ExitStack() as stack:
             if options.checkpoint is None:
                 stack.enter_context(_folder(path.parent))
-            _check_outputs(options, output, plot, path)
+            _check_outputs(options, path)
             group.share(lambda: stack.enter_context(held(_lock(path), path)))
             job = _Job(options, device, group)
             history = job.train(path)
         if group.rank == 0:
-            _write(history, output, plot)
+            _write(history, options)
     if group.rank == 0 and options.n != 0:
         images = None if options.kind == "cifar10" else job.test
         session = Session(options.comparing(path), default=100, images=images)
@@ -229,7 +192,7 @@ command.__name__ = "train"
 
 @contextmanager
 def _folder(folder: Path) -> Iterator[None]:
-    """Create a folder, which goes again if nothing is put there."""
+    """Create a folder, and remove it again if it stays empty."""
     created = not folder.exists()
     try:
         folder.mkdir(exist_ok=True)
@@ -249,30 +212,26 @@ def _lock(path: Path) -> Path:
     return followed(path).with_name(f".{followed(path).name}.lock")
 
 
-def _check_outputs(options: Options, output: Path | None, plot: Path | None, path: Path) -> None:
-    if options.n == 0 and (options.ids is not None or options.only is not None):
-        raise UsageError("--n 0 compares no images; leave out --ids and --only")
-    if output:
-        check_suffix(output, (".json", ".csv"))
-    if plot:
+def _check_outputs(options: Options, path: Path) -> None:
+    if options.n == 0 and options.only is not None:
+        raise UsageError("--n 0 compares no images; leave it or --only out")
+    if options.output:
+        check_suffix(options.output, (".json", ".csv"))
+    if options.plot:
         from xaicmp.views.figures.style import check_name
 
-        check_name(plot, "plot")
-    check_output(options, checkpoint=path, output=output, plot=plot)
-    if options.n != 0 and options.kind != "folder":
-        from xaicmp.core.images.cifar10 import load_sample
-
-        images = load_sample()
-        selection_of(options.comparing(path), 100, images, images.classes)
+        check_name(options.plot, "plot")
+    check_output(replace(options, checkpoint=path), "checkpoint", "output", "plot")
 
 
 class _Job:
     """A network, and the images that it is trained and tested on.
 
-    Whatever can be refused is, before anything is downloaded or decoded.
+    Wrong options are refused before anything is downloaded or decoded.
     """
 
     def __init__(self, options: Options, device: torch.device, group: Processes) -> None:
+        from xaicmp.core.images.cifar10 import load_sample
         from xaicmp.core.images.class_folders import split_folder
         from xaicmp.core.images.framing import Framing
         from xaicmp.core.training.network import ANY_SIZE, starting_network
@@ -284,13 +243,15 @@ class _Job:
             if options.input_size or options.split is not None:
                 raise UsageError("--input-size and --split go with a folder of images, not with CIFAR")
             count, size = {"cifar10": 10, "cifar100": 100}[self.kind], (32, 32)
+            tested: ImageSource = load_sample()
         else:
             if options.data is None:
                 raise UsageError("--dataset folder: name the folder with --data")
             self.files = split_folder(options.data, Framing(size or ANY_SIZE), options.split, options.seed)
-            count = len(self.files[0].classes)
-            if options.n != 0:
-                selection_of(options.comparing(Path()), 100, self.files[1], self.files[1].classes)
+            tested = self.files[1]
+            count = len(tested.classes)
+        if options.n != 0:
+            selection_of(options.comparing(Path()), 100, tested, tested.classes)
         draft = options.run(device, size or ANY_SIZE)
         say = partial(remark, self.options)
         if group.world > 1 and options.weights is not None:
@@ -300,7 +261,7 @@ class _Job:
         self.run = options.run(device, self.network.input_size or ANY_SIZE)
 
     def load(self) -> tuple[ImageSet, ImageSet]:
-        """The images, to train on and to test on."""
+        """Load the images to train on and to test on."""
         import numpy as np
 
         from xaicmp.api import framing_of
@@ -353,6 +314,7 @@ class _Job:
             on_step=display.step,
             on_epoch=display.epoch,
             progress=display.stages,
+            origin=ORIGIN.get(),
         )
         try:
             checkpoint = train(run, images, self.test, path, training, self.network)
@@ -365,21 +327,22 @@ class _Job:
         return [Epoch(**epoch) for epoch in checkpoint.metadata["history"]]
 
 
-def _write(history: list[Epoch], output: Path | None, plot: Path | None) -> None:
-    if output:
+def _write(history: list[Epoch], options: Options) -> None:
+    if options.output:
         from xaicmp.views.formats import write
         from xaicmp.views.tables.training import history_text
 
-        write(output, history_text(history, output.suffix.lower()))
-    if plot:
+        write(options.output, history_text(history, options.output.suffix.lower()))
+    if options.plot:
         from xaicmp.views.figures.registry import Drawing, draw
         from xaicmp.views.figures.style import save
 
-        save(draw("training", Drawing(studies={"training": [asdict(each) for each in history]})), plot)
+        epochs = [asdict(each) for each in history]
+        save(draw("training", Drawing(studies={"training": epochs})), options.plot)
 
 
 class _Display:
-    """Bars on stderr while an epoch runs, and a row of the table on stdout when it ends."""
+    """Shows bars on stderr while an epoch runs, and a row of the table on stdout when it ends."""
 
     def __init__(self, run: Run, *, quiet: bool, silent: bool) -> None:
         self.silent, self.run, self.epochs = silent, run, 0
@@ -405,7 +368,7 @@ class _Display:
         self.stages.bars.start()
 
     def kept(self, path: Path) -> str:
-        """What is kept, and how to resume."""
+        """A sentence on what is kept and how to resume."""
         if not self.epochs:
             return "no epoch was complete; start again with the same command"
         return f"{path} holds {self.epochs} of {self.run.epochs} epochs; resume with the same command and --resume"
