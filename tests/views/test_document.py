@@ -211,12 +211,12 @@ WRONG: list[Any] = [None, True, -7, 10**30, 0.5, -1e300, "", "x", "0.3", [], [1]
 def test_a_changed_document_is_one_line_or_a_result_that_every_format_shows(
     result: xaicmp.Result, tmp_path: Path
 ) -> None:
-    """Values of the wrong type, range or number, and missing ones, at a thousand places."""
+    """Values of the wrong type, range or number, and missing ones, at hundreds of places."""
     draw, whole = random.Random(0), json.loads(result.table("json"))
     every = [each for each in places(whole) if each[0] != "pairs"]
     few = [each for each in every if len(each) < 4]
     refused = 0
-    for _ in range(1_000):
+    for _ in range(400):
         changed = copy.deepcopy(whole)
         *way, last = draw.choice(draw.choice([every, few]))
         inside = changed
@@ -238,7 +238,7 @@ def test_a_changed_document_is_one_line_or_a_result_that_every_format_shows(
         if draw.random() < 0.05:
             for format in FORMATS:
                 xaicmp.Result(comparison).table(format)
-    assert refused > 500
+    assert refused > 200
 
 
 def test_long_rows_have_every_value_and_numbers_are_never_protected(

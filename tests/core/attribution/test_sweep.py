@@ -40,6 +40,13 @@ def vgg() -> nn.Module:
     return model
 
 
+def resnet() -> nn.Module:
+    """Without its two widest stages, whose channels Score-CAM would take one by one."""
+    model = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=10, width_per_group=8)
+    model.layer3, model.layer4, model.fc = nn.Identity(), nn.Identity(), nn.Linear(512, 10)
+    return model
+
+
 def by_timm(name: str, **sizes: Any) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
         model = pytest.importorskip("timm").create_model(name, num_classes=10, **sizes)
@@ -55,7 +62,7 @@ def by_timm(name: str, **sizes: Any) -> Callable[[], nn.Module]:
 
 TOKENS = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "ResNet": lambda: ResNet(Bottleneck, [1, 1, 1, 1], num_classes=10, width_per_group=8),
+    "ResNet": resnet,
     "VGG": vgg,
     "DenseNet": lambda: DenseNet(8, (2, 2), 16, num_classes=10),
     "MobileNet-V3": mobilenet,

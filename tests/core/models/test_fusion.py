@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import replace
@@ -134,11 +132,6 @@ def test_what_cannot_be_merged_stays(kind: str) -> None:
     assert norms(fused) == norms(model)
     with torch.no_grad():
         close(fused(images), model(images))
-
-
-def test_it_can_be_imported_by_itself() -> None:
-    command = [sys.executable, "-c", "from xaicmp.core.models.fusion import fuse"]
-    assert subprocess.run(command, capture_output=True).returncode == 0
 
 
 def test_what_can_be_merged_is() -> None:
