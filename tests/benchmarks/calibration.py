@@ -19,6 +19,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "results"))
 from test_calibration import (
+    bootstrapped,
     coverage,
     false_above,
     null_above_other_images,
@@ -29,15 +30,6 @@ from test_calibration import (
 
 from xaicmp.core.results.intervals import interval, summarise_share
 from xaicmp.core.results.significance import flip_signs
-
-
-def bootstrapped(values: np.ndarray, seed: int) -> tuple[float, float]:
-    """The bootstrap's interval, also where values are few."""
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    drawn = {"method": "BCa", "n_resamples": 1999, "rng": np.random.default_rng(seed)}
-    found = scipy.stats.bootstrap((values,), np.mean, **drawn).confidence_interval
-    return found.low, found.high
 
 
 def share_coverage(n: int) -> np.ndarray:

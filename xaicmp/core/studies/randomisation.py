@@ -21,7 +21,7 @@ from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.guard import unchanged
 from xaicmp.core.results.crossed import crossed
-from xaicmp.core.results.intervals import Summary, defined_mean
+from xaicmp.core.results.intervals import Summary
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.results.significance import PairedTest, lowest_p
@@ -104,11 +104,11 @@ class Randomisation:
 
     def means(self, statistic: str) -> np.ndarray:
         """The mean of each method and stage over the draws and images where it is defined, float64 ``(M, S)``."""
-        return _by_stage(self.agreement[statistic])
+        return _nanmean(self.agreement[statistic], (1, 3))
 
     def controls(self, statistic: str) -> np.ndarray:
         """The same with the original's maps of other images."""
-        return _by_stage(self.other_image[statistic])
+        return _nanmean(self.other_image[statistic], (1, 3))
 
     def counted(self, statistic: str) -> np.ndarray:
         """The stages that count in each method's area, bool ``(M, S)``."""
@@ -267,9 +267,5 @@ def randomise(
     return randomisation_test(maps_of, engine.module, inputs, how, kind, draws, progress)
 
 
-def _by_stage(values: np.ndarray) -> np.ndarray:
-    return np.array([[defined_mean(each) for each in method.swapaxes(0, 1)] for method in values])
-
-
-def _nanmean(values: np.ndarray, axis: int) -> np.ndarray:
+def _nanmean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
     return torch.from_numpy(values).nanmean(dim=axis).numpy()
