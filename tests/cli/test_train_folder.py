@@ -223,6 +223,7 @@ def test_torchrun_trains_on_a_folder(few):
         (["--data", "few", "--model", "torchvision:vit_b_16", "--input-size", "30"], 1, ["30 x 30"]),
         (["--data", "few", "--model", "own:make", "--input-size", "4", "--crop", "4"], 2, ["--crop 4"]),
         (["--data", "empty", "--model", "own:make"], 1, ["--data empty: no images there"]),
+        (["--data", "loop", "--model", "own:make"], 1, ["--data loop: no images there"]),
         (["--dataset", "folder"], 2, ["--data"]),
         (["--dataset", "cifar100", "--data", "few"], 1, ["no CIFAR-100 in few"]),
         (["--input-size", "64"], 2, ["--input-size", "folder of images"]),
@@ -238,6 +239,7 @@ def test_what_cannot_be_meant_is_refused_before_the_work(xaicmp, few, monkeypatc
     Path("strange/val/two").rename("strange/val/three")
     shutil.copytree(few / "train" / "zero", "one/zero")
     Path("empty").mkdir()
+    Path("loop").symlink_to("loop")
     refused(xaicmp("train", "--checkpoint", "a.pt", "--n", 0, *words), status, *named)
 
 

@@ -110,6 +110,7 @@ def test_absolute_and_relative_paths_together(folder: Path) -> None:
 )
 def test_forms_of_a_file_of_labels(folder: Path, content: bytes, labels: dict[str, str]) -> None:
     Path("photos/labels.csv").write_bytes(content)
+    Path("photos/b/self.png").symlink_to("self.png")
     found = find_files(["photos"], FRAMING, labels=Path("photos/labels.csv"))
     assert {
         name: found.classes[label] for name, label in zip(names(found), found.labels, strict=True)

@@ -15,6 +15,7 @@ import torch
 from xaicmp.core.images.download import fetch
 from xaicmp.core.images.tensors import ImageSet, Split
 from xaicmp.core.machine.progress import Progress, no_progress
+from xaicmp.core.machine.storage import followed
 from xaicmp.errors import XaicmpError, arg
 
 
@@ -61,7 +62,7 @@ class Archive:
     def find(self, root: Path) -> Path | None:
         """The folder with the data files, ``root`` itself or in it."""
         # torchvision finds its folder by name, which a dot does not show.
-        places = (root, root / self.folder, root.resolve())
+        places = (root, root / self.folder, followed(root))
         return next((path for path in places if path.name == self.folder and path.is_dir()), None)
 
     def may_go_into(self, root: Path) -> bool:

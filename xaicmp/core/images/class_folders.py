@@ -45,7 +45,7 @@ def split_folder(
     images, test = (_labelled(folder, framing) for folder in folders)
     if unknown := sorted(set(test.classes) - set(images.classes)):
         raise XaicmpError(
-            f"{folders[1]} has the class {unknown[0]}, which {folders[0]} has not; add or remove it"
+            f"{folders[1]} has the class {unknown[0]}, which {folders[0]} does not have; add or remove it"
         )
     to = np.array([images.classes.index(name) for name in test.classes])
     test.labels, test.classes = to[test.labels], images.classes

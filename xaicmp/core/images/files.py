@@ -23,7 +23,7 @@ from torch import Tensor
 
 from xaicmp.core.images.framing import Framing
 from xaicmp.core.images.source import ImageSource, Unreadable
-from xaicmp.core.machine.storage import regular, text_of
+from xaicmp.core.machine.storage import followed, regular, text_of
 from xaicmp.errors import UsageError, XaicmpError, arg
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -144,7 +144,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     with Image.open(regular(path)) as image:
         if image.width * image.height > MOST_PIXELS:
             raise Image.DecompressionBombError(
-                f"{image.width} x {image.height} pixels are more than can be meant"
+                f"{image.width} x {image.height} pixels are more than a photograph has"
             )
         yield ImageOps.exif_transpose(image)
 
@@ -255,9 +255,8 @@ def _inside(root: Path) -> Iterator[Path]:
     """The images in a folder and in those in it, but for hidden ones, and for links to a folder that they are in."""
     for place, folders, names in os.walk(root, followlinks=True):
         folder = Path(place)
-        whole = folder.resolve()
-        around = {whole, *whole.parents}
-        folders[:] = [each for each in folders if each[0] != "." and (folder / each).resolve() not in around]
+        around = {followed(folder), *followed(folder).parents}
+        folders[:] = [each for each in folders if each[0] != "." and followed(folder / each) not in around]
         yield from (folder / each for each in names if each[0] != "." and each.lower().endswith(SUFFIXES))
 
 
@@ -274,10 +273,10 @@ def _by_folder(paths: Iterable[Path], root: Path | None) -> dict[Path, str] | No
 def _by_file(paths: list[Path], file: Path) -> dict[Path, str]:
     """The labels of the images that a file names, in its order: by their paths, or by names that only one has."""
     labels = read_labels(file)
-    places = {path.resolve(): path for path in paths}
+    places = {followed(path): path for path in paths}
     counts = Counter(name for path in paths for name in {path.name, path.stem})
     alone = {name: path for path in paths for name in (path.name, path.stem) if counts[name] == 1}
-    same = {path: places.get(path.resolve()) or alone.get(path.name) for path in labels}
+    same = {path: places.get(followed(path)) or alone.get(path.name) for path in labels}
     found = {own: labels[path] for path, own in same.items() if own is not None}
     if not found:
         raise XaicmpError(

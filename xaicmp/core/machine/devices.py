@@ -26,9 +26,7 @@ def find_device(name: str = "auto") -> torch.device:
         name = next(kind for kind, count in there.items() if count)
     match = re.fullmatch(r"(cuda|mps|cpu)(?::([0-9]{1,3}))?", name)
     if not match:
-        raise UsageError(
-            f"{arg('device')} {name}: there is no such thing; choose from auto, cpu, cuda, cuda:1, mps"
-        )
+        raise UsageError(f"{arg('device')} {name}: no such device; choose from auto, cpu, cuda, cuda:1, mps")
     if int(match[2] or 0) >= there[match[1]]:
         raise XaicmpError(f"{arg('device')} {name}: there is none on this machine; use {arg('device')} auto")
     return torch.device(match[1] if match[2] is None else f"{match[1]}:{int(match[2])}")

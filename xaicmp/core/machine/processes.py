@@ -87,7 +87,7 @@ class Processes:
 ALONE = Processes()
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """Variables that torchrun sets in each process."""
-LOST = "another process ended, and with it all; see what torchrun or that process says"
+LOST = "another process ended, so all had to end; see its message or torchrun's"
 
 
 def _outcome(make: Callable[[], Any]) -> tuple[Any, XaicmpError | None]:

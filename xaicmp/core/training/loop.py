@@ -134,7 +134,7 @@ def train(
             )
             rate = len(images) / seconds
             history.append(Epoch(number + 1, loss, accuracy, by_class.overall, seconds, rate))
-            metadata = plan | _results(history, by_class, device, processes.world) | dict(how.origin)
+            metadata = plan | _results(history, by_class, test, device, processes.world) | dict(how.origin)
             save = functools.partial(save_checkpoint, model=kept, metadata=metadata, dtype=trainer.store)
             processes.share(functools.partial(save, path, training=None if last else trainer.state()))
             if how.keep_epochs:
@@ -210,7 +210,7 @@ class _Trainer:
             if len(inputs) > 1:
                 raise
             raise XaicmpError(
-                f"the last batch of an epoch has one image, of which BatchNorm has no variance; "
+                f"the last batch of an epoch has one image, too few for BatchNorm; "
                 f"give another {arg('batch_size')} than {self.run.recipe.batch_size}"
             ) from error
 
@@ -312,7 +312,6 @@ def _plan(run: Run, network: Classifier, images: ImageSet, test: ImageSet) -> di
         "mean": list(network.mean) * (3 // len(network.mean)),
         "std": list(network.std) * (3 // len(network.std)),
         **_framing(run, network),
-        **({"test_files": list(test.files)} if test.files else {}),
         "planned_epochs": run.epochs,
         "recipe": asdict(run.recipe),
         "precision": run.precision,
@@ -341,7 +340,7 @@ def _framing(run: Run, network: Classifier) -> dict[str, Any]:
 
 
 def _results(
-    history: list[Epoch], by_class: ClassAccuracy, device: torch.device, world: int
+    history: list[Epoch], by_class: ClassAccuracy, test: ImageSet, device: torch.device, world: int
 ) -> dict[str, Any]:
     """The metadata of the training so far. The accuracy of a class without test images is None."""
     shares = (by_class.correct.double() / by_class.count).tolist()
@@ -350,6 +349,7 @@ def _results(
         "test_accuracy": by_class.overall,
         "test_accuracy_by_class": [None if math.isnan(share) else share for share in shares],
         "history": [asdict(epoch) for epoch in history],
+        **({"test_files": list(test.files)} if test.files else {}),
         "device": device.type,
         "processes": world,
         "versions": {name: version(name) for name in ("xaicmp", "torch", "torchvision")},

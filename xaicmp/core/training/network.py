@@ -46,7 +46,7 @@ def starting_network(
         if (count := _outputs(found, size)) != classes:
             raise XaicmpError(
                 f"{arg('model')} {run.architecture} puts out {count} logits for {classes} classes; "
-                "let it have as many"
+                "it needs one per class"
             )
     if trained is not None:
         if not trained.provenance.get("weights"):
