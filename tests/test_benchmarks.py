@@ -27,9 +27,10 @@ def test_every_benchmark_starts_and_says_what_it_takes(name: str) -> None:
     assert "usage: " in ran(name, "--help")
 
 
-def test_the_statistics_are_measured_beside_the_explanations() -> None:
-    table = ran("scoring.py", "--n", "5", "--images", "1")
-    assert "pairs, 5 images" in table
+@pytest.mark.parametrize("words", ["", "--model mobilenet_v3_small --size 64"])
+def test_the_statistics_are_measured_beside_the_explanations(words: str) -> None:
+    table = ran("scoring.py", "--n", "5", "--images", "1", *words.split())
+    assert ("3 methods, 3 pairs, 5 images" if words else "pairs, 5 images") in table
     for row in ("statistics and controls of every image", "means, intervals and tests"):
         assert row in table
 

@@ -236,9 +236,9 @@ def side_by_side(count: int, rounds: int, batch: int, subject: Subject | None = 
         *(
             "seconds",
             "images/s",
-            "faster than\nthe loop",
-            "faster than\nCaptum",
-            "share of\nthe limit",
+            "x loop",
+            "x Captum",
+            "of limit",
             "spread",
         ),
     )

@@ -1,11 +1,12 @@
 """What the statistics cost beside the explanations that they are about.
 
-    python tests/benchmarks/scoring.py [--n 1000] [--images 4]
+    python tests/benchmarks/scoring.py [--n 1000] [--images 4] [--model NAME --size 224]
 
 Twenty methods explain a few images of the sample; their maps, repeated with noise to n images (which leaves
 Grad-CAM's zeros, and so its ties), are compared in all pairs by the default statistics with the default controls,
 and summarised with intervals and tests. Figures are seconds of the processor, on one thread; those of the
-explanations are scaled to n images.
+explanations are scaled to n images. With ``--model``, the published three methods of that network of torchvision or
+timm with random weights, see ``explaining.py``.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from explaining import subject_of
 from small import compare, find_images
 
-from xaicmp.core.attribution import METHODS, get_methods
+from xaicmp.core.attribution import METHODS, PUBLISHED, get_methods
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.machine.devices import find_device
-from xaicmp.core.models.checkpoint import load_checkpoint, shipped_checkpoint
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.settings import Settings
@@ -73,14 +74,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=1000, help="images whose maps are compared")
     parser.add_argument("--images", type=int, default=4, help="images that are explained")
+    parser.add_argument("--model", help="another network than the shipped one, and the published methods")
+    parser.add_argument("--size", type=int, default=224, help="of its images")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     names = [
         name for name, each in METHODS.items() if each.family in ("gradient", "cam") and name not in COSTLY
     ]
-    methods = get_methods([*names, "saliency:sum-abs"])
-    engine = Engine(load_checkpoint(shipped_checkpoint()).classifier, find_device("cpu"))
-    images, chosen = find_images(engine, Selection(n=arguments.images))
+    methods = get_methods(PUBLISHED if arguments.model else [*names, "saliency:sum-abs"])
+    subject = subject_of(arguments.model, arguments.size, None, arguments.images)
+    engine = Engine(subject.classifier, find_device("cpu"), layer=subject.layer)
+    selection = Selection(n=arguments.images, only="all" if arguments.model else "correct")
+    images, chosen = find_images(engine, selection, subject.images)
     compare(engine, images, chosen, methods[:2])  # what is imported and made once
     kept: list[Explanations] = []
     without = Settings(controls=())
