@@ -195,3 +195,18 @@ def test_pixels_that_were_not_normalised_are_refused() -> None:
     mean, std = (torch.tensor(each).view(3, 1, 1) for each in (classifier.mean, classifier.std))
     assert len(xaicmp.compare(classifier, (pixels - mean) / std, methods=["saliency", "edge"])) == 4
     assert len(xaicmp.compare(classifier.module, pixels, methods=["saliency", "edge"])) == 4  # who knows
+
+
+def test_fast_is_fast_from_python_too() -> None:
+    found = {
+        fast: xaicmp.compare(
+            methods=["saliency", "integrated-gradients"],
+            select=xaicmp.Selection(ids=(3, 7)),
+            running=xaicmp.Running(fast=fast),
+        )
+        for fast in (False, True)
+    }
+    steps = {fast: each.methods[1].options["steps"] for fast, each in found.items()}
+    assert steps == {False: 32, True: 8}
+    values = [each["saliency", "integrated-gradients"].pearson.mean for each in found.values()]
+    assert 0 < abs(values[0] - values[1]) < 0.01

@@ -44,7 +44,7 @@ from xaicmp.core.run.comparing import compare_explanations
 from xaicmp.core.run.explaining import Explainer, Target, explain_selection
 from xaicmp.core.run.maps_file import compare_maps
 from xaicmp.core.run.provenance import plan_of
-from xaicmp.core.run.running import Running
+from xaicmp.core.run.running import Running, quickened
 from xaicmp.errors import UsageError, arg
 from xaicmp.result import Result
 
@@ -328,6 +328,8 @@ class _Job:
         chosen = methods_of(methods)
         if "all" in methods:
             chosen = applying(self.engine, self.images.size(), chosen)
+        if self.running.fast:
+            chosen = quickened(chosen, self.images.size())
         if self.running.journal is not None:
             self.running.journal.check(plan_of(self.running.engine(loaded), select, chosen, targets))
         self.explainer = Explainer(self.engine, chosen, target, other_classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import IntEnum
@@ -94,8 +94,8 @@ def described(options: Comparing) -> dict[str, Any]:
     return {name: value for name in DESCRIBED if (value := getattr(options, name)) is not None}
 
 
-def method_settings(options: Comparing, fast: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The values of --ig-..., --samples and --noise, by method; ``fast`` replaces those of Integrated Gradients."""
+def method_settings(options: Comparing) -> dict[str, dict[str, Any]]:
+    """The values of --ig-..., --samples and --noise, by method."""
     from xaicmp.core.attribution import METHODS
 
     settings: dict[str, dict[str, Any]] = {name: {} for name in METHODS}
@@ -104,7 +104,6 @@ def method_settings(options: Comparing, fast: Mapping[str, Any]) -> dict[str, di
         "rule": options.ig_rule,
         "baseline": options.ig_baseline,
         "tolerance": options.ig_tolerance,
-        **fast,
     }
     if options.samples is not None:
         for name, method in METHODS.items():
@@ -225,20 +224,20 @@ class Session:
     def _load_methods(self) -> None:
         from xaicmp.core.attribution import PUBLISHED, get_methods
         from xaicmp.core.attribution.selection import split_names
-        from xaicmp.core.machine.devices import find_device, has_bf16
+        from xaicmp.core.machine.devices import find_device
         from xaicmp.core.run.applying import applying
-        from xaicmp.core.run.engine import FAST
-        from xaicmp.core.run.running import Running
+        from xaicmp.core.run.running import Running, quickened
 
-        options, device = self.options, find_device(self.options.device)
+        options = self.options
         names = [name for word in options.methods or PUBLISHED for name in split_names(word)]
-        settings = method_settings(options, FAST if options.fast else {})
-        self.methods = get_methods(names, reduce=options.reduce, settings=settings)
-        if options.fast and any("integrated-gradients:" in m.name and "=" in m.name for m in self.methods):
-            raise UsageError("--fast sets the options of integrated-gradients; leave it or them out")
+        self.methods = get_methods(names, reduce=options.reduce, settings=method_settings(options))
+        if options.fast:
+            if any("integrated-gradients:" in m.name and "=" in m.name for m in self.methods):
+                raise UsageError("--fast sets the options of integrated-gradients; leave it or them out")
+            self.methods = quickened(self.methods, self.size())
         self.running = Running(
-            device=device,
-            precision="bf16" if options.fast and has_bf16(device) else options.precision,
+            device=find_device(options.device),
+            precision=options.precision,
             batch_size=options.batch_size or 0,
             seed=options.seed,
             layer=options.layer,

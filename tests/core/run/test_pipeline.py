@@ -42,7 +42,8 @@ from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.run import comparing
-from xaicmp.core.run.engine import FAST, Engine
+from xaicmp.core.run.engine import Engine
+from xaicmp.core.run.running import FAST, quickened
 from xaicmp.errors import UsageError, XaicmpError
 from xaicmp.views.document import document
 
@@ -394,14 +395,14 @@ def test_bfloat16_gives_nearly_the_same_numbers(sample: ImageSet) -> None:
 
 
 def test_fast_shares_an_exact_pass_and_comes_near_with_a_quarter_of_the_steps(shipped: Checkpoint) -> None:
-    def found(engine: Engine, **options: object) -> tuple[list[Explanations], Comparison]:
+    def found(engine: Engine) -> tuple[list[Explanations], Comparison]:
         batches: list[Explanations] = []
-        methods = quick(PUBLISHED, **options)
+        methods = quickened(get_methods(PUBLISHED), (32, 32)) if engine.fast else get_methods(PUBLISHED)
         _, comparison = compare_selection(engine, Selection(n=24), methods, keep=batches.append)
         return batches, comparison
 
     exact, slow = found(Engine(shipped.classifier, CPU))
-    rough, fast = found(Engine(shipped.classifier, CPU, "bf16", fast=True), **FAST)
+    rough, fast = found(Engine(shipped.classifier, CPU, "bf16", fast=True))
     for ours, theirs in zip(rough, exact, strict=True):
         assert torch.equal(ours.maps[:2], theirs.maps[:2])
         assert not torch.equal(ours.maps[2], theirs.maps[2])
@@ -411,11 +412,20 @@ def test_fast_shares_an_exact_pass_and_comes_near_with_a_quarter_of_the_steps(sh
             assert abs(fast.summary(statistic, pair).mean - slow.summary(statistic, pair).mean) < 0.005
 
 
+def test_fast_takes_more_steps_on_large_images_and_leaves_those_that_were_asked_for() -> None:
+    methods = get_methods(["integrated-gradients", "saliency", "integrated-gradients:steps=64"])
+    for size, steps in (((32, 32), 8), ((64, 48), 8), ((64, 65), 24), ((224, 224), 24)):
+        fewer = quickened(methods, size)
+        assert [each.options.get("steps") for each in fewer] == [steps, None, 64]
+        assert quickened(fewer, size) == fewer
+        assert fewer[1:] == methods[1:]
+
+
 def test_an_explanation_of_chosen_images_is_fast_in_the_same_way(
     shipped: Checkpoint, sample: ImageSet
 ) -> None:
     engine = Engine(shipped.classifier, CPU, "bf16", fast=True)
-    methods = quick(PUBLISHED, **FAST)
+    methods = quickened(get_methods(PUBLISHED), (32, 32))
     chosen = choose(Engine(shipped.classifier, CPU), sample, Selection(n=3))
     (ours,) = explain(engine, sample, chosen, methods)
     ((_, theirs),) = explain_selection(engine, Selection(ids=tuple(chosen.ids), only="all"), methods)
@@ -428,7 +438,7 @@ def test_an_explanation_of_chosen_images_is_fast_in_the_same_way(
 def test_every_method_gives_finite_maps_in_every_precision(
     name: str, mode: dict[str, Any], layer: str | None, sample: ImageSet
 ) -> None:
-    options = {"steps": 2, "samples": 2} | (FAST if mode.get("fast") else {})
+    options = {"steps": 2, "samples": 2} | (FAST[64] if mode.get("fast") else {})
     methods = quick([name], **options)
     attention = METHODS[name].family == "attention"
     model = architecture("vit") if attention else None

@@ -13,16 +13,13 @@ from torch import Tensor, nn
 
 from xaicmp.core.attribution import Method
 from xaicmp.core.choices import Precision
-from xaicmp.core.machine.devices import autocast, fast_batch, find_device
+from xaicmp.core.machine.devices import autocast, fast_batch, find_device, has_bf16
 from xaicmp.core.machine.memory import Room, fitting_batch, free_memory, saved_bytes
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.fusion import fuse
 from xaicmp.core.models.guard import unchanged
 from xaicmp.core.models.layers import find_layer, last_maps
 from xaicmp.core.models.outputs import with_logits
-
-FAST = {"steps": 8, "rule": "middle", "end": 1 / 32}
-"""Options with which Integrated Gradients comes near its 32 right steps with a quarter of them."""
 
 NOT_FINITE = "images left out, because the model's logits on them are not finite: {}"
 
@@ -37,8 +34,8 @@ class Engine:
         batch_size: the most images in one pass through the model; 0 for what is fast and fits into memory.
         seed: of every random draw.
         layer: the name of the layer whose maps the CAMs weigh; None for the last with more than one pixel.
-        fast: whether the methods were asked to be quick rather than exact, with ``FAST``; the pass that they share
-            is then in float32 all the same, and the caption says that the numbers are approximate.
+        fast: whether the methods were asked to be quick rather than exact: they compute in bfloat16 where the hardware
+            has it, only the pass that they share is in float32, and the caption says that the numbers are approximate.
         remark: told what the user should know.
 
     Attributes:
@@ -60,7 +57,8 @@ class Engine:
         home = next((each.device for each in tensors), torch.device("cpu"))
         self.device = home if device is None else find_device(str(device))
         self.classifier = classifier
-        self.precision, self.seed, self.layer, self.fast, self.remark = precision, seed, layer, fast, remark
+        self.precision: Precision = "bf16" if fast and has_bf16(self.device) else precision
+        self.seed, self.layer, self.fast, self.remark = seed, layer, fast, remark
         self.batch_size = batch_size
         self.excluded: list[int] = []
         self._room: Room | None = None
