@@ -264,7 +264,7 @@ def test_without_normalisation_drawn_biases_would_be_all_that_is_left() -> None:
 def test_the_resnet_that_ships_is_alive_at_every_stage(kind: Randomise, sample: ImageSet) -> None:
     """With the statistics of the trained one, as it once was done, the last stage has less than a thousandth."""
     classifier = load_model()
-    images = classifier.normalise(sample.pixels(np.arange(32)))
+    images = classifier.normalise(sample.pixels(np.arange(16)))
     found = list(reinitialised(classifier.module, images, kind))
     assert measure(classifier.module, images) > 0.3
     assert min(each.image_share for each in found) > 0.05
