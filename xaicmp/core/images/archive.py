@@ -42,12 +42,14 @@ class Archive:
             unpickles any.
         folder: in the archive, with the data.
         url, md5: of the archive.
+        layouts: the folders that are looked for, as messages name them.
     """
 
     title: str
     folder: str
     url: str
     md5: str
+    layouts: str
 
     @property
     def file(self) -> str:
@@ -97,7 +99,7 @@ class Archive:
             )
         if found is None and not fresh:
             raise XaicmpError(
-                f"no {self.title} in {root} (looked for {self.folder}); name the folder that holds it, "
+                f"no {self.title} in {root} (looked for {self.layouts}); name the folder that holds it, "
                 "or a new one to download it into"
             )
         if found is None:

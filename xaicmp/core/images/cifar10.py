@@ -32,6 +32,7 @@ OFFICIAL = Archive(
     PICKLED,
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
     "c58f30108f718f92721af3b95e74349a",
+    f"{BINARY} and {PICKLED}",
 )
 RECORDS = 10_000
 RECORD_BYTES = 1 + 3 * 32 * 32

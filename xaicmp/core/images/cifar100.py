@@ -13,6 +13,7 @@ OFFICIAL = Archive(
     "cifar-100-python",
     "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
     "eb9058c3a382ffc7106e4002c42a8d85",
+    "cifar-100-python",
 )
 
 
