@@ -87,7 +87,7 @@ def drawn(
         np.array([0.9, 0.3, 0.1]),
         np.array(shares),
         {"pearson": agreement[:, None]},
-        {"pearson": np.broadcast_to(other[:, None, None], agreement[:, None].shape)},
+        {"pearson": np.broadcast_to(other[:, None, None], agreement[:, None].shape).copy()},
     )
     return randomisation(found, comparison)
 

@@ -47,11 +47,6 @@ def interval(summary: Summary | Estimate) -> str:
     return f"{decimals(summary.low)} to {decimals(summary.high)}"
 
 
-def estimate(summary: Summary) -> str:
-    """``0.221 ± 0.192 (0.184 to 0.259)``."""
-    return f"{spread(summary)} ({interval(summary)})"
-
-
 def decimals(value: float | None, places: int = 3) -> str:
     """So many decimals, of 0 without a sign, or a dash for what is undefined."""
     return "-" if value is None or math.isnan(value) else f"{round(value, places) + 0.0:.{places}f}"

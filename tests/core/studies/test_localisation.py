@@ -180,7 +180,7 @@ def test_the_study_is_asked_for_saved_and_loaded(tmp_path: Path, capsys: Any) ->
     assert run([*line, "--quiet", "--output", str(tmp_path / "out.json")]) == 0
     shown = capsys.readouterr().out
     assert "Do the maps point at the object?" in shown
-    assert "1 masks that are missing" in " ".join(shown.split())
+    assert "masks that are missing, empty, cropped away or everything (1)." in " ".join(shown.split())
     data = json.loads((tmp_path / "out.json").read_text())["localisation"]
     assert [each["method"] for each in data] == ["saliency", "edge", "centre"]
     assert data[0]["mass"]["chance"] == pytest.approx(24 * 24 / 1024)

@@ -76,7 +76,7 @@ def places_table(comparison: Comparison) -> Table:
                 cells = [cell for at in (others, shifts) for cell in _place(at)]
                 said = others.said.partition(" (")[0] if others else "-"
                 rows.append([f"  {name_pair(comparison, pair)}", each.title(comparison.top), *cells, said])
-    columns = ("Pair", "Statistic", "Among\nothers", "p", "Among\nshifts", "p", "Among others")
+    columns = ("Pair", "Statistic", "Among\nothers", "p", "Among\nshifts", "p", "Verdict")
     note = (
         "Among others: the rank of the agreement on this image, 1 for the highest, among that of the first method's map "
         "with the second's maps of other images; p: the share that agrees as well or better. Of unrelated maps, "

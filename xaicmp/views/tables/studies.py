@@ -24,7 +24,6 @@ from xaicmp.views.table import Table
 from xaicmp.views.text import (
     decimals,
     difference,
-    estimate,
     interval,
     level_title,
     name_pair,
@@ -110,23 +109,35 @@ def groups(found: Sequence[Group], by: str, comparison: Comparison) -> Table:
     for group in found:
         sections[len(rows)] = f"{group.name}, n = {group.n}"
         for pair, summaries in group.summaries.items():
-            rows.append([f"  {name_pair(comparison, pair)}", *map(estimate, summaries.values())])
+            rows.append([f"  {name_pair(comparison, pair)}", *_with_intervals(summaries)])
             data.append({"group": group.name, "n": group.n, "a": pair[0], "b": pair[1]} | _each(summaries))
-    columns = (by.capitalize(), *titles_of(comparison))
-    note = f"Mean ± std (and {level_title(comparison.settings)}) over the images of each group."
-    return Table(columns, rows, f"Agreement by {by}", note, sections=sections, data=data, key=f"by_{by}")
+    columns, under = _interval_columns(by.capitalize(), comparison)
+    note, title = "Mean ± std over the images of each group.", f"Agreement by {by}"
+    return Table(columns, rows, title, note, sections=sections, beneath=under, data=data, key=f"by_{by}")
 
 
 def by_method(found: Mapping[str, Mapping[str, Summary]], comparison: Comparison) -> Table:
     """How far each method agrees with the others that know the model, on average."""
-    rows = [[comparison.titles[name], *map(estimate, each.values())] for name, each in found.items()]
+    rows = [[comparison.titles[name], *_with_intervals(each)] for name, each in found.items()]
     data = [{"method": name} | _each(each) for name, each in found.items()]
+    columns, under = _interval_columns("Method", comparison)
     note = (
-        f"Each image has its mean over the method's pairs with the other methods. Mean ± std (and {level_title(comparison.settings)}) "
-        "over the images; model-free methods are left out."
+        "Each image has its mean over the method's pairs with the other methods. Mean ± std over the images; model-free "
+        "methods are left out."
     )
-    columns = ("Method", *titles_of(comparison))
-    return Table(columns, rows, "Agreement with the other methods", note, data=data, key="by_method")
+    title = "Agreement with the other methods"
+    return Table(columns, rows, title, note, beneath=under, data=data, key="by_method")
+
+
+def _interval_columns(first: str, comparison: Comparison) -> tuple[list[str], range]:
+    """The statistics, each with its interval beneath."""
+    level = level_title(comparison.settings)
+    columns = [first, *(each for title in titles_of(comparison) for each in (title, level))]
+    return columns, range(2, len(columns), 2)
+
+
+def _with_intervals(summaries: Mapping[str, Summary]) -> list[str]:
+    return [cell for each in summaries.values() for cell in (spread(each), interval(each))]
 
 
 def repetition(found: Repetition, key: str, title: str, note: str) -> Table:
@@ -138,7 +149,9 @@ def repetition(found: Repetition, key: str, title: str, note: str) -> Table:
         tests = found.above(each.name, OTHER_IMAGE)
         columns += [each.title(found.settings.top), level]
         beneath.append(len(columns) - 1)
-        columns += ["Other image", "Above it"] if tests else []
+        if tests:
+            columns += ["Other image", "Above it"]
+            beneath.append(len(columns) - 1)
         for row, entry, name in zip(rows, data, found.titles, strict=True):
             summary = found.summary(each.name, name)
             row += [spread(summary), interval(summary)]
@@ -150,7 +163,7 @@ def repetition(found: Repetition, key: str, title: str, note: str) -> Table:
     control = (
         f"Other image: with the other run's map of another image. Above it: the mean minus that. {STAR} "
     )
-    about = f"Mean ± std (and {level}). {control * bool(found.controls)}{note}"
+    about = f"Mean ± std. {control * bool(found.controls)}{note}"
     return Table(columns, rows, title, about, beneath=beneath, data=data, key=key)
 
 
@@ -273,7 +286,8 @@ def faithfulness(found: Sequence[Faithfulness], comparison: Comparison) -> Table
                     f"  {comparison.titles[name] if own else CONTROL_TITLES[name]}",
                     decimals(summaries["probability_deletion"].mean),
                     decimals(summaries["probability_insertion"].mean),
-                    f"{decimals(gain.mean)} ({interval(gain)}){f' {letters[name]}' if own else ''}",
+                    f"{decimals(gain.mean)} {letters[name] if own else ''}".strip(),
+                    interval(gain),
                     *([difference(test) for test in aboves.values()] or ["", ""]),
                     decimals(infidelity.mean if infidelity else None),
                 ]
@@ -288,21 +302,13 @@ def faithfulness(found: Sequence[Faithfulness], comparison: Comparison) -> Table
             data.append(entry)
     note = (
         "Areas under the target's probability as pixels are removed: the most relevant first (deletion, low is good), or the "
-        f"least relevant first (insertion, high is good). Their difference (and its {level_title(comparison.settings)}) is 0 for "
-        f"an order that says nothing. {LETTERS} Above random, above centre: the difference minus that of a random order, and of a "
-        f"Gaussian at the centre. {STAR}"
+        f"least relevant first (insertion, high is good). Their difference is 0 for an order that says nothing. {LETTERS} "
+        f"Above random, above centre: the difference minus that of a random order, and of a Gaussian at the centre. {STAR}"
     )
-    columns = (
-        "Method",
-        "Deletion",
-        "Insertion",
-        "Insertion minus deletion",
-        "Above random",
-        "Above centre",
-        "Infidelity",
-    )
-    title = "Does the map point at what the model uses?"
-    return Table(columns, rows, title, note, sections=sections, data=data, key="faithfulness")
+    both, level = "Insertion\nminus deletion", level_title(comparison.settings)
+    columns = ("Method", "Deletion", "Insertion", both, level, "Above\nrandom", "Above\ncentre", "Infidelity")
+    title, under = "Does the map point at what the model uses?", (2, 4)
+    return Table(columns, rows, title, note, sections=sections, beneath=under, data=data, key="faithfulness")
 
 
 def localisation(found: Localisation) -> Table:
@@ -323,8 +329,8 @@ def localisation(found: Localisation) -> Table:
     note = (
         "Means over the images. Chance: a map that has nothing to do with the mask. Above other mask, centre, chance: the mean "
         f"minus that with the masks of the other images, of a Gaussian at the centre, and by chance. {STAR} IoU takes the top "
-        f"{100 * found.settings.top:g}% of the pixels. Undefined: constant maps, and {found.empty} masks that are missing, empty, "
-        "cropped away or everything."
+        f"{100 * found.settings.top:g}% of the pixels. Undefined: constant maps, and masks that are missing, empty, cropped away or "
+        f"everything ({found.empty})."
     )
     columns = ("Method", "Mean", level_title(found.settings), *MASK_CONTROLS.values())
     title, values = "Do the maps point at the object?", list(data.values())
