@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,9 +23,24 @@ def ran(name: str, *words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
-def test_every_benchmark_starts_and_says_what_it_takes(name: str) -> None:
-    assert "usage: " in ran(name, "--help")
+START = """
+import os, runpy, sys
+import torch, torchvision  # once for all
+for path in sys.argv[1:]:
+    if os.fork() == 0:
+        sys.argv, sys.path[0] = [path, "--help"], os.path.dirname(path)
+        runpy.run_path(path, run_name="__main__")
+        os._exit(1)  # because the help ends it
+    if os.waitstatus_to_exitcode(os.wait()[1]):
+        sys.exit(path)
+"""
+
+
+def test_every_benchmark_starts_and_says_what_it_takes(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", START, *(str(FOLDER / name) for name in BENCHMARKS)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^usage: (\S+)", done.stdout, re.MULTILINE) == BENCHMARKS
 
 
 @pytest.mark.parametrize("words", ["", "--model mobilenet_v3_small --size 64"])
