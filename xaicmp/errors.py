@@ -17,7 +17,12 @@ def arg(name: str) -> str:
 
 
 class XaicmpError(Exception):
-    """Something could not be done. The message is one line: the thing, the reason, the way out."""
+    """Something could not be done. The message is one line: the thing, the reason, the way out.
+
+    ``exit_code`` is the exit status of a command that ends with the error.
+    """
+
+    exit_code = 1
 
     def __str__(self) -> str:
         return re.sub(f"{START}(.*?){END}", r"\1", super().__str__())
@@ -34,10 +39,16 @@ class XaicmpError(Exception):
 class UsageError(XaicmpError):
     """A value is wrong, or values do not go together."""
 
+    exit_code = 2
+
 
 class Below(XaicmpError):
     """The comparison was done, and agreement is below its bound."""
 
+    exit_code = 3
+
 
 class Interrupted(XaicmpError):
     """The user stopped it. The message says what is kept and how to resume."""
+
+    exit_code = 130

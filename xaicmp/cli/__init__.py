@@ -18,8 +18,7 @@ import typer
 
 from xaicmp.cli import explain, figure, metrics, train
 from xaicmp.cli.multivalue import Group, MultiValueCommand
-from xaicmp.cli.session import ExitStatus, status_of
-from xaicmp.errors import XaicmpError
+from xaicmp.errors import Interrupted, UsageError, XaicmpError
 from xaicmp.views.table import printable
 
 # Everything that is wrong with a command line derives from this class, be Click apart or inside Typer.
@@ -62,35 +61,35 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except CommandLineError as error:
         if not arguments:  # the help has been shown
-            return ExitStatus.WRONG_COMMAND_LINE
+            return UsageError.exit_code
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "xaicmp"
         message = _place_of(error) + error.format_message().replace("Value error, ", "").rstrip(". ")
-        return _fail(f"{message}. See `{command} --help`.", ExitStatus.WRONG_COMMAND_LINE)
+        return _fail(f"{message}. See `{command} --help`.", UsageError.exit_code)
     except XaicmpError as error:
-        return _fail(error.on_the_command_line(), status_of(error))
+        return _fail(error.on_the_command_line(), error.exit_code)
     except KeyboardInterrupt:  # where Typer does not see it
-        return _fail("interrupted", ExitStatus.INTERRUPTED)
+        return _fail("interrupted", Interrupted.exit_code)
     except (BrokenPipeError, SystemExit) as error:
         if isinstance(error, SystemExit) and "_XAICMP_COMPLETE" in os.environ:
             return int(error.code or 0)  # with which a shell is told whether there is anything to offer
         # The reader has gone, as `head` does; Typer and rich make an exit of it.
         _drop_stdout()
-        return ExitStatus.DONE
+        return 0
     except (MemoryError, RuntimeError) as error:
         from xaicmp.core.machine.memory import ran_out
 
         if not ran_out(error):
             raise
-        return _fail("memory ran out; ask for fewer images, methods or samples", ExitStatus.FAILED)
+        return _fail("memory ran out; ask for fewer images, methods or samples", XaicmpError.exit_code)
     except OSError as error:
         if error.filename is None:  # what is printed has no name
             _drop_stdout()
         place = f"cannot use {error.filename}" if error.filename else "cannot write to standard output"
-        return _fail(f"{place}: {error.strerror or error}; fix this and run again", ExitStatus.FAILED)
-    if status == ExitStatus.INTERRUPTED:
-        return _fail("interrupted", ExitStatus.INTERRUPTED)
-    return int(status or ExitStatus.DONE)
+        return _fail(f"{place}: {error.strerror or error}; fix this and run again", XaicmpError.exit_code)
+    if status == Interrupted.exit_code:
+        return _fail("interrupted", Interrupted.exit_code)
+    return status or 0
 
 
 def _place_of(error: Any) -> str:
@@ -109,7 +108,7 @@ def _drop_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _fail(message: str, status: ExitStatus) -> int:
+def _fail(message: str, status: int) -> int:
     with suppress(OSError):  # a full disk behind stderr: the status says it
         sys.stderr.write(f"xaicmp: {printable(' '.join(message.split()))}\n")
     return status
@@ -139,7 +138,7 @@ def _take_streams() -> None:
 def main() -> None:
     """The console script."""
     if sys.stdout is None:
-        sys.exit(_fail("standard output is closed; open it, or redirect it to a file", ExitStatus.FAILED))
+        sys.exit(_fail("standard output is closed; open it, or redirect it to a file", XaicmpError.exit_code))
     _take_streams()
     warnings.filterwarnings(
         "ignore", module="PIL"
@@ -150,7 +149,7 @@ def main() -> None:
     if not os.environ.get("COLUMNS", "1").strip("0"):
         del os.environ["COLUMNS"]  # nobody knows; rich would show nothing
     status = run(sys.argv[1:])
-    if "TORCHELASTIC_RUN_ID" in os.environ or status == ExitStatus.INTERRUPTED:
+    if "TORCHELASTIC_RUN_ID" in os.environ or status == Interrupted.exit_code:
         # Now and then torch's threads of several processes abort the interpreter on its way out. And where Ctrl-C came
         # while a class was made from text, as on import, Python ends by the signal whatever has become of it.
         sys.stdout.flush()

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import IntEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from xaicmp.cli.config import ORIGIN
 from xaicmp.cli.multivalue import parse_ids
 from xaicmp.cli.options import NOISY, Comparing, flag, given
 from xaicmp.cli.progress import Stages, progress_bar
-from xaicmp.errors import Below, Interrupted, UsageError, XaicmpError
+from xaicmp.errors import Interrupted, UsageError, XaicmpError
 from xaicmp.views.table import printable
 
 if TYPE_CHECKING:
@@ -34,25 +33,6 @@ if TYPE_CHECKING:
     from xaicmp.views.table import Table
 
 
-class ExitStatus(IntEnum):
-    """The exit status of the process."""
-
-    DONE = 0
-    FAILED = 1
-    WRONG_COMMAND_LINE = 2
-    BELOW = 3
-    INTERRUPTED = 130
-
-
-STATUSES: dict[type[BaseException], ExitStatus] = {
-    UsageError: ExitStatus.WRONG_COMMAND_LINE,
-    Below: ExitStatus.BELOW,
-    Interrupted: ExitStatus.INTERRUPTED,
-    KeyboardInterrupt: ExitStatus.INTERRUPTED,
-    XaicmpError: ExitStatus.FAILED,
-}
-"""The exit status after each kind of error; the first that fits counts."""
-
 DESCRIBED = ("classes", "input_size", "mean", "std", "crop_pct", "interpolation")
 """Options that describe the model."""
 OF_NUMBERS = {"from_", "compare_pairs", "by", "consensus", "quiet", "plot", "kind", "report", "fail_under"}
@@ -62,11 +42,6 @@ OF_MAPS = OF_NUMBERS | {"statistics", "top", "controls", "ci", "margin", "seed"}
 """Options that need no model."""
 
 Keep = Callable[["Explanations"], None]
-
-
-def status_of(error: BaseException) -> ExitStatus:
-    """The exit status after an error."""
-    return next(status for kind, status in STATUSES.items() if isinstance(error, kind))
 
 
 def selection_of(options: Comparing, default: int, images: ImageSource, classes: Sequence[str]) -> Selection:
@@ -184,7 +159,7 @@ def together(device: str) -> Iterator[Processes]:
             # Every process stops when one does; one of them says so.
             if group.rank == 0:
                 raise
-            raise typer.Exit(status_of(error)) from error
+            raise typer.Exit(getattr(error, "exit_code", Interrupted.exit_code)) from error
 
 
 class Session:
