@@ -21,7 +21,7 @@ from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.results.comparison import OTHER_IMAGE, Comparison
 from xaicmp.core.results.comparison import Result as Outcome
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.results.gate import check_bounds, read_bounds
+from xaicmp.core.results.gate import check_bounds, read_bound
 from xaicmp.core.results.intervals import Summary
 from xaicmp.core.results.place import Place
 from xaicmp.core.results.predictions import Predictions
@@ -183,7 +183,7 @@ class Result:
             p_values=scores.p_values | {OTHER_IMAGE: p_values},
             among=scores.among | {OTHER_IMAGE: among},
         )
-        return replace(self, comparison=replace(self.comparison, scores=scores, _results={}))
+        return replace(self, comparison=replace(self.comparison, scores=scores))
 
     def clusters(self) -> dict[str, Tree]:
         """By statistic, which methods belong together: a tree by agreement above another image's map."""
@@ -341,7 +341,8 @@ class Result:
             return measured.result(statistic, (subject[0], subject[1])).summary
 
         known, usual = [*self.pairs, *own], own or measured.model_pairs
-        check_bounds(read_bounds(bounds, measured.statistics, known, usual), summary, on)
+        found = [read_bound(each, measured.statistics, known, usual) for each in bounds]
+        check_bounds(found, summary, on)
 
     def figure(self, kind: str = "shares", **look: Any) -> Figure:
         """A figure: ``"shares"``, ``"matrix"``, ``"distribution"``, ``"maps"`` and others of ``views.figures``.

@@ -93,7 +93,7 @@ def main() -> None:
     explaining *= arguments.n / len(chosen)
     many = repeated(Explanations.join(kept), arguments.n)
     scores, scoring = timed(lambda: score(many, Settings()))
-    whole = replace(small, settings=Settings(), predictions=many.predictions, scores=scores, _results={})
+    whole = replace(small, settings=Settings(), predictions=many.predictions, scores=scores)
     _, summing = timed(lambda: summarised(whole))
     table = Table(
         title=f"{len(methods)} methods, {len(whole.pairs)} pairs, {arguments.n} images",

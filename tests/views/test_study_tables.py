@@ -190,7 +190,7 @@ def with_values(comparison: Comparison, values: np.ndarray, control: np.ndarray)
         identical={pair: np.zeros(values.shape[1]) for pair in pairs},
     )
     titles = {name: name.upper() for name in names}
-    return replace(comparison, titles=titles, scores=scores, settings=Settings(["pearson"]), _results={})
+    return replace(comparison, titles=titles, scores=scores, settings=Settings(["pearson"]))
 
 
 def test_pairs_go_by_what_is_above_another_image_and_not_by_the_raw_mean(sample: ImageSet) -> None:

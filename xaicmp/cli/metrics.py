@@ -110,7 +110,7 @@ def of_file(options: Measuring, path: Path) -> Found:
     comparison, data = read_comparison(options, path, settings, keep, images=gallery is not None)
     if options.margin not in (Measuring.margin, comparison.settings.margin):
         wider = replace(comparison.settings, margin=options.margin)
-        comparison = replace(comparison, settings=wider, _results={})
+        comparison = replace(comparison, settings=wider)
     if options.consensus and not batches:
         remark(options, f"{path} holds no maps, which the consensus needs; the tree is shown alone")
     found = Found(comparison, gallery, data_alone(data))
@@ -234,10 +234,11 @@ def show_model(options: Measuring, session: Session) -> None:
 def check_under(options: Measuring, statistics: Sequence[Statistic], methods: Sequence[str]) -> None:
     """Raise UsageError before the work if --fail-under names what is not measured."""
     if options.fail_under is not None:
-        from xaicmp.core.results.gate import read_bounds
+        from xaicmp.core.results.gate import read_bound
 
         own = [(name,) for name in methods] if options.against else []
-        read_bounds(options.fail_under, statistics, [*combinations(methods, 2), *own], [])
+        for each in options.fail_under:
+            read_bound(each, statistics, [*combinations(methods, 2), *own], [])
 
 
 def check_options(options: Measuring) -> None:

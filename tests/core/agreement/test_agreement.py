@@ -24,7 +24,7 @@ from xaicmp.core.agreement.registry import (
     iou,
     pearson,
 )
-from xaicmp.core.agreement.statistic import Prepared, Statistic, always, register, take, unknown, zero
+from xaicmp.core.agreement.statistic import Prepared, Statistic, register, take, unknown, zero
 from xaicmp.core.agreement.top_pixels import check_top, count_top, top_pixels, whole_pixels
 from xaicmp.errors import UsageError
 
@@ -863,7 +863,7 @@ def test_a_statistic_and_what_it_prepares_are_shown_in_a_line() -> None:
 def test_a_statistic_is_added_in_one_place() -> None:
     toy = Statistic(
         "sign-of-sum",
-        title=always("Sign of sum"),
+        label="Sign of sum",
         low=-1,
         high=1,
         chance=zero,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -14,19 +15,21 @@ from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
 from xaicmp.core.agreement.controls import (
-    Shifted,
-    among_highest,
+    KEYS,
+    Context,
     other_image,
     other_images,
     place,
     pool,
     prepare_rolled,
     roll,
-    shifted,
     shifts,
+    with_every_other,
+    with_partners,
 )
-from xaicmp.core.agreement.registry import IOU, PEARSON, STATISTICS
+from xaicmp.core.agreement.registry import IOU, PEARSON, STATISTICS, pearson
 from xaicmp.core.agreement.statistic import Prepared, Statistic
+from xaicmp.core.results.place import Place
 from xaicmp.core.results.significance import PairedTest
 from xaicmp.core.results.verdict import Verdict, corrected, verdict
 
@@ -61,21 +64,30 @@ def prepared_of(statistic: Statistic, *methods: Tensor) -> Prepared:
     return statistic.prepare(torch.stack(methods, dim=1), TOP)
 
 
-def shifted_pair(statistic: Statistic, a: Tensor, b: Tensor, seed: int = 0, draws: int = 19) -> Shifted:
-    """The shifted floor of two methods."""
-    maps = torch.stack([a, b], dim=1)
+def shifted_pair(statistic: Statistic, a: Tensor, b: Tensor, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Of two methods' maps, the mean over shifted ones, p, and whether that is in the top 5%."""
+    maps, ids = torch.stack([a, b], dim=1), np.arange(len(a))
     prepared = statistic.prepare(maps, TOP)
     observed = statistic.compare_pairs(prepared, prepared, AB)
-    rolled = [
-        prepare_rolled(statistic, maps, prepared, shift, TOP)
-        for shift in shifts(a.shape[1:], range(len(a)), draws, seed)
-    ]
-    found = shifted(statistic, observed, prepared, rolled, AB)
-    assert found.mean.shape == found.p.shape == (len(a), 1)
-    return Shifted(found.mean[:, 0], found.p[:, 0], found.draws)
+    found = KEYS["shifted"].compute(
+        Context(statistic, TOP, maps, prepared, AB, observed, ids, 0 * ids, [a.shape[1:]] * 2, seed)
+    )
+    assert found.p is not None
+    assert found.among is not None
+    assert found.values.shape == found.p.shape == found.among.shape == (len(a), 1)
+    above = [Place(*each).above for each in torch.cat([found.p, found.among.nan_to_num()], dim=1).tolist()]
+    return found.values[:, 0].numpy(), found.p[:, 0].numpy(), np.array(above)
 
 
 AA, AB = torch.tensor([[0], [0]]), torch.tensor([[0], [1]])
+
+
+def only(found: Iterable[Tensor]) -> Tensor:
+    """The mean over the partners, of the only pair."""
+    (values,) = found
+    return other_image(values)
+
+
 MEASURED = [PEARSON, IOU, STATISTICS["jensen-shannon"]]
 
 
@@ -120,7 +132,7 @@ def test_other_image_is_the_mean_of_a_loop_over_the_partners(statistic: Statisti
     a, b = maps_of(9, 6, 5, seed=1), maps_of(9, 6, 5, seed=2)
     partners = other_images(np.array(labels), 4, seed=3)
     both = prepared_of(statistic, a, b)
-    values = other_image(statistic, both, both, AB, partners)[:, 0]
+    values = only(with_partners(statistic, both, both, AB, partners))
     for image in range(9):
         found = [j for j in partners[:, image].tolist() if j >= 0]
         expected = [reference(statistic, a[image].numpy(), b[j].numpy()) for j in found]
@@ -132,18 +144,25 @@ def test_other_image_is_the_mean_of_a_loop_over_the_partners(statistic: Statisti
 
 def test_an_image_without_another_has_no_floor() -> None:
     alone = prepared_of(PEARSON, maps_of(1, 4, 4))
-    assert other_image(PEARSON, alone, alone, AA, other_images(np.zeros(1))).isnan().tolist() == [[True]]
+    assert only(with_partners(PEARSON, alone, alone, AA, other_images(np.zeros(1)))).isnan().tolist() == [
+        True
+    ]
+    assert only(with_every_other(PEARSON, alone, alone, AA, np.zeros(1))).isnan().tolist() == [True]
 
 
 def test_a_partner_with_a_constant_map_does_not_enter_the_mean() -> None:
     a, b = maps_of(4, 4, 4, seed=1), maps_of(4, 4, 4, seed=2)
     b[2] = 0
     both = prepared_of(PEARSON, a, b)
-    values = other_image(PEARSON, both, both, AB, other_images(np.zeros(4), 3))[:, 0]
-    for image in range(4):
-        others = [j for j in range(4) if j not in (image, 2)]
-        expected = np.mean([reference(PEARSON, a[image].numpy(), b[j].numpy()) for j in others])
-        assert values[image].item() == pytest.approx(expected, abs=1e-6)
+    partners = other_images(np.zeros(4), 3)
+    for values in (
+        with_partners(PEARSON, both, both, AB, partners),
+        with_every_other(PEARSON, both, both, AB, np.zeros(4)),
+    ):
+        for image, mean in enumerate(only(values).tolist()):
+            others = [j for j in range(4) if j not in (image, 2)]
+            expected = np.mean([reference(PEARSON, a[image].numpy(), b[j].numpy()) for j in others])
+            assert mean == pytest.approx(expected, abs=1e-6)
 
 
 def test_what_is_common_to_all_images_reaches_the_floor_and_what_is_not_does_not() -> None:
@@ -152,7 +171,7 @@ def test_what_is_common_to_all_images_reaches_the_floor_and_what_is_not_does_not
     floors = []
     for maps in (common + 0 * own, own):
         prepared = prepared_of(PEARSON, maps)
-        floors.append(other_image(PEARSON, prepared, prepared, AA, partners).mean().item())
+        floors.append(only(with_partners(PEARSON, prepared, prepared, AA, partners)).mean().item())
     assert floors[0] == pytest.approx(1)
     assert abs(floors[1]) < 0.05
 
@@ -204,42 +223,41 @@ def test_shifted_is_what_a_loop_over_the_shifts_gives(statistic: Statistic) -> N
     b = a + 0.5 * maps_of(6, 6, 6, seed=2)
     b[5] = maps_of(6, 6, seed=3)
     rolled = [roll(b.flatten(1)[:, None], each).view_as(b) for each in shifts((6, 6), range(6), seed=1)]
-    result = shifted_pair(statistic, a, b, seed=1)
+    mean, p, above = shifted_pair(statistic, a, b, seed=1)
     for image in range(6):
         null = [reference(statistic, a[image].numpy(), each[image].numpy()) for each in rolled]
         own = reference(statistic, a[image].numpy(), b[image].numpy())
         as_good = sum(x >= own - 1e-9 if statistic.higher else x <= own + 1e-9 for x in null)
-        assert result.mean[image].item() == pytest.approx(np.mean(null), abs=1e-6)
-        assert result.p[image].item() == pytest.approx((1 + as_good) / 20)
-    assert (result.above == (result.p <= 0.05)).all()
-    assert result.above[:5].any()
+        assert mean[image] == pytest.approx(np.mean(null), abs=1e-6)
+        assert p[image] == pytest.approx((1 + as_good) / 20)
+    assert (above == (p <= 0.05)).all()
+    assert above[:5].any()
 
 
 def test_p_of_the_shifts_is_uniform_where_two_maps_have_nothing_in_common() -> None:
-    result = shifted_pair(PEARSON, smooth_maps(2000, 8, 1), smooth_maps(2000, 8, 2))
+    _, p, above = shifted_pair(PEARSON, smooth_maps(2000, 8, 1), smooth_maps(2000, 8, 2))
     # p takes the values 1/20 to 1: spread evenly below each, it is continuous and the test of it exact.
-    spread = result.p.numpy() - np.random.default_rng(0).uniform(size=2000) / 20
+    spread = p - np.random.default_rng(0).uniform(size=2000) / 20
     assert scipy.stats.kstest(spread, "uniform").pvalue > 1e-2
-    assert result.above.mean().item() == pytest.approx(0.05, abs=0.015)
+    assert above.mean() == pytest.approx(0.05, abs=0.015)
 
 
 def test_p_of_the_shifts_is_lowest_where_two_maps_are_the_same_and_undefined_for_constant_ones() -> None:
     maps = maps_of(3, 8, 8)
     maps[2] = 1
-    result = shifted_pair(PEARSON, maps, maps)
-    assert result.p[:2].tolist() == [0.05, 0.05]
-    assert result.above[:2].tolist() == [1, 1]
-    assert result.above[2].isnan()
-    assert result.p[2].isnan()
-    assert result.mean[2].isnan()
+    mean, p, above = shifted_pair(PEARSON, maps, maps)
+    assert p[:2].tolist() == [0.05, 0.05]
+    assert above[:2].tolist() == [1, 1]
+    assert np.isnan([above[2], p[2], mean[2]]).all()
 
 
 def test_values_that_are_equal_but_for_rounding_count_as_equal() -> None:
     """Where A repeats itself every 3 pixels, so does the statistic: 8 of 80 offsets give the observed value."""
     a, b = maps_of(60, 3, 3).repeat(1, 3, 3), maps_of(60, 9, 9, seed=1)
-    result = shifted_pair(PEARSON, a, b, draws=80)
-    assert (result.p >= 9 / 81).all()
-    assert (result.p * 81 / 9 % 1 < 1e-9).all()
+    rolled = [roll(b.flatten(1)[:, None], each).view_as(b) for each in shifts((9, 9), range(60), draws=80)]
+    p, _ = place(torch.stack([pearson(a, each) for each in rolled]), pearson(a, b), higher=True)
+    assert (p >= 9 / 81).all()
+    assert (p * 81 / 9 % 1 < 1e-9).all()
 
 
 @pytest.mark.parametrize(("shape", "grid"), [((8, 8), (4, 4)), ((6, 9), (2, 3)), ((4, 4), (1, 1))])
@@ -334,19 +352,20 @@ def test_without_another_image_the_verdict_is_about_chance() -> None:
 @pytest.mark.parametrize("sides", [(1, 2), (3, 3), (4, 4), (1, 19), (4, 5), (5, 5)])
 def test_a_share_in_the_top_5_percent_is_undefined_where_no_map_can_get_there(sides: tuple[int, int]) -> None:
     maps = maps_of(5, *sides)
-    result = shifted_pair(PEARSON, maps, maps)
+    _, p, above = shifted_pair(PEARSON, maps, maps)
     draws = min(19, maps[0].numel() - 1)
-    torch.testing.assert_close(result.p, torch.full_like(result.p, 1 / (1 + draws)), rtol=0, atol=1e-15)
-    assert result.above.tolist() == pytest.approx([1.0 if draws == 19 else math.nan] * 5, nan_ok=True)
+    np.testing.assert_allclose(p, 1 / (1 + draws), rtol=0, atol=1e-15)
+    np.testing.assert_array_equal(above, [1.0 if draws == 19 else math.nan] * 5)
 
 
 @given(draws=st.integers(1, 60), beaten=st.integers(0, 60))
 def test_what_no_p_can_show_is_undefined(draws: int, beaten: int) -> None:
-    p = np.array([(1 + min(beaten, draws)) / (1 + draws), math.nan])
+    p = (1 + min(beaten, draws)) / (1 + draws)
     possible = any((1 + each) / (1 + draws) <= 0.05 for each in range(draws + 1))
     assert possible == (draws >= 19)
-    expected = float(p[0] <= 0.05) if possible else math.nan
-    np.testing.assert_array_equal(among_highest(p, draws), [expected, math.nan])
+    expected = float(p <= 0.05) if possible else math.nan
+    above = [Place(each, 1 + draws).above for each in (p, math.nan)]
+    np.testing.assert_array_equal(above, [expected, math.nan])
 
 
 def test_the_floors_of_three_methods_and_a_hundred_images_are_cheap() -> None:
@@ -359,7 +378,8 @@ def test_the_floors_of_three_methods_and_a_hundred_images_are_cheap() -> None:
         for statistic in (PEARSON, IOU):
             prepared = prepared_of(statistic, *maps)
             for groups in (0 * labels, labels):
-                other_image(statistic, prepared, prepared, pairs, other_images(groups))
+                for values in with_partners(statistic, prepared, prepared, pairs, other_images(groups)):
+                    other_image(values)
         return time.process_time() - start
 
     threads = torch.get_num_threads()

@@ -77,7 +77,7 @@ def test_a_result_is_the_summary_beside_its_floors() -> None:
     assert (result.above.p, result.above.low, result.above.high) == (alone.p, alone.low, alone.high)
     assert result.above.difference == pytest.approx(0.375)
     assert result.above_shifted == summarise_share(np.array([1, 0, NAN, 0]))
-    small = dataclasses.replace(comparison, pixels=19, _results={}).result(pearson, AB).above_shifted
+    small = dataclasses.replace(comparison, pixels=19).result(pearson, AB).above_shifted
     assert small is not None
     assert (small.n, small.undefined) == (0, 4)
     assert np.isnan([small.mean, small.low, small.high]).all()
@@ -148,7 +148,7 @@ def test_the_verdict_of_each_statistic_is_said(level: float, floor: float | None
 def test_each_statistic_has_its_own_verdict_whatever_their_order() -> None:
     values, floor = [0.1 + each for each in NOISE], [0.0] * 40
     one = comparison_of(values, floor=floor)
-    other = dataclasses.replace(one, settings=Settings(["iou", "pearson"]), _results={})
+    other = dataclasses.replace(one, settings=Settings(["iou", "pearson"]))
     for comparison in (one, other):
         found = {each.name: comparison.verdict(each, AB) for each in comparison.statistics}
         assert found == {"pearson": Verdict.MORE, "iou": Verdict.BELOW_CHANCE}
@@ -170,7 +170,7 @@ def test_of_fewer_than_six_images_there_is_no_verdict(n: int, p: str | None) -> 
 
 def test_no_verdict_depends_on_the_seed() -> None:
     one = comparison_of((0.1 + NOISE).tolist(), floor=(0.08 + NOISE[::-1]).tolist())
-    other = dataclasses.replace(one, settings=Settings(seed=5), _results={})
+    other = dataclasses.replace(one, settings=Settings(seed=5))
     for statistic in one.statistics:
         found, again = (each.result(statistic, AB) for each in (one, other))
         assert (found.above, found.verdict) == (again.above, again.verdict)
@@ -206,9 +206,7 @@ def test_verdicts_of_many_pairs_go_by_adjusted_p() -> None:
             identical={pair: np.zeros(40) for pair in pairs},
             controls={"other_image": {"pearson": {pair: np.full(40, 0.5) for pair in pairs}}},
         )
-        comparison = dataclasses.replace(
-            made, titles=titles, settings=Settings(["pearson"]), scores=scores, _results={}
-        )
+        comparison = dataclasses.replace(made, titles=titles, settings=Settings(["pearson"]), scores=scores)
         above = comparison.result(comparison.statistics[0], AB).above
         assert above is not None
         assert above.p < 0.05 < above.adjusted

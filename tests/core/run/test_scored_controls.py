@@ -15,8 +15,6 @@ from torch import Tensor
 from xaicmp.core.agreement.controls import (
     CONTROLS,
     KEYS,
-    SHORT_TITLES,
-    TITLES,
     Context,
     Control,
     ControlKey,
@@ -25,7 +23,7 @@ from xaicmp.core.agreement.controls import (
     register_control,
 )
 from xaicmp.core.agreement.registry import STATISTICS
-from xaicmp.core.agreement.statistic import Prepared, Statistic, always, is_orderless, register
+from xaicmp.core.agreement.statistic import Prepared, Statistic, is_orderless, register
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
@@ -91,7 +89,7 @@ def test_images_of_unknown_class_in_a_file_of_maps_are_not_of_one_class(tmp_path
 @pytest.fixture
 def unchanged_registries() -> Iterator[None]:
     """What a test adds to the registries is gone after it."""
-    registries: list[dict[str, Any]] = [STATISTICS, CONTROLS, KEYS, TITLES, SHORT_TITLES]
+    registries: list[dict[str, Any]] = [STATISTICS, CONTROLS, KEYS]
     before = [dict(each) for each in registries]
     yield
     for each, kept in zip(registries, before, strict=True):
@@ -106,9 +104,7 @@ def test_a_statistic_and_a_control_are_added_in_one_place_each_and_seen_in_a_com
     register(
         Statistic(
             "brightest",
-            title=always("Same brightest pixel"),
-            low=0,
-            high=1,
+            label="Same brightest pixel",
             chance=lambda top, pixels: 1 / pixels,
             source="this test",
             prepare=lambda maps, top: Prepared.of(

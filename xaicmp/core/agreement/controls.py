@@ -10,7 +10,7 @@ A control is added in one place: ``register_control(Control(...))`` enters it in
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -146,10 +146,6 @@ DEFAULT_CONTROLS = ("other-image", "shift")
 KEYS: dict[str, ControlKey] = {}
 """What the controls give, by name."""
 
-TITLES: dict[str, str] = {}
-SHORT_TITLES: dict[str, str] = {}
-"""The titles of ``KEYS``."""
-
 
 def register_control(control: Control) -> Control:
     """Enter a control in ``CONTROLS``, and what it gives in ``KEYS``.
@@ -165,8 +161,7 @@ def register_control(control: Control) -> Control:
         if name in others or name == NONE:
             raise ValueError(f"there is a control {name!r} already; give this one another name")
     CONTROLS[control.name] = control
-    for key in control.keys:
-        KEYS[key.name], TITLES[key.name], SHORT_TITLES[key.name] = key, key.title, key.short
+    KEYS.update({key.name: key for key in control.keys})
     return control
 
 
@@ -216,102 +211,76 @@ def other_images(groups: np.ndarray, draws: int = 5, seed: int = 0) -> Tensor:
     return torch.from_numpy(partners)
 
 
-def other_image(
-    statistic: Statistic,
-    prepared_a: Prepared,
-    prepared_b: Prepared,
-    pairs: Tensor,
-    partners: Tensor,
-    *,
-    balanced: bool = False,
-) -> Tensor:
-    """The statistic of A's map of an image with B's map of another, the mean over its partners.
+def with_partners(
+    statistic: Statistic, prepared_a: Prepared, prepared_b: Prepared, pairs: Tensor, partners: Tensor
+) -> Iterator[Tensor]:
+    """The statistic of A's map of each image with B's map of each of its partners.
 
     Args:
         statistic: what to compare by.
         prepared_a, prepared_b: what ``statistic.prepare`` made of the maps ``(N, M, H, W)``.
         pairs: int64 ``(2, K)``, methods of A and of B.
         partners: ``(draws, N)``, from ``other_images``.
-        balanced: whether B's own level is in an image's value as A's is: the mean of its row, plus that of its
-            column, minus that of all. The mean stays the same; a paired test against the observed values is
-            then as sharp as it says, where every image has a partner in every draw.
 
-    Returns:
-        float64 ``(N, K)``, NaN for an image without a partner or undefined with all of them.
+    Yields:
+        per pair float64 ``(N, N)``, of A's images by B's, NaN where these are no partners or it is undefined.
     """
-    values = _of_partners(statistic, prepared_a, prepared_b, pairs, partners)
-    return torch.stack([_over_draws(each, partners, balanced) for each in values], dim=1)
-
-
-def _of_partners(
-    statistic: Statistic, prepared_a: Prepared, prepared_b: Prepared, pairs: Tensor, partners: Tensor
-) -> Tensor:
-    """The statistic of A's map of each image with B's of each of its partners, float64 ``(K, draws, N)``."""
-    values = torch.full((pairs.shape[1], *partners.shape), torch.nan, dtype=torch.float64)
+    values = torch.empty(pairs.shape[1], *partners.shape, dtype=torch.float64)
     for rows in chunks(prepared_a.values[0]):
         own = take(prepared_a, rows)
         for draw, others in enumerate(partners[:, rows]):
-            found = statistic.compare_pairs(own, take(prepared_b, others.clamp_min(0)), pairs)
-            values[:, draw, rows] = found.masked_fill((others < 0)[:, None], torch.nan).T
-    return values
+            values[:, draw, rows] = statistic.compare_pairs(own, take(prepared_b, others), pairs).T
+    images = partners.shape[1]
+    for each in values:
+        whole = torch.full((images, images + 1), torch.nan, dtype=torch.float64)
+        yield whole.scatter_(1, partners.T % (images + 1), each.T)[:, :-1]  # -1 is no partner, and the last
 
 
-def _over_draws(values: Tensor, partners: Tensor, balanced: bool) -> Tensor:
-    """Of values ``(draws, N)``, the mean of each image; if balanced plus that of its column, minus that of all."""
-    if not balanced or bool((partners < 0).any()):
-        return values.nanmean(dim=0)
-    columns = torch.full_like(values, torch.nan).scatter_(1, partners, values).nanmean(dim=0)
-    return values.nanmean(dim=0) + columns - values.nanmean()
-
-
-def every_other_image(
-    statistic: Statistic,
-    prepared_a: Prepared,
-    prepared_b: Prepared,
-    pairs: Tensor,
-    groups: np.ndarray,
-    *,
-    balanced: bool = False,
-) -> Tensor:
-    """``other_image`` with all other images of the group as partners, for a statistic that is a product.
+def with_every_other(
+    statistic: Statistic, prepared_a: Prepared, prepared_b: Prepared, pairs: Tensor, groups: np.ndarray
+) -> Iterator[Tensor]:
+    """``with_partners`` with all other images of the group as partners, for a statistic that is a product.
 
     Nothing is drawn. ``groups`` as for ``other_images``.
     """
-    every = (_products(statistic, prepared_a, prepared_b, pair, groups) for pair in pairs.T.tolist())
-    return torch.stack([_over_all(values, balanced) for values in every], dim=1)
-
-
-def _products(
-    statistic: Statistic, prepared_a: Prepared, prepared_b: Prepared, pair: list[int], groups: np.ndarray
-) -> Tensor:
-    """The statistic of A's map of each image with B's of each other of its group, float64 ``(N, N)``, else NaN."""
     of = torch.from_numpy(groups)
-    partner = ((of[:, None] == of) & (of >= 0)).fill_diagonal_(False)
+    strangers = (of[:, None] != of) | (of < 0) | torch.eye(len(of), dtype=torch.bool)
     tiles = [slice(start, start + TILE) for start in range(0, len(of), TILE)]
-    rows, columns = (
-        [take(prepared, (tile, method)) for tile in tiles]
-        for prepared, method in zip((prepared_a, prepared_b), pair, strict=True)
-    )
-    parts = [torch.cat([statistic.compare_all(row, column) for column in columns], dim=1) for row in rows]
-    return torch.cat(parts).masked_fill_(~partner, torch.nan)
+    for a, b in pairs.T.tolist():
+        rows, columns = (
+            [take(prepared, (tile, method)) for tile in tiles]
+            for prepared, method in ((prepared_a, a), (prepared_b, b))
+        )
+        parts = [torch.cat([statistic.compare_all(row, column) for column in columns], dim=1) for row in rows]
+        yield torch.cat(parts).masked_fill_(strangers, torch.nan)
 
 
-def _over_all(values: Tensor, balanced: bool) -> Tensor:
-    """Of values ``(N, N)``, the mean of each image's row; ``balanced`` as in ``other_image``."""
+def other_image(values: Tensor, *, balanced: bool = False) -> Tensor:
+    """The mean of each image over its partners, from ``with_partners`` or ``with_every_other``.
+
+    Args:
+        values: float64 ``(N, N)``.
+        balanced: whether B's own level is in an image's value as A's is: the mean of its row, plus that of its
+            column, minus that of all. The mean stays the same; a paired test against the observed values is
+            then as sharp as it says, where every image has as many partners.
+
+    Returns:
+        float64 ``(N,)``, NaN for an image without a partner or undefined with all of them.
+    """
     mean = values.nanmean(dim=1)
     return mean + values.nanmean(dim=0) - values.nanmean() if balanced else mean
 
 
 def place(null: Tensor, observed: Tensor, higher: bool) -> tuple[Tensor, Tensor]:
-    """The exact p of each observed value ``(N,)`` among those of its null distribution ``(draws, N)``, NaN for none.
+    """The exact p of each observed value ``(N, ...)`` among those of its null distribution ``(draws, N, ...)``.
 
     p is the share of values that agree as well as the observed one or better, itself included: exact if every other
-    map is as likely to stand in the place of B's.
+    map is as likely to stand in the place of B's. Values of the null distribution that are NaN are none.
 
     Returns:
-        p, and how many values that is among, float64 ``(N,)``, NaN where there is no observed value.
+        p, and how many values that is among, float64 ``(N, ...)``, NaN where there is no observed value.
     """
-    # Products round otherwise than single values do.
+    # Products round otherwise than single values do, and a map that repeats itself equals itself but for rounding.
     as_good = null >= observed - 1e-12 if higher else null <= observed + 1e-12
     none = observed.isnan()
     among = (1.0 + (~null.isnan()).sum(dim=0)).double().masked_fill(none, torch.nan)
@@ -319,31 +288,30 @@ def place(null: Tensor, observed: Tensor, higher: bool) -> tuple[Tensor, Tensor]
 
 
 def _any_other_image(context: Context) -> Controlled:
-    return _with_partners(context, np.zeros(len(context.maps)), balanced=True, pairing=True)
+    return _other_images(context, np.zeros(len(context.maps)), balanced=True, pairing=True)
 
 
 def _other_image_same_class(context: Context) -> Controlled:
-    return Controlled(_with_partners(context, context.labels, balanced=False).values)
+    return Controlled(_other_images(context, context.labels, balanced=False).values)
 
 
-def _with_partners(
+def _other_images(
     context: Context, groups: np.ndarray, *, balanced: bool, pairing: bool = False
 ) -> Controlled:
-    statistic, prepared, pairs, found = context.statistic, context.prepared, context.pairs, []
-    tests: list[tuple[float, float]] = []
+    statistic, prepared, pairs = context.statistic, context.prepared, context.pairs
     if statistic.products:
-        for pair, observed in zip(pairs.T.tolist(), context.observed.T, strict=True):
-            values = _products(statistic, prepared, prepared, pair, groups)
-            found.append((_over_all(values, balanced), *place(values.T, observed, statistic.higher)))
-            if pairing:
-                p = pairing_p(values.diagonal_scatter(observed).numpy(), statistic.higher)
-                tests.append((p, float((~observed.isnan()).sum())))
+        null = with_every_other(statistic, prepared, prepared, pairs, groups)
     else:
         partners = other_images(groups, min(DRAWS, len(groups) - 1), context.seed)
-        every = _of_partners(statistic, prepared, prepared, pairs, partners)
-        for values, observed in zip(every, context.observed.T, strict=True):
-            mean = _over_draws(values, partners, balanced)
-            found.append((mean, *place(values, observed, statistic.higher)))
+        null = with_partners(statistic, prepared, prepared, pairs, partners)
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    tests: list[tuple[float, float]] = []
+    for values, observed in zip(null, context.observed.T, strict=True):
+        mean = other_image(values, balanced=balanced)
+        found.append((mean, *place(values.T, observed, statistic.higher)))
+        if pairing and statistic.products:
+            p = pairing_p(values.diagonal_scatter(observed).numpy(), statistic.higher)
+            tests.append((p, float((~observed.isnan()).sum())))
     means, places, among = (torch.stack(each, dim=1) for each in zip(*found, strict=True))
     return Controlled(means, places, among, torch.tensor(tests, dtype=torch.float64).T if tests else None)
 
@@ -362,37 +330,6 @@ register_control(
         f"{DRAWS}, drawn without replacement",
     )
 )
-
-
-@dataclass(frozen=True)
-class Shifted:
-    """The statistic after B's maps were rolled.
-
-    Attributes:
-        mean: float64 ``(N, K)``, over the draws.
-        p: float64 ``(N, K)``, (1 + number of draws that agree as well as observed or better) / (1 + draws): exact if
-            every place of B's map is as likely as any other.
-        draws: how many shifted maps each map was compared with.
-    """
-
-    mean: Tensor
-    p: Tensor
-    draws: int
-
-    @property
-    def above(self) -> Tensor:
-        """Float64 ``(N, K)``, see ``among_highest``."""
-        return torch.from_numpy(among_highest(self.p.numpy(), self.draws))
-
-
-def among_highest(p: np.ndarray, draws: int) -> np.ndarray:
-    """Whether each observed value is in the top 5% of its own null distribution, from ``Shifted.p``.
-
-    Returns:
-        float64 like ``p``: 1 for yes, 0 for no, NaN where p is; NaN everywhere if so few draws cannot say yes.
-    """
-    undefined = np.isnan(p) | (1 / (1 + draws) > LEVEL)
-    return np.where(undefined, np.nan, p <= LEVEL)
 
 
 def shifts(
@@ -443,45 +380,20 @@ def prepare_rolled(
     return Prepared((first, *others), prepared.undefined, tied)
 
 
-def shifted(
-    statistic: Statistic,
-    observed: Tensor,
-    prepared_a: Prepared,
-    prepared_rolled: Iterable[Prepared],
-    pairs: Tensor,
-) -> Shifted:
-    """The statistic of A's maps with B's at the wrong place: what smoothness alone explains.
-
-    Args:
-        statistic: what to compare by.
-        observed: ``(N, K)``, its values at the right place.
-        prepared_a: what ``statistic.prepare`` made of A's maps ``(N, M, H, W)``.
-        prepared_rolled: what it makes of B's after each of the ``shifts``.
-        pairs: int64 ``(2, K)``, methods of A and of B.
-    """
-    total, defined, as_good = (torch.zeros_like(observed) for _ in range(3))
-    draws = 0
-    for rolled in prepared_rolled:
-        draws += 1
-        null = statistic.compare_pairs(prepared_a, rolled, pairs)
-        # Where a map repeats itself, a draw may equal the observed value except for rounding.
-        as_good += null >= observed - 1e-12 if statistic.higher else null <= observed + 1e-12
-        defined += ~null.isnan()
-        total += null.masked_fill(null.isnan(), 0)
-    p = (1 + as_good) / (1 + draws)
-    return Shifted(total / defined, p.masked_fill(observed.isnan(), torch.nan), draws)
-
-
 def _shifted(context: Context) -> Controlled:
     """A few images at a time, because each shift takes as much as the maps."""
-    statistic, parts = context.statistic, []
+    statistic, pairs, parts = context.statistic, context.pairs, []
     for rows in chunks(context.maps):
-        maps, prepared = context.maps[rows].contiguous(), take(context.prepared, rows)
-        offsets = shifts(maps.shape[2:], context.ids[rows], seed=context.seed)
-        rolled = (prepare_rolled(statistic, maps, prepared, each, context.top) for each in offsets)
-        parts.append(shifted(statistic, context.observed[rows], prepared, rolled, context.pairs))
-    mean, p = (torch.cat([getattr(each, name) for each in parts]) for name in ("mean", "p"))
-    return Controlled(mean, p, torch.full_like(p, 1 + parts[0].draws).masked_fill(p.isnan(), torch.nan))
+        maps, own = context.maps[rows].contiguous(), take(context.prepared, rows)
+        rolled = (
+            prepare_rolled(statistic, maps, own, each, context.top)
+            for each in shifts(maps.shape[2:], context.ids[rows], seed=context.seed)
+        )
+        null = torch.stack([statistic.compare_pairs(own, each, pairs) for each in rolled])
+        total = null.nan_to_num().cumsum(dim=0)[-1]  # in one order, however many images there are
+        mean = total / (~null.isnan()).sum(dim=0)
+        parts.append((mean, *place(null, context.observed[rows], statistic.higher)))
+    return Controlled(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
 register_control(
@@ -518,8 +430,7 @@ def _at_coarser_grids(context: Context) -> Iterator[tuple[Tensor, Context]]:
             continue
         maps = torch.cat([pool(context.maps[rows].contiguous(), grid) for rows in chunks(context.maps)])
         prepared = prepare_all(statistic, maps, top)
-        each = (take(prepared, rows) for rows in chunks(maps))
-        observed = torch.cat([statistic.compare_pairs(part, part, own) for part in each])
+        observed = statistic.compare_own(prepared, own)
         yield those, replace(context, maps=maps, prepared=prepared, pairs=own, observed=observed)
 
 
@@ -530,7 +441,7 @@ def _chance(context: Context) -> Tensor:
 
 
 def _of_other_image(context: Context) -> Tensor:
-    return _with_partners(context, np.zeros(len(context.maps)), balanced=True).values
+    return _other_images(context, np.zeros(len(context.maps)), balanced=True).values
 
 
 def _pooled(context: Context, what: Callable[[Context], Tensor]) -> Controlled:

@@ -9,13 +9,10 @@ from xaicmp.core.agreement.statistic import (
     Prepared,
     Statistic,
     aligned,
-    always,
     extent,
     flatten,
-    is_constant,
     is_orderless,
     register,
-    unknown,
     zero,
 )
 
@@ -32,15 +29,15 @@ def _dot(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
 
 def _prepare_pearson(maps: Tensor, top: float) -> Prepared:
     """Unit deviations from the mean, whose scalar product is the correlation."""
-    flat, infinite = flatten(maps)
+    flat, undefined = flatten(maps)
     scaled = flat / extent(flat)
-    return Prepared.of(infinite | is_constant(flat), _unit(scaled - scaled.mean(dim=-1, keepdim=True)))
+    return Prepared.of(undefined, _unit(scaled - scaled.mean(dim=-1, keepdim=True)))
 
 
 PEARSON = register(
     Statistic(
         "pearson",
-        title=always("Pearson"),
+        label="Pearson",
         low=-1,
         high=1,
         chance=zero,
@@ -70,7 +67,7 @@ def _prepare_spearman(maps: Tensor, top: float) -> Prepared:
 register(
     Statistic(
         "spearman",
-        title=always("Spearman"),
+        label="Spearman",
         low=-1,
         high=1,
         chance=zero,
@@ -88,10 +85,12 @@ def _prepare_kendall(maps: Tensor, top: float) -> Prepared:
     return Prepared.of(is_orderless(flat), ranks)
 
 
-def _kendall(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+def tau_b(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
     """Tau-b: concordant minus discordant pairs of pixels, over the geometric mean of the pairs not tied in each."""
     from scipy.stats import kendalltau  # here, because it takes most of a second to import
 
+    if a[0].shape[1] < 2:  # of which scipy warns
+        return torch.full((len(a[0]),), torch.nan, dtype=torch.float64)
     rows = zip(a[0].numpy(), b[0].numpy(), strict=True)
     return torch.tensor([kendalltau(x, y).statistic for x, y in rows], dtype=torch.float64)
 
@@ -99,29 +98,28 @@ def _kendall(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
 register(
     Statistic(
         "kendall",
-        title=always("Kendall τ-b"),
+        label="Kendall τ-b",
         low=-1,
         high=1,
         chance=zero,
         source="Kendall rank correlation, tau-b (Kendall, 1945), by scipy.stats.kendalltau",
         prepare=_prepare_kendall,
-        formula=_kendall,
+        formula=tau_b,
     )
 )
 
 
 def _prepare_cosine(maps: Tensor, top: float) -> Prepared:
-    flat, infinite = flatten(maps)
-    return Prepared.of(infinite | is_constant(flat), _unit(flat))
+    flat, undefined = flatten(maps)
+    return Prepared.of(undefined, _unit(flat))
 
 
 register(
     Statistic(
         "cosine",
-        title=always("Cosine"),
+        label="Cosine",
         low=-1,
         high=1,
-        chance=unknown,
         source="cosine of the angle between the maps as vectors",
         prepare=_prepare_cosine,
         formula=_dot,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement.controls import every_other_image
+from xaicmp.core.agreement.controls import other_image, with_every_other
 from xaicmp.core.agreement.statistic import Pair, Prepared, chunks, is_orderless
 from xaicmp.core.agreement.top_pixels import IOU, count_top, ranked, whole_pixels
 
@@ -41,19 +40,19 @@ def iou_curves(maps: Tensor, names: Sequence[str], others: bool) -> dict[str, di
         flat = maps[rows].flatten(2)
         levels[rows], undefined[rows] = _levels(flat, counts), is_orderless(flat)
 
-    def observed(a: int, b: int) -> Tensor:
-        parts = [_iou(levels[rows, a], levels[rows, b], counts) for rows in chunks(levels)]
-        return torch.cat(parts).masked_fill((undefined[:, a] | undefined[:, b])[:, None], torch.nan)
-
-    pairs = list(combinations(range(len(names)), 2))
-    found = {"observed": [observed(a, b) for a, b in pairs]}
-    if others:
-        groups, every = np.zeros(len(maps)), torch.tensor(pairs).T
-        tops = (Prepared.of(undefined, levels <= index) for index in range(len(counts)))
-        means = torch.stack([every_other_image(IOU, each, each, every, groups) for each in tops], dim=2)
-        found["other_image"] = list(means.unbind(dim=1))
+    pairs, groups = torch.combinations(torch.arange(len(names))).T, np.zeros(len(maps))
+    found: dict[str, list[Tensor]] = {name: [] for name in ("observed", *["other_image"] * others)}
+    for index in range(len(counts)):
+        tops = Prepared.of(undefined, levels <= index)
+        found["observed"].append(IOU.compare_own(tops, pairs))
+        if others:
+            means = [other_image(values) for values in with_every_other(IOU, tops, tops, pairs, groups)]
+            found["other_image"].append(torch.stack(means, dim=1))
     return {
-        name: {(names[a], names[b]): each.numpy() for (a, b), each in zip(pairs, values, strict=True)}
+        name: {
+            (names[a], names[b]): torch.stack([each[:, pair] for each in values], dim=1).numpy()
+            for pair, (a, b) in enumerate(pairs.T.tolist())
+        }
         for name, values in found.items()
     }
 
@@ -62,11 +61,3 @@ def _levels(flat: Tensor, counts: Tensor) -> Tensor:
     """uint8 ``(..., H * W)``: the index of the first share whose top pixels a pixel is one of; K for none."""
     level = torch.searchsorted(counts, torch.arange(flat.shape[-1]), right=True).to(torch.uint8)
     return level[ranked(flat)[1]]
-
-
-def _iou(a: Tensor, b: Tensor, counts: Tensor) -> Tensor:
-    """From the levels of two maps ``(N, H * W)``: a pixel is in both sets from the later of its levels on."""
-    later = torch.maximum(a, b).long()
-    joined = torch.zeros(len(later), len(counts) + 1).scatter_add_(1, later, torch.ones(1).expand_as(later))
-    both = joined.cumsum(dim=1)[:, :-1].double()
-    return both / (2 * counts - both)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement.statistic import Prepared, Statistic, always, is_orderless, register, unknown
+from xaicmp.core.agreement.correlation import tau_b
+from xaicmp.core.agreement.statistic import Prepared, Statistic, is_orderless, register, unknown
 from xaicmp.core.agreement.top_pixels import count_top, ranked
 
 SOURCE = "Krishna et al. (2022)"
@@ -54,9 +54,7 @@ def _enter(
     register(
         Statistic(
             name,
-            title=lambda top: f"{title}@{100 * top:g}%",
-            low=0,
-            high=1,
+            label=title,
             chance=chance,
             source=f"{SOURCE}: {about}",
             prepare=partial(_prepare, ranks=ranks, signs=signs),
@@ -95,25 +93,19 @@ def _prepare_pairwise(maps: Tensor, top: float) -> Prepared:
 
 def _pairwise(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
     """The share of pairs of pixels in one order, or equal, in both: from tau-b, which counts C - D, and the ties."""
-    from scipy.stats import kendalltau  # here, because it takes most of a second to import
-
-    found = []
-    for x, tied_x, y, tied_y in zip(*(each.numpy() for each in (*a, *b)), strict=True):
-        pairs = len(x) * (len(x) - 1) / 2
-        counts = np.unique(x.astype(np.int64) * len(x) + y, return_counts=True)[1]
-        both = float((counts * (counts - 1)).sum()) / 2
-        surplus = kendalltau(x, y).statistic * np.sqrt((pairs - tied_x) * (pairs - tied_y))
-        found.append(((surplus + pairs - tied_x - tied_y + both) / 2 + both) / pairs)
-    return torch.tensor(found, dtype=torch.float64)
+    (x, tied_x), (y, tied_y) = a, b
+    pixels = x.shape[1]
+    pairs = pixels * (pixels - 1) / 2
+    counts = [torch.unique(each, return_counts=True)[1] for each in x.long() * pixels + y]
+    both = torch.stack([(each * (each - 1)).sum() for each in counts]).double() / 2
+    surplus = tau_b(a, b) * ((pairs - tied_x) * (pairs - tied_y)).sqrt()
+    return ((surplus + pairs - tied_x - tied_y + both) / 2 + both) / pairs
 
 
 register(
     Statistic(
         "pairwise-rank-agreement",
-        title=always("Pairwise ranks"),
-        low=0,
-        high=1,
-        chance=unknown,
+        label="Pairwise ranks",
         source=f"{SOURCE}: pairs of pixels in the same order of absolute value, of all pixels; equal in both is the "
         "same order, so that it does not matter which map is the first",
         prepare=_prepare_pairwise,

@@ -10,23 +10,19 @@ from torch import Tensor
 from xaicmp.core.agreement.statistic import (
     Prepared,
     Statistic,
-    always,
     extent,
     flatten,
-    is_constant,
     register,
-    unknown,
 )
 
 
 def _prepare_shares(maps: Tensor, top: float) -> Prepared:
     """The positive part as shares that sum to 1, and their entropy."""
-    flat, infinite = flatten(maps)
+    flat, undefined = flatten(maps)
     positive = flat.clamp_min(0)
     positive = positive / extent(positive)
     shares = positive / positive.sum(dim=-1, keepdim=True)
-    undefined = infinite | is_constant(flat) | (flat <= 0).all(dim=-1)
-    return Prepared.of(undefined, shares, torch.special.entr(shares).sum(dim=-1))
+    return Prepared.of(undefined | (flat <= 0).all(dim=-1), shares, torch.special.entr(shares).sum(dim=-1))
 
 
 def _overlap(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
@@ -37,10 +33,7 @@ def _overlap(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
 register(
     Statistic(
         "mass-overlap",
-        title=always("Mass overlap"),
-        low=0,
-        high=1,
-        chance=unknown,
+        label="Mass overlap",
         source="histogram intersection (Swain and Ballard, 1991) of the positive parts, each summing to 1",
         prepare=_prepare_shares,
         formula=_overlap,
@@ -57,10 +50,7 @@ def _jensen_shannon(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
 register(
     Statistic(
         "jensen-shannon",
-        title=always("JS distance"),
-        low=0,
-        high=1,
-        chance=unknown,
+        label="JS distance",
         source="Jensen-Shannon distance in base 2 (Endres and Schindelin, 2003) of the positive parts, each "
         "summing to 1, as scipy.spatial.distance.jensenshannon",
         prepare=_prepare_shares,
@@ -84,10 +74,7 @@ def _same(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
 register(
     Statistic(
         "sign",
-        title=always("Same sign"),
-        low=0,
-        high=1,
-        chance=unknown,
+        label="Same sign",
         source="share of pixels with the same sign, zero being one; NaN for maps of one sign only",
         prepare=_prepare_signs,
         formula=_same,

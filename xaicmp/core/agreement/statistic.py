@@ -57,19 +57,28 @@ def chunks(values: Tensor) -> list[slice]:
     return [slice(start, start + most) for start in range(0, len(values), most)]
 
 
+def zero(top: float, pixels: int) -> float:
+    """The chance level of a correlation."""
+    return 0.0
+
+
+def unknown(top: float, pixels: int) -> None:
+    """The chance level where it depends on the maps."""
+
+
 @dataclass(frozen=True, repr=False)
 class Statistic:
     """A statistic and how to read it.
 
     Attributes:
         name: as it is asked for, and in files.
-        title: as in tables, given the share of top pixels.
-        low, high: the range of its values.
-        chance: its expected value for two unrelated maps, every arrangement of whose pixels is equally likely,
-            given the share of top pixels and the number of pixels; None where that depends on the maps.
+        label: as in tables, see ``title``.
         source: where it is defined.
         prepare: ``(maps (..., H, W), top) -> Prepared``.
         formula: ``(values_a, values_b) -> (N,)`` float64, where both are defined.
+        low, high: the range of its values.
+        chance: its expected value for two unrelated maps, every arrangement of whose pixels is equally likely,
+            given the share of top pixels and the number of pixels; None where that depends on the maps.
         higher: whether higher is more agreement.
         uses_top: whether it looks at the top pixels only, and so depends on their share.
         products: whether ``formula`` takes ``(N, A, ...)`` and ``(N, B, ...)`` instead, and gives ``(N, A, B)``,
@@ -80,13 +89,13 @@ class Statistic:
     """
 
     name: str
-    title: Callable[[float], str]
-    low: float
-    high: float
-    chance: Callable[[float, int], float | None]
+    label: str
     source: str
     prepare: Callable[[Tensor, float], Prepared]
     formula: Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], Tensor]
+    low: float = 0
+    high: float = 1
+    chance: Callable[[float, int], float | None] = unknown
     higher: bool = True
     uses_top: bool = False
     products: bool = False
@@ -96,12 +105,15 @@ class Statistic:
     def __repr__(self) -> str:
         return f"Statistic({self.name!r}, {self.low:g} to {self.high:g})"
 
+    def title(self, top: float) -> str:
+        """As in tables, with the share of top pixels that it looks at."""
+        return f"{self.label}@{100 * (self.top or top):g}%" if self.uses_top else self.label
+
     def at(self, top: float) -> Statistic:
         """The same at a share of top pixels of its own: ``iou@10%``."""
         return replace(
             self,
             name=f"{self.name}@{100 * top:g}%",
-            title=lambda _: self.title(top),
             chance=lambda _, pixels: self.chance(top, pixels),
             prepare=lambda maps, _: self.prepare(maps, top),
             top=top,
@@ -132,6 +144,11 @@ class Statistic:
             values = torch.stack(found, dim=1)
         values = values.clamp(self.low, self.high)  # rounding leaves the range
         return values.masked_fill(a.undefined[:, pairs[0]] | b.undefined[:, pairs[1]], torch.nan)
+
+    def compare_own(self, prepared: Prepared, pairs: Tensor) -> Tensor:
+        """``compare_pairs`` of the same several methods, a few images at a time."""
+        parts = (take(prepared, rows) for rows in chunks(prepared.values[0]))
+        return torch.cat([self.compare_pairs(part, part, pairs) for part in parts])
 
     def compare_all(self, a: Prepared, b: Prepared) -> Tensor:
         """Each of A's maps with each of B's, of one method each, float64 ``(A, B)``; of statistics that are products."""
@@ -168,12 +185,6 @@ def prepare_all(statistic: Statistic, maps: Tensor, top: float) -> Prepared:
     return Prepared(tuple(whole[:-2]), whole[-2], whole[-1])
 
 
-def flatten(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Float64 ``(..., H * W)``, and which maps have a value that is not finite."""
-    flat = maps.flatten(-2).double()
-    return flat, ~flat.isfinite().all(dim=-1)
-
-
 def aligned(values: Tensor) -> Tensor:
     """With zeros up to a whole number of cache lines per row, because rounding in products depends on where it lies."""
     missing = -values.shape[-1] % 8
@@ -183,6 +194,12 @@ def aligned(values: Tensor) -> Tensor:
 def is_constant(flat: Tensor) -> Tensor:
     """Which maps ``(..., H * W)`` have one value throughout: no structure, and so no statistic with any other."""
     return (flat == flat[..., :1]).all(dim=-1)
+
+
+def flatten(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Float64 ``(..., H * W)``, and which maps are constant or have a value that is not finite."""
+    flat = maps.flatten(-2).double()
+    return flat, is_constant(flat) | ~flat.isfinite().all(dim=-1)
 
 
 def is_orderless(flat: Tensor) -> Tensor:
@@ -199,20 +216,6 @@ def extent(flat: Tensor) -> Tensor:
     """
     largest = flat.abs().amax(dim=-1, keepdim=True)
     return largest.masked_fill((largest == 0) | ((largest > 1e-100) & (largest < 1e100)), 1)
-
-
-def zero(top: float, pixels: int) -> float:
-    """The chance level of a correlation."""
-    return 0.0
-
-
-def unknown(top: float, pixels: int) -> None:
-    """The chance level where it depends on the maps."""
-
-
-def always(title: str) -> Callable[[float], str]:
-    """The title of a statistic without a share of top pixels."""
-    return lambda top: title
 
 
 Pair = tuple[str, str]

@@ -11,12 +11,9 @@ from xaicmp.core.agreement.statistic import (
     Prepared,
     Statistic,
     aligned,
-    always,
     extent,
     flatten,
-    is_constant,
     register,
-    unknown,
 )
 
 _RADIUS, _SIGMA = 5, 1.5
@@ -43,13 +40,13 @@ def _blur(maps: Tensor) -> Tensor:
 
 def _prepare_ssim(maps: Tensor, top: float) -> Prepared:
     """The maps scaled to [0, 1] each, and their local means and variances."""
-    flat, infinite = flatten(maps)
+    flat, undefined = flatten(maps)
     scaled = flat / extent(flat)
     low, high = scaled.aminmax(dim=-1, keepdim=True)
     scaled = ((scaled - low) / (high - low)).view(maps.shape)
     mean = _blur(scaled)
-    undefined = infinite | is_constant(flat) | (min(maps.shape[-2:]) <= 2 * _RADIUS)
-    return Prepared.of(undefined, scaled, mean, _blur(scaled**2) - mean**2)
+    too_small = min(maps.shape[-2:]) <= 2 * _RADIUS
+    return Prepared.of(undefined | too_small, scaled, mean, _blur(scaled**2) - mean**2)
 
 
 def _ssim(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
@@ -64,10 +61,9 @@ def _ssim(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
 register(
     Statistic(
         "ssim",
-        title=always("SSIM"),
+        label="SSIM",
         low=-1,
         high=1,
-        chance=unknown,
         source="Wang et al. (2004), Gaussian window, sigma 1.5, over 11 x 11 pixels, as scikit-image has it; "
         "maps scaled to [0, 1] each, NaN for those with a side under 11 pixels",
         prepare=_prepare_ssim,

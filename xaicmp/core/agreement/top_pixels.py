@@ -92,9 +92,7 @@ def _log_binomial(n: int, k: Tensor) -> Tensor:
 IOU = register(
     Statistic(
         "iou",
-        title=lambda top: f"IoU@{100 * top:g}%",
-        low=0,
-        high=1,
+        label="IoU",
         chance=_chance_iou,
         source="Jaccard index of the two sets of top pixels",
         prepare=top_pixels,
@@ -137,9 +135,7 @@ def _chance_rbo(top: float, pixels: int) -> float:
 register(
     Statistic(
         "rbo",
-        title=lambda top: f"RBO@{100 * top:g}%",
-        low=0,
-        high=1,
+        label="RBO",
         chance=_chance_rbo,
         source="rank-biased overlap, extrapolated (Webber et al., 2010, eq. 23), of the k top pixels in order, "
         "with p = 1 - 1/k: 86% of the weight is on them, as p = 0.9 has it for the first ten",

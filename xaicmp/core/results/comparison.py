@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from xaicmp.core.agreement.controls import LEVEL, OTHER_CLASS, SHIFTS, among_highest
+from xaicmp.core.agreement.controls import LEVEL, OTHER_CLASS, SHIFTS
 from xaicmp.core.agreement.statistic import Pair, Statistic
 from xaicmp.core.results.intervals import (
     Summary,
@@ -110,7 +110,6 @@ class Comparison:
     pixels: int
     predictions: Predictions
     scores: Scores
-    _results: dict[tuple[str, Pair], Result] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:
@@ -187,7 +186,6 @@ class Comparison:
             source=replace(self.source, names=names),
             predictions=self.predictions.rows(rows),
             scores=self.scores.rows(rows),
-            _results={},
         )
 
     def _result(self, statistic: Statistic, pair: Pair) -> Result:
@@ -207,9 +205,10 @@ class Comparison:
         if above is not None:
             explained, images_above = self._against(values, controls[OTHER_IMAGE], statistic.higher)
         above_shifted = None
-        if (places := self.scores.shifted_p.get(statistic.name, {}).get(pair)) is not None:
-            inside = among_highest(places, min(SHIFTS, self.pixels - 1))
-            above_shifted = summarise_share(inside, level=settings.level)
+        if (shifted := self.scores.shifted_p.get(statistic.name)) is not None:
+            among = 1 + min(SHIFTS, self.pixels - 1)
+            above_all = np.array([Place(p, among).above for p in shifted[pair].tolist()])
+            above_shifted = summarise_share(above_all, level=settings.level)
         return Result(
             summary,
             chance,
@@ -224,6 +223,10 @@ class Comparison:
             None if (blocks := self.scores.pairing.get(statistic.name)) is None else pairing_of(blocks[pair]),
             above_shifted,
         )
+
+    @cached_property
+    def _results(self) -> dict[tuple[str, Pair], Result]:
+        return {}
 
     @cached_property
     def _tests(self) -> dict[str, dict[str, list[PairedTest]]]:

@@ -24,23 +24,14 @@ class Bound:
     subjects: tuple[Subject, ...]
 
 
-def read_bounds(
-    texts: Iterable[str],
-    statistics: Sequence[Statistic],
-    known: Sequence[Subject],
-    usual: Sequence[Subject],
-) -> list[Bound]:
-    """Bounds from ``pearson=0.3``, which is asked of all ``usual``, or ``grad-cam,saliency:pearson=0.3``.
+def read_bound(
+    text: str, statistics: Sequence[Statistic], known: Sequence[Subject], usual: Sequence[Subject]
+) -> Bound:
+    """A bound from ``pearson=0.3``, which is asked of all ``usual``, or ``grad-cam,saliency:pearson=0.3``.
 
     Raises:
         UsageError: it is no bound, the statistic is not measured, or the methods are not among ``known``.
     """
-    return [_bound(text, statistics, known, usual) for text in texts]
-
-
-def _bound(
-    text: str, statistics: Sequence[Statistic], known: Sequence[Subject], usual: Sequence[Subject]
-) -> Bound:
     about = f"{arg('fail_under')} {text}"
     left, _, right = text.rpartition("=")
     of, colon, name = left.rpartition(":")

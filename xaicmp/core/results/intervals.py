@@ -138,12 +138,17 @@ def student(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Ends of Student's interval of the mean of each row of ``(C, N)``, without its NaN; NaN for fewer than two."""
     from scipy.special import stdtrit
 
+    count, mean, spread = moments(values)
+    half = stdtrit(count - 1, (1 + level) / 2) * spread / np.sqrt(count)
+    return mean - half, mean + half
+
+
+def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each row of ``(C, N)`` without its NaN: how many, mean and standard deviation (ddof 1); NaN for fewer than two."""
     count = (~np.isnan(values)).sum(axis=1)
     count = np.where(count > 1, count, np.nan)
     mean = np.nansum(values, axis=1) / count
-    variance = np.nansum((values - mean[:, None]) ** 2, axis=1) / (count - 1)
-    half = stdtrit(count - 1, (1 + level) / 2) * np.sqrt(variance / count)
-    return mean - half, mean + half
+    return count, mean, np.sqrt(np.nansum((values - mean[:, None]) ** 2, axis=1) / (count - 1))
 
 
 def ratio_interval(part: np.ndarray, whole: np.ndarray, level: float = 0.95) -> tuple[float, float]:

@@ -26,10 +26,15 @@ class Place:
         return None if math.isnan(self.p) or self.among < 1 else round(self.p * self.among)
 
     @property
+    def above(self) -> float:
+        """1 if it is among the highest 5%, 0 if not; NaN where it is undefined, or so few others cannot show it."""
+        return math.nan if self.rank is None or 1 / self.among > LEVEL else float(self.p <= LEVEL)
+
+    @property
     def said(self) -> str:
         """What that shows of this image, in three words; of too few others with the lowest p that there can be."""
         if self.rank is None:
             return "undefined"
-        if 1 / self.among > LEVEL:
+        if math.isnan(self.above):
             return f"too few others (smallest p {1 / self.among:.2g})"
-        return "above the others" if self.p <= LEVEL else "not told apart"
+        return "above the others" if self.above else "not told apart"

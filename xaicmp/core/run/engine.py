@@ -74,19 +74,13 @@ class Engine:
 
     def again(self, *, classifier: Classifier | None = None, seed: int | None = None) -> Engine:
         """The same with another classifier or seed, with room for as many images at once."""
-        engine = Engine(
-            classifier or self.classifier,
-            self.device,
-            self.precision,
-            self.batch_size,
-            self.seed if seed is None else seed,
-            self.layer,
-            self.fast,
-            self.remark,
-        )
-        engine._room = self._room
-        if classifier is None:
-            engine.module, engine._merged = self.module, self._merged
+        engine = copy.copy(self)
+        engine.excluded = []
+        if seed is not None:
+            engine.seed = seed
+        if classifier is not None:
+            engine.classifier, engine._merged = classifier, None
+            engine.__dict__.pop("module", None)
         return engine
 
     def inputs(self, pixels: Tensor, normalised: Tensor | None = None) -> Tensor:

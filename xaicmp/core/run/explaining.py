@@ -266,7 +266,11 @@ class Explainer:
                 f"give one name for each with {arg('classes')}"
             )
         highest = logits.cpu().double().softmax(dim=1).max(dim=1)
-        predicted, labels = highest.indices.numpy(), labels_of(self.engine, batch.images, batch.ids)
+        predicted, labels, images = highest.indices.numpy(), np.full(len(batch.ids), -1), batch.images
+        if images.labels is not None:
+            labels = np.asarray(images.labels)[batch.ids].astype(np.int64)
+            if images.classes:  # which may be others than the model's, and are matched by name
+                labels = match_classes(images.classes, names)[labels]
         targets = self._targets(batch.ids, labels, predicted, logits.shape[1])
         confidence = highest.values.masked_fill(~logits.isfinite().all(dim=1).cpu(), torch.nan)
         return Predictions(batch.ids, labels, predicted, confidence.numpy(), targets)
@@ -358,32 +362,27 @@ def explain_selection(
             if len(part.predictions):
                 yield source, part
     progress(EXPLAINING, count, wanted)
-    if excluded:
-        _say_excluded(explainer.engine, count)
-    if explainer.skipped:
-        _say_skipped(explainer.engine, list(explainer.skipped.values()), count)
+    _say_left_out(explainer, count > 0)
     if count == 0:
         raise XaicmpError(f"{images.name} has no image for {arg('only')} {selection.only}; choose others")
 
 
-def _say_excluded(engine: Engine, admitted: int) -> None:
-    """Say that images were left out; raise XaicmpError if nothing is left."""
-    ids = engine.excluded
-    if admitted == 0:
-        raise XaicmpError(
-            f"the model's logits are not finite on any of {len(ids)} images; check its weights and normalisation"
-        )
-    engine.remark(f"{NOT_FINITE.format(len(ids))} (ids {', '.join(map(str, ids[:20]))})")
-
-
-def _say_skipped(engine: Engine, reasons: Sequence[str], admitted: int) -> None:
-    """Say which images cannot be read; raise XaicmpError if nothing is left."""
-    if admitted == 0:
-        raise XaicmpError(f"cannot read {reasons[0]}, nor any other of the images; give others")
-    for reason in reasons:
-        engine.remark(f"cannot read {reason}")
-    files = "file is" if len(reasons) == 1 else "files are"
-    engine.remark(f"{len(reasons)} {files} left out; {arg('strict')} stops at the first instead")
+def _say_left_out(explainer: Explainer, some: bool) -> None:
+    """Say which images were left out; raise XaicmpError unless there are ``some`` others."""
+    excluded, reasons, remark = explainer.engine.excluded, explainer.skipped.values(), explainer.engine.remark
+    if excluded:
+        if not some:
+            raise XaicmpError(
+                f"the model's logits are not finite on any of {len(excluded)} images; check its weights and normalisation"
+            )
+        remark(f"{NOT_FINITE.format(len(excluded))} (ids {', '.join(map(str, excluded[:20]))})")
+    if reasons:
+        if not some:
+            raise XaicmpError(f"cannot read {next(iter(reasons))}, nor any other of the images; give others")
+        for reason in reasons:
+            remark(f"cannot read {reason}")
+        files = "file is" if len(reasons) == 1 else "files are"
+        remark(f"{len(reasons)} {files} left out; {arg('strict')} stops at the first instead")
 
 
 def settled(engine: Engine, images: ImageSource, ids: np.ndarray) -> int:
@@ -391,17 +390,6 @@ def settled(engine: Engine, images: ImageSource, ids: np.ndarray) -> int:
     given = images.normalised(ids[:1])
     pixels = torch.zeros(1, 3, *images.size(), dtype=torch.uint8) if given is None else torch.empty(0)
     return engine.settle(engine.inputs(pixels, given))
-
-
-def labels_of(engine: Engine, images: ImageSource, ids: np.ndarray) -> np.ndarray:
-    """The labels of the images ``ids`` as indices of the model's classes, -1 where they are unknown; int64.
-
-    Where the images name other classes than the model, labels are matched by name.
-    """
-    if images.labels is None:
-        return np.full(len(ids), -1)
-    labels = np.asarray(images.labels)[ids].astype(np.int64)
-    return match_classes(images.classes, engine.classifier.classes)[labels] if images.classes else labels
 
 
 def _kept(
@@ -421,11 +409,9 @@ def _candidates(
     explainer: Explainer, images: ImageSource, selection: Selection, found: Callable[[], int]
 ) -> Iterator[Candidates]:
     """Batches among which the selection's images are: of a beginning of the images first, if that may do."""
-    start = 0
-    if selection.fits(len(images)):
-        _check(explainer, images, selection)
-        yield from _batches(explainer.engine, images, selection, start)
-        start = len(images)
+    fits = selection.fits(len(images))
+    if fits:
+        yield from _batches(explainer, images, selection, 0)
         if selection.ids is not None:
             return
     try:
@@ -437,19 +423,20 @@ def _candidates(
             f"this needs more than the {len(images):,} images at hand: {error.args[0]}"
         ) from error
     if whole is not None:
-        _check(explainer, whole, selection)
-        yield from _batches(explainer.engine, whole, selection, start)
-    elif start == 0:
-        _check(explainer, images, selection)
-        yield from _batches(explainer.engine, images, selection, start)
+        yield from _batches(explainer, whole, selection, len(images) if fits else 0)
+    elif not fits:
+        yield from _batches(explainer, images, selection, 0)
 
 
-def _batches(engine: Engine, images: ImageSource, selection: Selection, start: int) -> Iterator[Candidates]:
+def _batches(
+    explainer: Explainer, images: ImageSource, selection: Selection, start: int
+) -> Iterator[Candidates]:
     """Those from ``start`` on, in batches no larger than it takes if most are right."""
+    _check(explainer, images, selection)
     ids = np.arange(start, len(images)) if selection.ids is None else np.array(selection.ids)
     if len(ids) == 0:
         return
-    size = settled(engine, images, ids)
+    size = settled(explainer.engine, images, ids)
     if selection.n is not None and selection.only != "wrong":
         size = min(size, selection.n + selection.n // 8 + 1)
     parts = [ids[begin : begin + size] for begin in range(0, len(ids), size)]

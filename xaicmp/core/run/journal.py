@@ -34,8 +34,10 @@ OURS = re.compile(rf"{PLAN}|{LOCK}|{PART.pattern}|\d{{6,}}\.npz|\..*\.(npz|json|
 WORTH = 50e6
 """Bytes of a method's maps per second that they took: what is larger is sooner made again than kept."""
 
-PYTHON = (OSError, ValueError, TypeError, AttributeError, KeyError, EOFError, RuntimeError, TokenError)
-DAMAGE = (*PYTHON, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+DAMAGE = (
+    *(OSError, ValueError, TypeError, AttributeError, KeyError, EOFError, RuntimeError, TokenError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 """What reading a damaged .npz file may raise."""
 
 ANEW = "remove that folder to start anew"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement.controls import every_other_image
+from xaicmp.core.agreement.controls import other_image, with_every_other
 from xaicmp.core.agreement.correlation import mean_ranks
 from xaicmp.core.agreement.statistic import STATISTICS, is_orderless
 from xaicmp.core.results.comparison import OTHER_IMAGE
@@ -79,8 +79,9 @@ def _block(maps: Tensor) -> tuple[Tensor, ...]:
         )
         both = torch.stack([flat[own].double(), rest], dim=1).view(count, 2, 1, pixels)
         prepared = statistic.prepare(both, 0.2)
-        other = every_other_image(statistic, prepared, prepared, pair, groups, balanced=True)
-        found.append((statistic.compare_pairs(prepared, prepared, pair)[:, 0], other[:, 0]))
+        (others_values,) = with_every_other(statistic, prepared, prepared, pair, groups)
+        observed = statistic.compare_pairs(prepared, prepared, pair)[:, 0]
+        found.append((observed, other_image(others_values, balanced=True)))
     alone, alone_others = (torch.stack(each) for each in zip(*found, strict=True))
     return w, others, (whole / methods).T, alone, alone_others
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xaicmp.core.agreement.controls import every_other_image, other_image, other_images
+from xaicmp.core.agreement.controls import other_image, other_images, with_every_other, with_partners
 from xaicmp.core.agreement.statistic import Prepared, Statistic, prepare_all, take
 from xaicmp.core.choices import Randomise
 from xaicmp.core.images.source import ImageSource
@@ -209,15 +209,16 @@ def _other_image(
     statistic: Statistic, drawn: Prepared, trained: Prepared, pairs: Tensor, seed: int
 ) -> Tensor:
     """The statistic of a re-initialised map with the trained one's of other images, see ``other_image``."""
-    count = len(drawn.tied)
-    if not statistic.products:
-        partners = other_images(np.zeros(count), min(PARTNERS, count - 1), seed)
-        return other_image(statistic, drawn, trained, pairs, partners, balanced=True)
     parts = []
-    for start in range(0, count, BLOCK):
+    for start in range(0, len(drawn.tied), BLOCK):
         one, other = (take(each, slice(start, start + BLOCK)) for each in (drawn, trained))
         groups = np.zeros(len(one.tied))
-        parts.append(every_other_image(statistic, one, other, pairs, groups, balanced=True))
+        if statistic.products:
+            found = with_every_other(statistic, one, other, pairs, groups)
+        else:
+            partners = other_images(groups, min(PARTNERS, len(groups) - 1), seed)
+            found = with_partners(statistic, one, other, pairs, partners)
+        parts.append(torch.stack([other_image(values, balanced=True) for values in found], dim=1))
     return torch.cat(parts)
 
 

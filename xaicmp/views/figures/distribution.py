@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from xaicmp.core.agreement.controls import TITLES
+from xaicmp.core.agreement.controls import KEYS
 from xaicmp.core.results.comparison import OTHER_IMAGE
 from xaicmp.views.figures.layout import NARROW, legend, panels_of
 from xaicmp.views.figures.registry import Drawing, figure_kind
@@ -36,7 +36,7 @@ def distribution_figure(drawing: Drawing) -> Figure:
             label = f"mean, {level_title(comparison.settings)}"
             axes.plot(mean, row + 0.13, "D", color="C0", markeredgecolor="white", markersize=5, label=label)
             if control is not None:
-                label = TITLES[OTHER_IMAGE]
+                label = KEYS[OTHER_IMAGE].title
                 _lines(axes, control[statistic.name][pair], row - 0.2, "C1", label)
                 axes.plot(
                     result.controls[OTHER_IMAGE],

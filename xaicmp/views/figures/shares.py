@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from xaicmp.core.agreement.controls import TITLES
+from xaicmp.core.agreement.controls import KEYS
 from xaicmp.core.studies.shares import by_share
 from xaicmp.views.figures.layout import legend
 from xaicmp.views.figures.registry import Drawing, figure_kind
@@ -35,7 +35,7 @@ def shares_figure(drawing: Drawing) -> Figure:
         label = level_title(comparison.settings)
         axes.fill_between(percent, low, high, color="C0", alpha=0.25, linewidth=0, label=label)
         if pair in found.other_image:
-            label = TITLES["other_image"]
+            label = KEYS["other_image"].title
             axes.plot(percent, found.other_image[pair], color="C1", linestyle="--", label=label)
         axes.plot(percent, found.chance, color="0.5", linestyle=":", label="chance")
         look = {"color": "0.5", "alpha": 0.4, "linewidth": 0.8, "label": "top"}

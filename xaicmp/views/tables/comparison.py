@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from xaicmp.core.agreement.controls import LEVEL, OTHER_CLASS, SHORT_TITLES
+from xaicmp.core.agreement.controls import KEYS, LEVEL, OTHER_CLASS
 from xaicmp.core.results.comparison import OTHER_IMAGE, Comparison, Result
 from xaicmp.views.document import document, flat, source
 from xaicmp.views.table import Table, of_records
@@ -35,7 +35,7 @@ def _side_by_side(comparison: Comparison) -> Table:
     for statistic in comparison.statistics:
         columns += [statistic.title(comparison.top), level_title(comparison.settings)]
         beneath.append(len(columns) - 1)
-        columns += [SHORT_TITLES[name].replace("\n", " ") for name in controls]
+        columns += [KEYS[name].short.replace("\n", " ") for name in controls]
         columns.append("Verdict")
         beneath += [len(columns) - 1] * len(controls)
         for row, pair in zip(rows, comparison.pairs, strict=True):
@@ -59,9 +59,9 @@ def _by_statistic(comparison: Comparison, details: bool) -> Table:
             worth = _details(result) if details else [result.verdict.short]
             rows.append([f"  {statistic.title(comparison.top)}", *_cells(result, controls), *worth])
     columns = ["Pair", "Mean ± std", level_title(comparison.settings)]
-    columns += [SHORT_TITLES[name] for name in controls]
+    columns += [KEYS[name].short for name in controls]
     columns += DETAILS if details else ["Verdict"]
-    under = ("Corrected", "d_z", "Pairing\np", SHORT_TITLES[OTHER_CLASS[1]]) if details else ()
+    under = ("Corrected", "d_z", "Pairing\np", KEYS[OTHER_CLASS[1]].short) if details else ()
     beneath = [2, *(columns.index(each) for each in under if each in columns)]
     return Table(columns, rows, note=_note(comparison, controls), sections=sections, beneath=beneath)
 
@@ -74,7 +74,7 @@ def full_table(comparison: Comparison) -> Table:
             result = comparison.result(statistic, pair)
             cells = [*_cells(result, controls), *_details(result), result.verdict.short]
             rows.append([name_pair(comparison, pair), statistic.title(comparison.top), *cells])
-    titles = [SHORT_TITLES[name] for name in controls]
+    titles = [KEYS[name].short for name in controls]
     columns = ["Pair", "Statistic", "Mean ± std", level_title(comparison.settings), *titles]
     return Table([*columns, *DETAILS, "Verdict"], rows, note=_note(comparison, controls))
 
