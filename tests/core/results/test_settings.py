@@ -18,6 +18,11 @@ from xaicmp.core.run.scoring import score
 from xaicmp.errors import UsageError
 
 
+def test_maps_of_one_pixel_are_refused() -> None:
+    with pytest.raises(UsageError, match="maps of one pixel cannot be compared; give larger images"):
+        Settings(["pearson"]).check(1)
+
+
 def test_statistics_and_controls_are_taken_by_name_or_as_they_are() -> None:
     how = xaicmp.Settings(
         statistics=["pearson", STATISTICS["iou"].at(0.1)], top=0.1, controls=["other-image"]

@@ -128,6 +128,7 @@ def test_what_the_file_does_not_say_is_unknown(tmp_path: Path) -> None:
     ):
         comparison = compare_maps(stranger(tmp_path / "m.npz", **given), Settings())
         assert {name: len(part.predictions) for name, part in parts(comparison, "correct")} == expected
+        assert comparison.predictions.wrong.sum() == expected.get("wrong", 0)
         assert [name for name, _ in parts(comparison, "confidence")] == ["unknown"]
     by_class = {name: part.predictions.ids.tolist() for name, part in parts(comparison, "class")}
     assert by_class == {"a": [0, 3], "b": [1, 4], "c": [2, 5]}
@@ -298,6 +299,23 @@ def test_an_image_counts_once_however_often_the_file_holds_it(seed: int, tmp_pat
     found = compare_maps(file("many.npz", rows), EVERY, told.append)
     assert_same_outcome(found, compare_maps(file("once.npz", once), EVERY, told.append))
     assert told == [f"{tmp_path / 'many.npz'}: 7 repeated images left out; each image counts once"]
+
+
+def test_an_image_without_an_id_counts_once_too(tmp_path: Path) -> None:
+    maps = np.random.default_rng(0).normal(size=(2, 4, 6, 7))
+    maps[:, 3] = 0  # which may be of any image
+    rows, once = [2, 0, 1, 0, 3, 2, 3, 1, 0], [2, 0, 1, 3, 3]
+    told: list[str] = []
+    found = compare_maps(stranger(tmp_path / "many.npz", maps=maps[:, rows]), EVERY, told.append)
+    assert told == [f"{tmp_path / 'many.npz'}: 4 repeated images left out; each image counts once"]
+    assert found.predictions.ids.tolist() == [0, 1, 2, 4, 6]
+    alone = compare_maps(
+        stranger(tmp_path / "once.npz", maps=maps[:, once], ids=np.array([0, 1, 2, 4, 6])), EVERY, told.append
+    )
+    assert_same_outcome(found, alone)
+    named = {"labels": np.array(list("abcdefghi"))}
+    other = compare_maps(stranger(tmp_path / "named.npz", maps=maps[:, rows], **named), EVERY, told.append)
+    assert (len(other.predictions), len(told)) == (9, 1)
 
 
 @pytest.mark.parametrize("name", ["maps", "labels", "confidence"])

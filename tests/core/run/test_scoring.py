@@ -365,6 +365,24 @@ def test_independent_noise_is_never_the_same_whatever_it_lies_on(
     assert identical(a, b) == [0] * 3
 
 
+@pytest.mark.parametrize("noise", [1e-6, 1e-8, 1e-12])
+def test_a_pair_is_the_same_or_not_in_either_order(noise: float) -> None:
+    """One map varies in a few pixels alone, the other a little everywhere."""
+    few, rng = np.zeros((3, 12, 12)), np.random.default_rng(0)
+    few[:, :2] = rng.random((3, 2, 12))
+    all_over = few + noise * rng.random((3, 12, 12))
+    assert identical(few, all_over) == identical(all_over, few) == [0] * 3
+
+
+def test_an_image_whose_maps_both_have_a_nan_does_not_count_against_an_identity() -> None:
+    maps = np.random.default_rng(0).random((2, 2, 12, 12))
+    maps[1] = 3 * maps[0]
+    maps[:, 0, 4, 4] = np.nan
+    np.testing.assert_array_equal(identical(*maps), [np.nan, 1])
+    maps[1, 1, 4, 4] = np.nan
+    np.testing.assert_array_equal(identical(*maps), [np.nan, 0])
+
+
 def test_a_bent_map_is_not_the_same_though_its_order_is() -> None:
     noise = np.random.default_rng(0).random((3, 12, 12))
     for a, b in (

@@ -75,24 +75,24 @@ def _batch(argument: str, maps: Maps) -> Tensor:
     return maps[None] if maps.ndim == 2 else maps
 
 
-def get_statistics(names: Sequence[str], tops: Sequence[float] = ()) -> tuple[Statistic, ...]:
-    """The statistics called ``names``, in that order; after each that looks at top pixels, it at each of ``tops``.
+def get_statistics(wanted: Sequence[Statistic | str], tops: Sequence[float] = ()) -> tuple[Statistic, ...]:
+    """Statistics by name or as they are, in that order; after each that looks at top pixels, it at each of ``tops``.
 
     Raises:
         UsageError: an unknown name, one named twice, or none.
     """
-    if not names:
+    if not wanted:
         raise UsageError(f"{arg('statistics')} names none; choose from {', '.join(STATISTICS)}")
-    for index, name in enumerate(names):
-        if name not in STATISTICS:
-            raise UsageError(f"unknown statistic {name!r}; choose from {', '.join(STATISTICS)}")
-        if name in names[:index]:
-            raise UsageError(f"statistic {name!r} is named twice; name each once")
-    return tuple(
-        each
-        for statistic in (STATISTICS[name] for name in names)
-        for each in (statistic, *(statistic.at(top) for top in tops if statistic.uses_top))
-    )
+    found: dict[str, Statistic] = {}
+    for each in wanted:
+        if isinstance(each, str) and each not in STATISTICS:
+            raise UsageError(f"unknown statistic {each!r}; choose from {', '.join(STATISTICS)}")
+        statistic = STATISTICS[each] if isinstance(each, str) else each
+        for one in (statistic, *(statistic.at(top) for top in tops if statistic.uses_top)):
+            if one.name in found:
+                raise UsageError(f"statistic {one.name!r} is named twice; name each once")
+            found[one.name] = one
+    return tuple(found.values())
 
 
 def pearson(maps_a: Maps, maps_b: Maps) -> Tensor:

@@ -17,8 +17,8 @@ class Predictions:
 
     Attributes:
         ids: int64 ``(N,)``, rows of the image set.
-        labels: int64 ``(N,)``.
-        predicted: int64 ``(N,)``, the class with the highest logit.
+        labels: int64 ``(N,)``, -1 where it is unknown.
+        predicted: int64 ``(N,)``, the class with the highest logit; of maps from a file -1 where it is unknown.
         confidence: float64 ``(N,)``, the softmax probability of that class.
         targets: int64 ``(N,)``, the class that is explained.
     """
@@ -34,8 +34,8 @@ class Predictions:
 
     @property
     def wrong(self) -> np.ndarray:
-        """Bool ``(N,)``: which were taken for something else."""
-        return (self.labels >= 0) & (self.predicted != self.labels)
+        """Bool ``(N,)``: which were taken for something else, as far as that is known."""
+        return (self.labels >= 0) & (self.predicted >= 0) & (self.predicted != self.labels)
 
     def rows(self, rows: slice | np.ndarray) -> Predictions:
         """A part of them."""

@@ -69,7 +69,7 @@ class Settings:
                 f"{arg('margin')} {margin:g} is no margin; give one above 0 and up to 2, as 0.05"
             )
         values = {
-            "statistics": _statistics([statistics] if isinstance(statistics, str) else statistics),
+            "statistics": get_statistics([statistics] if isinstance(statistics, str) else statistics),
             "top": top,
             "controls": get_controls([controls] if isinstance(controls, str) else controls or [NONE]),
             "level": level,
@@ -99,19 +99,9 @@ class Settings:
         return self.margin * (statistic.high - statistic.low) / 2
 
     def check(self, pixels: int) -> None:
-        """Raise UsageError if a share that a statistic takes is outside (0, 1), or less than one of so many pixels."""
+        """Raise UsageError for maps of one pixel, and shares that are outside (0, 1) or less than one of so many pixels."""
+        if pixels == 1:
+            raise UsageError("maps of one pixel cannot be compared; give larger images")
         for each in self.statistics:
             if each.uses_top:
                 count_top(self.top if each.top is None else each.top, pixels)
-
-
-def _statistics(given: Sequence[Statistic | str]) -> tuple[Statistic, ...]:
-    """Each by name or as it is, every name once."""
-    if not given:
-        return get_statistics([])  # which refuses
-    found = [each if isinstance(each, Statistic) else get_statistics([each])[0] for each in given]
-    names = [each.name for each in found]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise UsageError(f"statistic {name!r} is named twice; name each once")
-    return tuple(found)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -75,14 +73,14 @@ def compare_maps(
     arrays, digest = _read(path, images=images and keep is not None)
     if repeated := _drop_repeated(path, arrays):
         remark(f"{path}: {repeated} repeated image{'s' * (repeated > 1)} left out; each image counts once")
-    names = arrays["methods"].astype(str).tolist()
-    if len(names) < 2:
+    known = {name: find_known(name) for name in arrays["methods"].astype(str).tolist()}
+    if len(known) < 2:
         raise UsageError(f"{path} holds the maps of one method; two or more are needed to compare")
     pixels = arrays["maps"][0, 0].size
     settings = settings if isinstance(settings, Settings) else settings(names)
     settings.check(pixels)
     predictions, classes, others = _predictions(arrays, arrays["maps"].shape[1])
-    whole = replace(_explanations(arrays, predictions), other_targets=others)
+    whole = _explanations(arrays, predictions, others)
     if keep is not None:
         keep(whole)
     blocks = (whole.rows(slice(at, at + BLOCK)) for at in range(0, len(predictions), BLOCK))
@@ -100,8 +98,8 @@ def compare_maps(
             classes,
             tuple(arrays["files"].astype(str).tolist()) if "files" in arrays else (),
         ),
-        {name: _title(name) for name in names},
-        frozenset(name for name in names if _is_model_free(name)),
+        {name: name if method is None else method.title for name, method in known.items()},
+        frozenset(name for name, method in known.items() if method is not None and method.model_free),
         settings,
         pixels,
         predictions,
@@ -109,7 +107,9 @@ def compare_maps(
     )
 
 
-def _explanations(arrays: dict[str, Any], predictions: Predictions) -> Explanations:
+def _explanations(
+    arrays: dict[str, Any], predictions: Predictions, other_targets: np.ndarray | None
+) -> Explanations:
     """The maps in a file, with what else it knows of them."""
     # float64 where float32 would round: pixels must not become equal.
     kind = np.float32 if np.can_cast(arrays["maps"].dtype, np.float32) else np.float64
@@ -120,18 +120,9 @@ def _explanations(arrays: dict[str, Any], predictions: Predictions) -> Explanati
     grids = {name: grid for name, grid in grids.items() if grid != maps.shape[2:]}
     seen = torch.from_numpy(arrays.get("images", np.empty((0, 0, 0, 3), np.uint8))).permute(0, 3, 1, 2)
     others = torch.from_numpy(arrays["other_maps"].astype(kind)) if "other_maps" in arrays else None
-    return Explanations(predictions, seen, tuple(names), maps, gaps, grids, other_maps=others)
-
-
-def _title(name: str) -> str:
-    """As the method called ``name`` is shown, if it is one of ours."""
-    method = find_known(name)
-    return name if method is None else method.title
-
-
-def _is_model_free(name: str) -> bool:
-    method = find_known(name)
-    return method is not None and method.model_free
+    return Explanations(
+        predictions, seen, tuple(names), maps, gaps, grids, other_maps=others, other_targets=other_targets
+    )
 
 
 def _read(path: Path, images: bool) -> tuple[dict[str, Any], str]:
@@ -139,7 +130,7 @@ def _read(path: Path, images: bool) -> tuple[dict[str, Any], str]:
     names = [name for name in (*ARRAYS, "data") if images or name != "images"]
     try:
         content = contents(path)
-        _check_sizes(path, content, names)
+        _check_room(path, content, names)
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: np.asarray(archive[name]) for name in names if name in archive}
         arrays |= {name: each.astype(str) for name, each in arrays.items() if each.dtype.kind == "S"}
@@ -147,29 +138,21 @@ def _read(path: Path, images: bool) -> tuple[dict[str, Any], str]:
         raise XaicmpError(
             f"cannot read {path}: {error.strerror or error}; `xaicmp explain` writes one"
         ) from error
-    except DAMAGE as error:
+    except (
+        MemoryError,
+        OverflowError,
+        *DAMAGE,
+    ) as error:  # the first two of an array that is not as large as it says
         raise XaicmpError(f"{path} is no .npz file of plain arrays; `xaicmp explain` writes one") from error
     _check(path, arrays)
     return arrays, hashlib.sha256(content).hexdigest()
 
 
-def _check_sizes(path: Path, content: bytes, names: Sequence[str]) -> None:
-    """Raise unless each array is as large as it says, and all fit into memory; nothing large is read for it."""
-    total = 0
+def _check_room(path: Path, content: bytes, names: Sequence[str]) -> None:
+    """Raise unless the arrays fit into memory once they are unpacked."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        for info in archive.infolist():
-            if info.filename.removesuffix(".npy") not in names:
-                continue
-            with archive.open(info) as entry:
-                head = io.BytesIO(entry.read(1 << 14))
-            if head.getvalue()[:1] == b"\x93":  # what is no array is said below
-                old = np.lib.format.read_magic(head) == (1, 0)
-                read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-                shape, _, kind = read(head)
-                if math.prod(shape) * kind.itemsize != info.file_size - head.tell():
-                    raise ValueError(f"{info.filename} is not as large as it says")
-            total += info.file_size
-    free = free_memory(torch.device("cpu"))
+        sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+    total, free = sum(sizes.get(name, 0) for name in names), free_memory(torch.device("cpu"))
     if free is not None and total > free:
         raise XaicmpError(
             f"{path} holds {total / 2**30:.1f} GiB, more than the memory that is free; split it"
@@ -209,36 +192,49 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
 def _drop_repeated(path: Path, arrays: dict[str, Any]) -> int:
     """Keep each image where it comes first, in place, and say how many others there were.
 
+    Without ids, images are the same if all that the file holds of them is.
+
     Raises:
         XaicmpError: what the file holds under one id differs.
     """
-    if "ids" not in arrays:
-        return 0
-    ids = arrays["ids"].astype(np.int64)
+    by_image = {
+        name: np.moveaxis(arrays[name], axes.index("N"), 0)
+        for name, (_, axes) in ARRAYS.items()
+        if name in arrays and "N" in axes
+    }
+    ids = arrays["ids"].astype(np.int64) if "ids" in arrays else _same_as(by_image)
     _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
     repeated = np.flatnonzero(first[inverse] != np.arange(len(ids)))
     if not len(repeated):
         return 0
     kept = np.sort(first)
-    for name in (each for each in ARRAYS if each in arrays):
-        axes = ARRAYS[name][1]
-        if "N" not in axes:
-            continue
-        by_image = np.moveaxis(arrays[name], axes.index("N"), 0)
+    for name, values in by_image.items():
         for row in repeated:
-            one, other = by_image[row], by_image[first[inverse[row]]]
+            one, other = values[row], values[first[inverse[row]]]
             if not np.array_equal(one, other, equal_nan=one.dtype.kind == "f"):
                 raise XaicmpError(
                     f"{path} holds two images with id {ids[row]}, whose {name} differ; give each an id of its own"
                 )
-        arrays[name] = np.take(arrays[name], kept, axis=axes.index("N"))
+        arrays[name] = np.take(arrays[name], kept, axis=ARRAYS[name][1].index("N"))
+    arrays["ids"] = ids[kept]
     return len(repeated)
+
+
+def _same_as(by_image: dict[str, np.ndarray]) -> np.ndarray:
+    """Of each image, which is the first of which everything is the same; itself, if its maps are all constant."""
+    maps, seen = by_image["maps"], dict[bytes, int]()
+    first = np.arange(len(maps))
+    for row in first[(maps != maps[..., :1, :1]).any(axis=(1, 2, 3))]:
+        digest = hashlib.sha256(b"".join(each[row].tobytes() for each in by_image.values())).digest()
+        first[row] = seen.setdefault(digest, row)
+    return first
 
 
 def _predictions(
     arrays: dict[str, Any], count: int
 ) -> tuple[Predictions, tuple[str, ...], np.ndarray | None]:
-    """The images as far as the file knows them, the names of the classes, and which others were explained."""
+    """The images as far as the file knows them, the names of the classes, and which others were explained; -1 is
+    none of the classes."""
     labels, predicted = (
         arrays.get(name, np.full(count, UNKNOWN)).astype(str) for name in ("labels", "predicted")
     )
@@ -246,16 +242,13 @@ def _predictions(
     others = arrays.get("other_targets", np.empty((0, count))).astype(str)
     every = np.stack([labels, predicted, targets, *others])
     classes, numbers = np.unique(every, return_inverse=True)
-    by_label, by_prediction, by_target, *by_other = numbers.reshape(every.shape)
+    known = np.where(classes[numbers] == UNKNOWN, -1, numbers).reshape(every.shape)
+    if (known < 0).any() and classes[-1] != UNKNOWN:  # as which the last is shown
+        classes = np.append(classes, UNKNOWN)
     ids = arrays.get("ids", np.arange(count)).astype(np.int64)
     confidence = arrays.get("confidence", np.full(count, np.nan)).astype(np.float64)
-    of_class = np.where(labels == UNKNOWN, -1, by_label)  # images of no known class are not of one class
-    last = [UNKNOWN] if (of_class < 0).any() and classes[-1] != UNKNOWN else []  # -1 is the last
-    return (
-        Predictions(ids, of_class, by_prediction, confidence, by_target),
-        (*classes.tolist(), *last),
-        np.stack(by_other) if by_other else None,
-    )
+    predictions = Predictions(ids, known[0], known[1], confidence, known[2])
+    return predictions, tuple(classes.tolist()), known[3:] if len(others) else None
 
 
 def write_maps(path: Path, journal: Journal, images: ImageSource, comparison: Comparison) -> None:

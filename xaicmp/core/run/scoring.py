@@ -10,7 +10,7 @@ from torch import Tensor
 
 from xaicmp.core.agreement.controls import KEYS, OTHER_CLASS, Context
 from xaicmp.core.agreement.curve import iou_curves
-from xaicmp.core.agreement.statistic import Pair, chunks, is_constant, prepare_all, take
+from xaicmp.core.agreement.statistic import Pair, chunks, is_constant, prepare_all
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.scores import Scores, Values
@@ -61,8 +61,7 @@ def score(
     pairing: Values = {}
     for statistic in settings.statistics:
         prepared = prepare_all(statistic, maps, top)
-        parts = [take(prepared, rows) for rows in chunks(maps)]
-        observed = torch.cat([statistic.compare_pairs(part, part, pairs) for part in parts])
+        observed = statistic.compare_own(prepared, pairs)
         values[statistic.name] = named(observed)
         progress(MEASURING, next(steps), whole)
         if statistic.uses_top:
@@ -99,15 +98,16 @@ def _grids(explanations: Explanations) -> list[tuple[int, int]]:
 
 
 def _identical(maps: Tensor, pairs: Tensor) -> Tensor:
-    """Whether the maps are the same up to a positive scale: 1 or 0, NaN where neither varies; float64 ``(N, K)``.
+    """Whether the maps are the same up to a positive scale: 1 or 0, float64 ``(N, K)``.
 
     What two maps have in common where they do not vary, an offset or a background, or in a few pixels, is no
-    sameness: they differ little only if that is little beside how far most of their pixels deviate.
+    sameness: they differ little only if that is little beside how far most of the pixels of both deviate.
+    NaN where neither map varies, a map with a value that is not finite being none.
     """
     flat = maps.flatten(2).double()
     scaled = flat / flat.abs().amax(dim=2, keepdim=True)
     away = (scaled - scaled.median(dim=2, keepdim=True).values).abs()
-    varies = ~is_constant(flat)
+    varies = ~is_constant(flat) & flat.isfinite().all(dim=2)
     found = torch.stack(
         [_same(scaled[:, a], scaled[:, b], away[:, a], away[:, b]) for a, b in pairs.T.tolist()], dim=1
     )
@@ -119,13 +119,14 @@ def _same(a: Tensor, b: Tensor, away_a: Tensor, away_b: Tensor) -> Tensor:
     """Whether maps ``(N, H * W)``, of 1 at most, are the same up to scale; ``away`` is how far from the median."""
     scale = (a * b).sum(dim=1) / (b * b).sum(dim=1)  # the best in least squares
     apart = (a - scale[:, None] * b).abs()
-    worst, largest = apart.amax(dim=1), away_a.amax(dim=1)
+    worst, largest = apart.amax(dim=1), torch.minimum(away_a.amax(dim=1), away_b.amax(dim=1))
     same = (scale > 0) & (largest > 0) & (worst <= TYPICAL * largest)
     same &= worst <= SAME * largest + ROUNDING
     if same.any():  # seldom, and only then worth a sort
         moving = (away_a[same] > 0) | (away_b[same] > 0)
         typical = _quantile(apart[same], moving, 0.5)
-        same[same.clone()] = typical <= TYPICAL * _quantile(away_a[same], away_a[same] > 0, 0.25)
+        small = [_quantile(away[same], away[same] > 0, 0.25) for away in (away_a, away_b)]
+        same[same.clone()] = typical <= TYPICAL * torch.minimum(*small)
     return same
 
 
