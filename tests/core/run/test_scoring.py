@@ -436,8 +436,9 @@ def arrays_of(scores: Scores) -> dict[tuple[object, ...], np.ndarray]:
 
 def test_rows_and_join_undo_each_other() -> None:
     gaps = {"a": np.arange(9.0)}
-    how = settings_with(*ALL, curve=True)
-    whole = score(explanations_of(random_maps(3, 9), [0, 1] * 4 + [0], gaps=gaps), how)
+    own = explanations_of(random_maps(3, 9), [0, 1] * 4 + [0], gaps=gaps)
+    others = {"other_maps": torch.randn(2, *own.maps.shape), "other_targets": np.arange(18).reshape(2, 9)}
+    whole = score(replace(own, **others), settings_with(*ALL, *OTHER_CLASS, curve=True))
     joined = Scores.join([whole.rows(np.arange(9) < 4), whole.rows(np.arange(4, 9))])
     assert {path[0] for path in arrays_of(whole)} == set(Scores.__dataclass_fields__)
     before, after = arrays_of(replace(whole, pairing={})), arrays_of(joined)  # of a part there is none
