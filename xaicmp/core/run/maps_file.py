@@ -77,7 +77,7 @@ def compare_maps(
     if len(known) < 2:
         raise UsageError(f"{path} holds the maps of one method; two or more are needed to compare")
     pixels = arrays["maps"][0, 0].size
-    settings = settings if isinstance(settings, Settings) else settings(names)
+    settings = settings if isinstance(settings, Settings) else settings(list(known))
     settings.check(pixels)
     predictions, classes, others = _predictions(arrays, arrays["maps"].shape[1])
     whole = _explanations(arrays, predictions, others)
@@ -233,8 +233,10 @@ def _same_as(by_image: dict[str, np.ndarray]) -> np.ndarray:
 def _predictions(
     arrays: dict[str, Any], count: int
 ) -> tuple[Predictions, tuple[str, ...], np.ndarray | None]:
-    """The images as far as the file knows them, the names of the classes, and which others were explained; -1 is
-    none of the classes."""
+    """The images as far as the file knows them, the names of the classes, and which others were explained.
+
+    An unknown class is -1.
+    """
     labels, predicted = (
         arrays.get(name, np.full(count, UNKNOWN)).astype(str) for name in ("labels", "predicted")
     )
