@@ -62,7 +62,7 @@ WRITTEN = {
     "clusters": ("Grad-CAM", "Saliency"),
     "faithfulness": ("random order", "deletion: most relevant first"),
     "agreement-faithfulness": ("mean Pearson with the other methods", "Grad-CAM"),
-    "randomisation": ("spearman", "fc"),
+    "randomisation": ("Spearman", "fc"),
 }
 
 

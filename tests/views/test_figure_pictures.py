@@ -93,3 +93,10 @@ def test_the_pictures_are_small() -> None:
     sizes = [each.stat().st_size for each in PICTURES.iterdir()]
     assert len(sizes) == len(kind_names())
     assert sum(sizes) < 100_000
+
+
+def test_the_pictures_of_the_docs_are_below_1_mb_together() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    sizes = [each.stat().st_size for each in docs.rglob("*.png")]
+    assert len(sizes) > len(kind_names())
+    assert sum(sizes) < 1_000_000
