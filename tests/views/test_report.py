@@ -273,7 +273,7 @@ def test_a_page_shows_the_studies_that_it_is_asked_for(
         table = found.study_table(name, maps.maps)
         assert f"<h3>{table.title}</h3>" in text
         assert (f"<h3>{table.title}</h3>" in plain) == (name == "clusters")
-        assert f">{table.rows[0][0]}</th>" in text
+        assert f">{table.rows[0][0].strip()}</th>" in text
     assert 'id="agreement-faithfulness-caption"' in text
     with pytest.raises(UsageError, match="study 'x': choose from clusters, compare_pairs, consensus"):
         found.report(tmp_path / "x.html", maps, studies=["x"])
