@@ -130,8 +130,10 @@ def test_pearson_is_scipys(shape: tuple[int, int]) -> None:
     assert defined > 300
 
 
-def test_pearson_of_a_map_of_one_pixel_is_undefined() -> None:
-    assert pearson(torch.rand(3, 1, 1), torch.rand(3, 1, 1)).isnan().all()
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", [each.name for each in STATISTICS.values() if not each.uses_top])
+def test_a_map_of_one_pixel_is_undefined_without_a_warning(name: str) -> None:
+    assert agreement(name, torch.rand(3, 1, 1), torch.rand(3, 1, 1)).isnan().all()
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])

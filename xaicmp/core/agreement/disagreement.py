@@ -97,7 +97,7 @@ def _pairwise(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
     pixels = x.shape[1]
     pairs = pixels * (pixels - 1) / 2
     counts = [torch.unique(each, return_counts=True)[1] for each in x.long() * pixels + y]
-    both = torch.stack([(each * (each - 1)).sum() for each in counts]).double() / 2
+    both = torch.tensor([float((each * (each - 1)).sum()) for each in counts], dtype=torch.float64) / 2
     surplus = tau_b(a, b) * ((pairs - tied_x) * (pairs - tied_y)).sqrt()
     return ((surplus + pairs - tied_x - tied_y + both) / 2 + both) / pairs
 
