@@ -19,7 +19,7 @@ from xaicmp.views.document import document
 from xaicmp.views.tables.comparison import pairs_table
 from xaicmp.views.tables.images import images_table
 from xaicmp.views.tables.training import epochs_table
-from xaicmp.views.text import decimals
+from xaicmp.views.text import decimals, shortened
 
 WIDTHS = [80, 120]
 
@@ -142,6 +142,11 @@ def test_what_is_undefined_is_a_dash(sample: ImageSet) -> None:
     assert images.count(" -/-") == 6
     assert "Undefined: Pearson 6, IoU@20% 6; tied: IoU@20% 0" in contents(pairs)
     assert "nan" not in (pairs + images).lower()
+
+
+def test_a_name_stays_in_its_line() -> None:
+    assert shortened("one\ntwo\r\nthree") == "one two three"
+    assert shortened("photographs/of\nanimals/cats/tom.png") == "…of animals/cats/tom.png"
 
 
 def test_rows_of_epochs_printed_one_by_one_line_up() -> None:

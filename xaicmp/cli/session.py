@@ -289,7 +289,8 @@ class Session:
         if result.images is not None and result.images.provenance["verified"] is False:
             remark(options, f"{result.images.name}: the files' checksums are not the official ones")
         if options.n is not None and len(result) < options.n:
-            remark(options, f"there are {len(result)} such images, not {options.n}; these are compared")
+            there = "is 1 such image" if len(result) == 1 else f"are {len(result)} such images"
+            remark(options, f"there {there}, not {options.n}")
         return replace(result, comparison=signed(result.comparison))
 
     @contextmanager

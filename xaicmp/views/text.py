@@ -53,7 +53,8 @@ def decimals(value: float | None, places: int = 3) -> str:
 
 
 def shortened(name: str, most: int = 24) -> str:
-    """A name in at most so many characters: of a path the end, which says most."""
+    """A name in one line of at most so many characters: of a path the end, which says most."""
+    name = " ".join(name.splitlines())
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 

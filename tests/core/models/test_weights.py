@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import xaicmp
 from xaicmp.core.models.architectures import resnet18_cifar
+from xaicmp.core.models.checkpoint import shipped_checkpoint
 from xaicmp.core.models.weights import best_fit
 from xaicmp.errors import UsageError, XaicmpError
 
@@ -234,6 +235,11 @@ def test_a_checkpoint_cannot_name_a_module_to_run(trained: dict[str, Tensor], tm
     torch.save(document, tmp_path / "a.pt")
     with pytest.raises(XaicmpError, match="unknown architecture"):
         xaicmp.load_model(checkpoint=tmp_path / "a.pt")
+
+
+def test_the_accuracy_of_a_checkpoint_is_known_under_the_name_of_its_network_too(tmp_path: Path) -> None:
+    model = xaicmp.load_model("resnet18-cifar", checkpoint=shipped_checkpoint())
+    assert model.provenance["test_accuracy"] == xaicmp.load_model().provenance["test_accuracy"] == 0.9277
 
 
 def test_order_alone_is_not_enough() -> None:

@@ -69,6 +69,8 @@ def with_file(source: Source, rest: str, file: WeightsFile, remark: Remark) -> C
     fill(classifier.module, fit.weights, file.path)
     described, assumed = _described(classifier, file)
     kept = {"path": str(file.path), "sha256": file.sha256, "weights": file.path.name}
+    if file.document.get("format") == FORMAT:
+        kept["test_accuracy"] = file.document["metadata"].get("test_accuracy")
     title = str(file.path) if rest in ARCHITECTURES else f"{name} with {file.path.name}"
     found = replace(described, name=title, provenance={**classifier.provenance, **kept})
     if fit.others:
