@@ -197,15 +197,13 @@ def test_pixels_that_were_not_normalised_are_refused() -> None:
     assert len(xaicmp.compare(classifier.module, pixels, methods=["saliency", "edge"])) == 4  # who knows
 
 
-def test_fast_is_fast_from_python_too() -> None:
-    found = {
-        fast: xaicmp.compare(
-            methods=["saliency", "integrated-gradients"],
-            select=xaicmp.Selection(ids=(3, 7)),
-            running=xaicmp.Running(fast=fast),
-        )
-        for fast in (False, True)
-    }
+def test_fast_is_fast_from_python_too(tmp_path: Path) -> None:
+    model, select = xaicmp.load_model(), xaicmp.Selection(ids=(3, 7))
+    methods = xaicmp.get_methods(["saliency", "integrated-gradients"])
+    found = {}
+    for fast in (False, True):
+        running = xaicmp.Running(fast=fast).keeping(tmp_path / f"{fast}.json", model, select, methods)
+        found[fast] = xaicmp.compare(model, methods=methods, select=select, running=running)
     steps = {fast: each.methods[1].options["steps"] for fast, each in found.items()}
     assert steps == {False: 32, True: 8}
     values = [each["saliency", "integrated-gradients"].pearson.mean for each in found.values()]

@@ -328,10 +328,10 @@ class _Job:
         chosen = methods_of(methods)
         if "all" in methods:
             chosen = applying(self.engine, self.images.size(), chosen)
-        if self.running.fast:
-            chosen = quickened(chosen, self.images.size())
         if self.running.journal is not None:
             self.running.journal.check(plan_of(self.running.engine(loaded), select, chosen, targets))
+        if self.running.fast:
+            chosen = quickened(chosen, self.images.size())
         self.explainer = Explainer(self.engine, chosen, target, other_classes)
 
     def stream(self) -> Iterable[tuple[ImageSource, Explanations]]:

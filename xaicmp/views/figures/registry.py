@@ -196,9 +196,9 @@ def caption_of(name: str, drawing: Drawing) -> str:
     for method, options in given.items():
         words = [f"{key} {value}" for key, value in options.items() if key in ("steps", "samples", "reduce")]
         parts.append(f"{comparison.titles[method]} ({', '.join(words)})")
-    if kind.needs == "maps":
+    if name == "maps":
         parts.append(SCALES[drawing.look.scale])
-    else:
+    elif kind.needs != "maps":
         parts.append(f"{level_title(comparison.settings)}s")
     measured = ", ".join(each.title(comparison.top) for each in comparison.statistics)
     return f"{kind.help}: {'; '.join(parts)}; {measured}; seed {comparison.settings.seed}."
