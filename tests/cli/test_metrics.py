@@ -914,7 +914,7 @@ def test_settings_of_a_method_can_be_compared(metrics: Xaicmp) -> None:
 
 def test_each_shortcut_reaches_what_its_help_says() -> None:
     line = {"ig_steps": 7, "ig_rule": "left", "ig_baseline": "blur", "ig_tolerance": 0.5}
-    settings = method_settings(Comparing(**line, samples=9, noise=0.25), {})
+    settings = method_settings(Comparing(**line, samples=9, noise=0.25))
     methods = {each.name: each.options for each in get_methods(["all"], settings=settings)}
     for name, options in methods.items():
         default = METHODS[name].options
