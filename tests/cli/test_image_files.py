@@ -22,7 +22,7 @@ def make():
 
 @pytest.fixture
 def photos(alone):
-    Path("own.py").write_text(MODEL)
+    Path("pictured.py").write_text(MODEL)
     for index, name in enumerate(("cat/one.png", "dog/two words.PNG", "dog/\udcff.png", "tiger/three.jpg")):
         Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(index).integers(0, 256, (16, 20, 3), dtype=np.uint8)
@@ -34,7 +34,7 @@ def photos(alone):
 
 def explained(xaicmp, *words):
     done = xaicmp(
-        "explain", "--model", "own:make", *METHODS, "--only", "all", "--n", 9, "--format", "csv", *words
+        "explain", "--model", "pictured:make", *METHODS, "--only", "all", "--n", 9, "--format", "csv", *words
     )
     assert done.status == 0, done.err
     return [row.split(",")[1:3] for row in done.out.splitlines()[1:]], done.err
