@@ -201,15 +201,13 @@ class Session:
         from xaicmp.core.attribution.selection import split_names
         from xaicmp.core.machine.devices import find_device
         from xaicmp.core.run.applying import applying
-        from xaicmp.core.run.running import Running, quickened
+        from xaicmp.core.run.running import Running
 
         options = self.options
         names = [name for word in options.methods or PUBLISHED for name in split_names(word)]
         self.methods = get_methods(names, reduce=options.reduce, settings=method_settings(options))
-        if options.fast:
-            if any("integrated-gradients:" in m.name and "=" in m.name for m in self.methods):
-                raise UsageError("--fast sets the options of integrated-gradients; leave it or them out")
-            self.methods = quickened(self.methods, self.size())
+        if options.fast and any("integrated-gradients:" in m.name and "=" in m.name for m in self.methods):
+            raise UsageError("--fast sets the options of integrated-gradients; leave it or them out")
         self.running = Running(
             device=find_device(options.device),
             precision=options.precision,

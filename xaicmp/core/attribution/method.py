@@ -137,20 +137,13 @@ def check_least(name: str, least: int, **options: float) -> None:
             raise UsageError(f"{name}: {key} {value:g}: needs {least} or more")
 
 
-def method(
-    name: str,
-    *,
-    title: str,
-    family: str,
-    reduction: str,
-    cost: str,
-    paper: str,
-    needs: str = "",
-    needs_layer: bool = False,
-    model_free: bool = False,
-    sees_modules: bool = False,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Enter the decorated function into ``METHODS``; its keyword arguments are its options."""
+def method(name: str, **about: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Enter the decorated function into ``METHODS``; its keyword arguments are its options.
+
+    Args:
+        name: as on the command line and in files.
+        about: the other attributes of ``Method``; ``title``, ``family`` and ``reduction`` have no default.
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         options = {
@@ -158,20 +151,7 @@ def method(
             for key, parameter in inspect.signature(function).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key != "context"
         }
-        METHODS[name] = Method(
-            name=name,
-            title=title,
-            family=family,
-            reduction=reduction,
-            needs=needs,
-            cost=cost,
-            paper=paper,
-            function=function,
-            options=options,
-            needs_layer=needs_layer,
-            model_free=model_free,
-            sees_modules=sees_modules,
-        )
+        METHODS[name] = Method(name=name, function=function, options=options, **about)
         return function
 
     return register
