@@ -191,6 +191,14 @@ def test_a_plan_is_plain_and_says_what_matters() -> None:
     assert all(differences(plan, other) for other in others)
 
 
+def test_a_plan_says_whether_the_run_is_fast_whatever_the_hardware_computes_in() -> None:
+    """Where it has no bfloat16, a fast run differs in the steps alone, which are no option of the methods as given."""
+    plans = [
+        plan_of(small_engine(precision="bf16", fast=fast), Selection(n=20), METHODS) for fast in (False, True)
+    ]
+    assert differences(*plans) == ["fast is True and was False"]
+
+
 def comparison(only: str, **values: object) -> Comparison:
     return compare_selection(small_engine(batch_size=8), Selection(n=20, only=only), METHODS, **values)[1]
 

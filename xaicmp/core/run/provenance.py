@@ -92,5 +92,6 @@ def plan_of(
         "seed": engine.seed,
         "device": engine.device.type,
         "precision": engine.precision,
+        "fast": engine.fast,
         "batch_size": engine.batch_size,
     }
