@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from itertools import combinations
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from xaicmp.core.results.comparison import Comparison, Source
 from xaicmp.core.results.intervals import summarise, summarise_share
@@ -68,7 +70,7 @@ def test_a_result_is_the_summary_beside_its_floors() -> None:
     pearson, iou = comparison.statistics
     result = comparison.result(pearson, AB)
     assert (result.summary.mean, result.summary.n, result.summary.undefined) == (0.5, 3, 1)
-    assert result.summary == summarise(np.array(values), level=0.95, seed=0)
+    assert result.summary == summarise(np.array(values), level=0.95, seed=0).within(-1, 1)
     assert result.summary.tied is None
     assert (result.chance, result.corrected) == (0, 0.5)
     assert result.controls == {"other_image": pytest.approx(1 / 3)}
@@ -166,6 +168,20 @@ def test_of_fewer_than_six_images_there_is_no_verdict(n: int, p: str | None) -> 
             assert said == f"n = {n}: too few for a test (smallest p {p})"
         else:
             assert said == {1: "more than with another image's map", -1: "less than chance"}[sign]
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_of_few_images_the_interval_stays_in_the_range_of_the_statistic(n: int) -> None:
+    values = [-0.6, 0.9, 0.95, 0.1][:n]
+    low, high = scipy.stats.t.interval(0.95, n - 1, np.mean(values), scipy.stats.sem(values))
+    comparison = comparison_of(values)
+    pearson, iou = (comparison.result(each, AB).summary for each in comparison.statistics)
+    assert high > 1
+    assert (pearson.low, pearson.high) == (pytest.approx(max(low, -1)), 1)
+    assert (iou.low, iou.high) == (0, pytest.approx(min(high / 2, 1)))  # IoU is half of Pearson
+    one = comparison_of(values[:1]).result(comparison.statistics[0], AB).summary
+    assert math.isnan(one.low)
+    assert math.isnan(one.high)
 
 
 def test_no_verdict_depends_on_the_seed() -> None:

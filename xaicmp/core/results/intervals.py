@@ -44,6 +44,11 @@ class Summary:
     low: float = float("nan")
     high: float = float("nan")
 
+    def within(self, low: float, high: float) -> Summary:
+        """The same with the ends of its interval no further out than the values can be: of a few, Student's may be."""
+        start, end = np.clip((self.low, self.high), low, high).tolist()
+        return replace(self, low=start, high=end)
+
 
 def summarise(
     values: np.ndarray,

@@ -52,9 +52,8 @@ def by_method(comparison: Comparison) -> dict[str, dict[str, Summary]]:
         found[name] = {}
         for statistic in comparison.statistics:
             values = np.array([comparison.scores.values[statistic.name][pair] for pair in pairs])
-            found[name][statistic.name] = summarise(
-                values.mean(axis=0), level=settings.level, seed=settings.seed
-            )
+            summary = summarise(values.mean(axis=0), level=settings.level, seed=settings.seed)
+            found[name][statistic.name] = summary.within(statistic.low, statistic.high)
     return found
 
 

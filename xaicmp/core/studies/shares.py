@@ -34,7 +34,9 @@ def by_share(comparison: Comparison, pairs: Sequence[Pair]) -> Shares:
     settings, curves, shares = comparison.settings, comparison.scores.curves, curve_shares(comparison.pixels)
     observed = {
         pair: [
-            summarise(each, level=settings.level, seed=settings.seed, resamples=SEVERAL)
+            summarise(each, level=settings.level, seed=settings.seed, resamples=SEVERAL).within(
+                IOU.low, IOU.high
+            )
             for each in curves["observed"][pair].T
         ]
         for pair in pairs
