@@ -12,9 +12,10 @@ from small import SmallNet, compare_selection, small_engine
 from torch import Tensor
 
 from xaicmp.core.attribution import get_methods
-from xaicmp.core.images.cifar10 import MEAN, STD
+from xaicmp.core.images.cifar10 import MEAN, STD, load_sample
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.tensors import ImageSet, normalise
+from xaicmp.core.run.explaining import Explainer, explain_selection
 from xaicmp.core.run.journal import Journal
 from xaicmp.errors import XaicmpError
 from xaicmp.views.document import to_json
@@ -77,11 +78,17 @@ def test_without_any_nothing_is_said(sample: ImageSet) -> None:
     assert "left out" not in caption(comparison)
 
 
+def unreachable() -> ImageSet:
+    raise XaicmpError("there is no network")
+
+
 @pytest.mark.parametrize("value", VALUES)
 def test_all_of_them_are_an_error(value: float, sample: ImageSet) -> None:
     engine = small_engine(Broken(value, -9.0))
     with pytest.raises(XaicmpError, match="not finite on any of 1000 images; check its weights and norm"):
         compare_selection(engine, Selection(n=12, only="correct"), METHODS, data=sample)
+    with pytest.raises(XaicmpError, match="not finite on any of 1000 images"):  # and none is downloaded
+        list(explain_selection(Explainer(engine, METHODS), load_sample(unreachable), Selection(n=3)))
     with pytest.raises(XaicmpError, match="not finite on any of 2 images"):
         compare_selection(engine, Selection(ids=(3, 7), only="all"), METHODS, data=sample)
 

@@ -412,7 +412,8 @@ def _candidates(
     fits = selection.fits(len(images))
     if fits:
         yield from _batches(explainer, images, selection, 0)
-        if selection.ids is not None:
+        # If the model says nothing of any, it is the model, and more images would not help.
+        if selection.ids is not None or len(explainer.engine.excluded) == len(images):
             return
     try:
         whole = images.whole()
