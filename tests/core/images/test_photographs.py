@@ -80,6 +80,16 @@ def test_hidden_folders_and_links_that_lead_back_are_left_out(folder: Path) -> N
     assert found.classes == ("a", "b", "c")
 
 
+def test_a_photograph_counts_once_however_its_path_is_written(folder: Path) -> None:
+    Path("link.png").symlink_to("photos/a/1.png")
+    Path("elsewhere").symlink_to("photos/b/deep")
+    words = ["photos/a/1.png", "./photos/b/../a/1.png", folder / "photos/a/1.png", "link.png", "photos/a"]
+    assert find_files(words, FRAMING).paths == [Path(words[0]), Path("link.png"), Path("photos/a/10.PNG")]
+    Image.fromarray(colours).save("2.png")
+    found = find_files(["2.png", "elsewhere/../2.png"], FRAMING)  # behind the link, ".." leads to photos/b
+    assert len(found) == 2
+
+
 def test_what_is_called_like_an_image_and_is_none(folder: Path) -> None:
     Path("photos/b/x.png").mkdir()
     Path("photos/b/x.png/4.png").write_bytes(Path("photos/a/1.png").read_bytes())

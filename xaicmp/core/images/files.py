@@ -193,7 +193,11 @@ def find_files(
     Raises:
         XaicmpError: a path does not exist, a list cannot be read, or there is no image.
     """
-    paths = list(dict.fromkeys(path for word in words for path in _files(str(word))))
+    every: dict[tuple[str, Path], Path] = {}
+    for path in (path for word in words for path in _files(str(word))):
+        # A file counts once, however its path is written; a link is a file of its own.
+        every.setdefault((os.path.abspath(path), followed(path)), path)  # noqa: PTH100  (without "..")
+    paths = list(every.values())
     root = Path(words[0]) if len(words) == 1 and Path(words[0]).is_dir() else None
     if not paths:
         raise XaicmpError(
