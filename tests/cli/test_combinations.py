@@ -162,6 +162,10 @@ def test_a_kept_comparison_has_the_margin_that_is_asked_for(xaicmp: Xaicmp) -> N
     wide = json.loads(xaicmp(*line, "--margin", 1.5).out)["pairs"]
     assert json.loads(xaicmp(*kept).out)["pairs"] == usual != wide
     assert json.loads(xaicmp(*kept, "--margin", 1.5).out)["pairs"] == wide
+    xaicmp(*line, "--margin", 1.5, "--output", "wide.json")
+    kept = ("metrics", "--from", "wide.json", "--format", "json")
+    assert json.loads(xaicmp(*kept).out)["pairs"] == wide
+    assert json.loads(xaicmp(*kept, "--margin", 0.05).out)["pairs"] == usual
 
 
 @pytest.mark.parametrize("command", COMMANDS.commands)

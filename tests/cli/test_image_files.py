@@ -40,6 +40,13 @@ def explained(xaicmp, *words):
     return [row.split(",")[1:3] for row in done.out.splitlines()[1:]], done.err
 
 
+def test_images_are_looked_for_before_the_weights_are_read(xaicmp):
+    done = xaicmp("metrics", "--checkpoint", "nowhere.pt", "--images", "nobody.jpg")
+    assert done.err == (
+        "xaicmp: --images nobody.jpg: no such file or folder; name photographs, or a folder of them\n"
+    )
+
+
 def test_a_list_on_stdin(xaicmp, photos, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("photos/cat/one.png\nphotos/dog/two words.PNG\n"))
     rows, _ = explained(xaicmp, "--images", "-")

@@ -287,12 +287,11 @@ class Comparing:
         autocompletion=offered(Control),
     )
     ci: float = option(COMPARISON, "Level of the confidence intervals.", "SHARE", default=0.95)
-    margin: float = option(
+    margin: float | None = option(
         COMPARISON,
         "How far a correlation may be from the correlation with another image's map and still count as about equal; half "
-        "of it for statistics from 0 to 1.",
+        "of it for statistics from 0 to 1. Default: 0.05, and with --from FILE.json that of the file.",
         "SIZE",
-        default=0.05,
     )
     batch_size: int | None = option(
         RUNNING,

@@ -104,6 +104,7 @@ def settings_of(options: Comparing, *, curve: bool = False) -> Settings:
         check_top(each)
     if len({f"{100 * each:g}" for each in tops}) < len(tops):
         raise UsageError("--top names a share twice; name each once")
+    margin = {} if options.margin is None else {"margin": options.margin}
     return Settings(
         get_statistics(_words(options.statistics) or DEFAULT_STATISTICS, more),
         top,
@@ -111,7 +112,7 @@ def settings_of(options: Comparing, *, curve: bool = False) -> Settings:
         options.ci,
         options.seed,
         curve,
-        options.margin,
+        **margin,
     )
 
 
@@ -186,8 +187,9 @@ class Session:
         self.options = replace(options, quiet=options.quiet or self.group.rank > 0)
         with progress_bar(self.options.quiet) as show:
             show("loading", 0, 0)
+            named = self._named(show) if images is None else images  # before the weights, which take longer
             self.classifier = self._model()
-            self.images = self._images(show) if images is None else images
+            self.images = self._images(named, show)
             self.selection = selection_of(self.options, default, self.images, self.classifier.classes)
             if repeated := self.selection.repeated:
                 ids = "id" if repeated == 1 else "ids"
@@ -241,12 +243,28 @@ class Session:
                 remark(options, line)
         return found
 
-    def _images(self, show: Stages) -> ImageSource:
+    def _named(self, show: Stages) -> ImageSource | None:
+        """What --images names."""
         from xaicmp.api import load_images
-        from xaicmp.core.images.cifar10 import load_cifar10
 
         options = self.options
-        tested = len(self.classifier.test_files) if options.images is None else 0
+        if options.images is None:
+            return None
+        files = {"labels": options.labels, "label_map": options.label_map, "strict": options.strict}
+        known: dict[str, Any] = {name: value for name, value in files.items() if value}
+        return load_images(options.images, progress=show, **known)
+
+    def _images(self, named: ImageSource | None, show: Stages) -> ImageSource:
+        from xaicmp.api import framing_of, load_images
+        from xaicmp.core.images.cifar10 import load_cifar10
+        from xaicmp.core.images.files import FileImages
+
+        options = self.options
+        if isinstance(named, FileImages):
+            named.framing = framing_of(self.classifier)
+        if named is not None:
+            return named
+        tested = len(self.classifier.test_files)
         if tested and options.data is None:
             raise UsageError(
                 f"{self.classifier.name} was tested on {tested:,} files; name the folder that it was trained on with --data, "
@@ -256,9 +274,7 @@ class Session:
             return load_images(options.data, model=self.classifier, held_out=True)
         if options.data is not None:
             return load_cifar10("test", options.data, progress=show)
-        files = {"labels": options.labels, "label_map": options.label_map, "strict": options.strict}
-        known: dict[str, Any] = {name: value for name, value in files.items() if value}
-        return load_images(options.images, model=self.classifier, progress=show, **known)
+        return load_images(progress=show)
 
     def compare(self, keep: Keep | None = None, journal: Journal | None = None) -> Result:
         """Choose, explain and compare images, with progress on stderr.
