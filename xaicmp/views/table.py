@@ -240,9 +240,9 @@ def to_html(table: Table) -> str:
         if heading is not None:
             span = f'<th colspan="{len(table.columns)}" scope="rowgroup">{_html(heading)}</th>'
             lines.append(f"</tbody>\n<tbody>\n<tr>{span}</tr>")
-        first, *others = map(_html, row)
-        cells = "".join(f"<td>{each}</td>" for each in others)
-        lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
+        cells = [_html(each) for each in row]
+        heads = "".join(f'<th scope="row">{each}</th>' for each in cells[: table.left])
+        lines.append(f"<tr>{heads}{''.join(f'<td>{each}</td>' for each in cells[table.left :])}</tr>")
     note = f"<p>{_html(table.note)}</p>\n" if table.note else ""
     return "\n".join(lines) + f"\n</tbody>\n</table>\n{note}"
 
