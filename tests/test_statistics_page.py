@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xaicmp.core.agreement.controls import CONTROLS, DRAWS, KEYS, SHIFTS
+from xaicmp.core.agreement.controls import CONTROLS, KEYS
+from xaicmp.core.agreement.partners import DRAWS
 from xaicmp.core.agreement.registry import STATISTICS, agreement
+from xaicmp.core.agreement.rolling import SHIFTS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "statistics.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^### `([\w-]+)`\n(.*?)(?=^##)", PAGE, flags=re.MULTILINE | re.DOTALL))

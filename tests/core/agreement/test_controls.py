@@ -14,20 +14,10 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
-from xaicmp.core.agreement.controls import (
-    KEYS,
-    Context,
-    other_image,
-    other_images,
-    place,
-    pool,
-    prepare_rolled,
-    roll,
-    shifts,
-    with_every_other,
-    with_partners,
-)
+from xaicmp.core.agreement.controls import KEYS, Context, pool
+from xaicmp.core.agreement.partners import other_image, other_images, place, with_every_other, with_partners
 from xaicmp.core.agreement.registry import IOU, PEARSON, STATISTICS, pearson
+from xaicmp.core.agreement.rolling import prepare_rolled, roll, shifts
 from xaicmp.core.agreement.statistic import Prepared, Statistic
 from xaicmp.core.results.place import Place
 from xaicmp.core.results.significance import PairedTest

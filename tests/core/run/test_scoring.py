@@ -20,16 +20,10 @@ from small import choose, compare, small_engine
 from torch import Tensor
 
 from xaicmp.core.agreement import statistic
-from xaicmp.core.agreement.controls import (
-    CONTROLS,
-    DRAWS,
-    OTHER_CLASS,
-    get_controls,
-    other_images,
-    roll,
-    shifts,
-)
+from xaicmp.core.agreement.controls import CONTROLS, OTHER_CLASS, get_controls
+from xaicmp.core.agreement.partners import DRAWS, other_images
 from xaicmp.core.agreement.registry import STATISTICS, agreement, get_statistics
+from xaicmp.core.agreement.rolling import roll, shifts
 from xaicmp.core.attribution import get_methods
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.tensors import ImageSet

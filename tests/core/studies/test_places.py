@@ -11,7 +11,7 @@ import torch
 from small import SmallNet, compared, small_classifier
 
 import xaicmp
-from xaicmp.core.agreement.controls import place
+from xaicmp.core.agreement.partners import place
 from xaicmp.core.agreement.registry import STATISTICS, agreement
 from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.results.place import Place

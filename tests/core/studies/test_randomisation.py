@@ -9,7 +9,7 @@ import torch
 from small import SmallNet, small_engine, state
 from torch import Tensor, nn
 
-from xaicmp.core.agreement.controls import other_images
+from xaicmp.core.agreement.partners import other_images
 from xaicmp.core.agreement.registry import agreement
 from xaicmp.core.attribution import METHODS
 from xaicmp.core.choices import Randomise

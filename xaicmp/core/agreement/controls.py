@@ -20,6 +20,15 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from xaicmp.core.agreement.pairing import pairing_p
+from xaicmp.core.agreement.partners import (
+    DRAWS,
+    other_image,
+    other_images,
+    place,
+    with_every_other,
+    with_partners,
+)
+from xaicmp.core.agreement.rolling import SHIFTS, prepare_rolled, shifts
 from xaicmp.core.agreement.statistic import Prepared, Statistic, chunks, extent, prepare_all, take
 from xaicmp.core.agreement.top_pixels import whole_pixels
 from xaicmp.errors import UsageError, arg
@@ -27,17 +36,8 @@ from xaicmp.errors import UsageError, arg
 LEVEL = 0.05
 """A p-value below this is taken for a finding."""
 
-SHIFTS = 19
-"""Shifted maps that each map is compared with: the fewest for which p can be ``LEVEL``."""
-
-DRAWS = 100
-"""Other images that a map is compared with, or all if there are fewer, where not all can be had by one product."""
-
 OTHER_CLASS = ("other_class", "other_class_runner_up")
 """The keys of the control that takes maps of other classes: a drawn one, and the runner-up."""
-
-TILE = 64
-"""Images on each side of such a product, whose rounding must not depend on how much is worked on at once."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -187,106 +187,6 @@ def get_controls(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(keys)
 
 
-def other_images(groups: np.ndarray, draws: int = 5, seed: int = 0) -> Tensor:
-    """For each image, others of its group, drawn without replacement and each with the same probability.
-
-    A group is put into a random circle, and draw d goes the same random number of places on from every image: so
-    each draw is a permutation without a fixed point, and no two draws give an image the same partner.
-
-    Args:
-        groups: ``(N,)``: all equal for any other image, the labels for another of the same class; below 0 for an
-            image whose group is unknown, which has no partner and is none.
-        draws: how many partners an image gets; fewer in groups of as many images or less.
-        seed: of the draws.
-
-    Returns:
-        int64 ``(draws, N)``, -1 where there is no partner left.
-    """
-    rng = np.random.default_rng(seed)
-    partners = np.full((draws, len(groups)), -1)
-    for group in np.unique(groups[groups >= 0]):
-        circle = rng.permutation(np.flatnonzero(groups == group))
-        for row, places in zip(partners, 1 + rng.permutation(len(circle) - 1), strict=False):
-            row[circle] = np.roll(circle, places)
-    return torch.from_numpy(partners)
-
-
-def with_partners(
-    statistic: Statistic, prepared_a: Prepared, prepared_b: Prepared, pairs: Tensor, partners: Tensor
-) -> Iterator[Tensor]:
-    """The statistic of A's map of each image with B's map of each of its partners.
-
-    Args:
-        statistic: what to compare by.
-        prepared_a, prepared_b: what ``statistic.prepare`` made of the maps ``(N, M, H, W)``.
-        pairs: int64 ``(2, K)``, methods of A and of B.
-        partners: ``(draws, N)``, from ``other_images``.
-
-    Yields:
-        per pair float64 ``(N, N)``, of A's images by B's, NaN where these are no partners or it is undefined.
-    """
-    values = torch.empty(pairs.shape[1], *partners.shape, dtype=torch.float64)
-    for rows in chunks(prepared_a.values[0]):
-        own = take(prepared_a, rows)
-        for draw, others in enumerate(partners[:, rows]):
-            values[:, draw, rows] = statistic.compare_pairs(own, take(prepared_b, others), pairs).T
-    images = partners.shape[1]
-    for each in values:
-        whole = torch.full((images, images + 1), torch.nan, dtype=torch.float64)
-        yield whole.scatter_(1, partners.T % (images + 1), each.T)[:, :-1]  # -1 is no partner, and the last
-
-
-def with_every_other(
-    statistic: Statistic, prepared_a: Prepared, prepared_b: Prepared, pairs: Tensor, groups: np.ndarray
-) -> Iterator[Tensor]:
-    """``with_partners`` with all other images of the group as partners, for a statistic that is a product.
-
-    Nothing is drawn. ``groups`` as for ``other_images``.
-    """
-    of = torch.from_numpy(groups)
-    strangers = (of[:, None] != of) | (of < 0) | torch.eye(len(of), dtype=torch.bool)
-    tiles = [slice(start, start + TILE) for start in range(0, len(of), TILE)]
-    for a, b in pairs.T.tolist():
-        rows, columns = (
-            [take(prepared, (tile, method)) for tile in tiles]
-            for prepared, method in ((prepared_a, a), (prepared_b, b))
-        )
-        parts = [torch.cat([statistic.compare_all(row, column) for column in columns], dim=1) for row in rows]
-        yield torch.cat(parts).masked_fill_(strangers, torch.nan)
-
-
-def other_image(values: Tensor, *, balanced: bool = False) -> Tensor:
-    """The mean of each image over its partners, from ``with_partners`` or ``with_every_other``.
-
-    Args:
-        values: float64 ``(N, N)``.
-        balanced: whether B's own level is in an image's value as A's is: the mean of its row, plus that of its
-            column, minus that of all. The mean stays the same; a paired test against the observed values is
-            then as sharp as it says, where every image has as many partners.
-
-    Returns:
-        float64 ``(N,)``, NaN for an image without a partner or undefined with all of them.
-    """
-    mean = values.nanmean(dim=1)
-    return mean + values.nanmean(dim=0) - values.nanmean() if balanced else mean
-
-
-def place(null: Tensor, observed: Tensor, higher: bool) -> tuple[Tensor, Tensor]:
-    """The exact p of each observed value ``(N, ...)`` among those of its null distribution ``(draws, N, ...)``.
-
-    p is the share of values that agree as well as the observed one or better, itself included: exact if every other
-    map is as likely to stand in the place of B's. Values of the null distribution that are NaN are none.
-
-    Returns:
-        p, and how many values that is among, float64 ``(N, ...)``, NaN where there is no observed value.
-    """
-    # Products round otherwise than single values do, and a map that repeats itself equals itself but for rounding.
-    as_good = null >= observed - 1e-12 if higher else null <= observed + 1e-12
-    none = observed.isnan()
-    among = (1.0 + (~null.isnan()).sum(dim=0)).double().masked_fill(none, torch.nan)
-    return ((1 + as_good.sum(dim=0)) / among).masked_fill(none, torch.nan), among
-
-
 def _any_other_image(context: Context) -> Controlled:
     return _other_images(context, np.zeros(len(context.maps)), balanced=True, pairing=True)
 
@@ -330,54 +230,6 @@ register_control(
         f"{DRAWS}, drawn without replacement",
     )
 )
-
-
-def shifts(
-    size: Sequence[int], ids: Sequence[int] | np.ndarray, draws: int = SHIFTS, seed: int = 0
-) -> Iterator[Tensor]:
-    """Rolls over the edges by random offsets, never (0, 0) and never twice by the same.
-
-    Args:
-        size: height and width of a map.
-        ids: ``(N,)``: an image's offsets depend on its id and the seed, not on the other images.
-        draws: H * W - 1 at most.
-        seed: of the draws.
-
-    Yields:
-        int64 ``(N, H * W)``, which pixel comes to each place, once per draw.
-    """
-    height, width = size
-    pixels = height * width
-    offsets = np.empty((min(draws, pixels - 1), len(ids)), dtype=np.int64)
-    for column, each in enumerate(ids):
-        rng = np.random.default_rng([seed, int(each)])
-        offsets[:, column] = 1 + rng.choice(pixels - 1, len(offsets), replace=False)
-    rows, columns = torch.arange(height)[:, None], torch.arange(width)
-    for offset in torch.from_numpy(offsets)[..., None, None]:
-        index = (rows - offset // width) % height * width + (columns - offset % width) % width
-        yield index.flatten(1)
-
-
-def roll(values: Tensor, shift: Tensor) -> Tensor:
-    """The pixels of ``(N, M, H * W)`` where ``shift``, one of the ``shifts``, puts them."""
-    return values.gather(2, shift[:, None].expand_as(values))
-
-
-def prepare_rolled(
-    statistic: Statistic, maps: Tensor, prepared: Prepared, shift: Tensor, top: float
-) -> Prepared:
-    """What ``statistic.prepare`` makes of ``maps`` ``(N, M, H, W)`` after a shift, but for rounding.
-
-    Where it can be, this is what it made of them before, rolled, which costs a fraction.
-    """
-    if not statistic.moves:
-        return statistic.prepare(roll(maps.flatten(2), shift).view_as(maps), top)
-    first, *others = prepared.values
-    first, tied = roll(first, shift), prepared.tied
-    if tied.any():  # which of the equal pixels is taken depends on where they are
-        again = maps[tied].flatten(1).gather(1, shift[:, None].expand(*tied.shape, -1)[tied])
-        first[tied] = statistic.prepare(again.view(-1, *maps.shape[2:]), top).values[0]
-    return Prepared((first, *others), prepared.undefined, tied)
 
 
 def _shifted(context: Context) -> Controlled:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement.controls import other_image, with_every_other
+from xaicmp.core.agreement.partners import other_image, with_every_other
 from xaicmp.core.agreement.statistic import Pair, Prepared, chunks, is_orderless
 from xaicmp.core.agreement.top_pixels import IOU, count_top, ranked, whole_pixels
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from xaicmp.core.agreement.controls import LEVEL, OTHER_CLASS, SHIFTS
+from xaicmp.core.agreement.controls import LEVEL, OTHER_CLASS
+from xaicmp.core.agreement.rolling import SHIFTS
 from xaicmp.core.agreement.statistic import Pair, Statistic
 from xaicmp.core.results.intervals import (
     Summary,

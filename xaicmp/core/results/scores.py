@@ -47,7 +47,7 @@ class Scores:
 
     @property
     def shifted_p(self) -> Values:
-        """The place of the observed value among those of shifted maps, see ``controls.place``."""
+        """The place of the observed value among those of shifted maps, see ``partners.place``."""
         return self.p_values.get("shifted", {})
 
     def rows(self, rows: np.ndarray | slice) -> Scores:

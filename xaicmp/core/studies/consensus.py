@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement.controls import other_image, with_every_other
 from xaicmp.core.agreement.correlation import mean_ranks
+from xaicmp.core.agreement.partners import other_image, with_every_other
 from xaicmp.core.agreement.statistic import STATISTICS, is_orderless
 from xaicmp.core.results.comparison import OTHER_IMAGE
 from xaicmp.core.results.settings import Settings

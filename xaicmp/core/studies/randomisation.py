@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xaicmp.core.agreement.controls import other_image, other_images, with_every_other, with_partners
+from xaicmp.core.agreement.partners import other_image, other_images, with_every_other, with_partners
 from xaicmp.core.agreement.statistic import Prepared, Statistic, prepare_all, take
 from xaicmp.core.choices import Randomise
 from xaicmp.core.images.source import ImageSource

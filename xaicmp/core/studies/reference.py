@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xaicmp.core.agreement.controls import place
+from xaicmp.core.agreement.partners import place
 from xaicmp.core.agreement.statistic import prepare_all, take
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSource
