@@ -24,7 +24,7 @@ from xaicmp.core.results.settings import Settings
 from xaicmp.core.run import explaining
 from xaicmp.core.run.comparing import Keep, compare_explanations
 from xaicmp.core.run.engine import Engine
-from xaicmp.core.run.explaining import Explainer, Target
+from xaicmp.core.run.explainer import Explainer, Target
 from xaicmp.core.run.journal import Journal
 from xaicmp.core.run.maps_file import write_maps
 

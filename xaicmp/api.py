@@ -41,7 +41,8 @@ from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.applying import applying
 from xaicmp.core.run.comparing import compare_explanations
-from xaicmp.core.run.explaining import Explainer, Target, explain_selection
+from xaicmp.core.run.explainer import Explainer, Target
+from xaicmp.core.run.explaining import explain_selection
 from xaicmp.core.run.maps_file import compare_maps
 from xaicmp.core.run.provenance import plan_of
 from xaicmp.core.run.running import Running, quickened

@@ -26,7 +26,7 @@ from xaicmp.core.results.intervals import Summary
 from xaicmp.core.results.place import Place
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.run.engine import Engine
-from xaicmp.core.run.explaining import Explainer
+from xaicmp.core.run.explainer import Explainer
 from xaicmp.errors import UsageError, arg
 from xaicmp.views.table import Table, data_alone
 

@@ -35,7 +35,7 @@ from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.comparing import compare_explanations
 from xaicmp.core.run.engine import Engine
-from xaicmp.core.run.explaining import Batch, Explainer
+from xaicmp.core.run.explainer import Batch, Explainer
 from xaicmp.errors import UsageError, XaicmpError
 
 METHODS = get_methods(["grad-cam", "saliency", "edge"])

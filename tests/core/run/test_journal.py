@@ -25,7 +25,7 @@ from xaicmp.core.machine.storage import differences
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.run import explaining
-from xaicmp.core.run.explaining import Explainer
+from xaicmp.core.run.explainer import Explainer
 from xaicmp.core.run.journal import Journal, folder_of
 from xaicmp.core.run.provenance import plan_of
 from xaicmp.errors import UsageError, XaicmpError
@@ -243,7 +243,7 @@ def test_a_run_stopped_at_any_batch_ends_in_the_same_numbers_to_the_bit(only: st
 
 def test_what_is_kept_is_not_explained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     comparison("correct", journal=Journal(tmp_path / "a.json", PLAN))
-    monkeypatch.setattr("xaicmp.core.run.explaining.Forward", None)  # calling it would fail
+    monkeypatch.setattr("xaicmp.core.run.explainer.Forward", None)  # calling it would fail
     again = comparison("correct", journal=Journal(tmp_path / "a.json", PLAN, resume=True))
     assert len(again.predictions) == 20
 

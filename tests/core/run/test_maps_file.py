@@ -118,6 +118,23 @@ def test_float64_maps_are_not_rounded_to_float32(scale: float, tmp_path: Path) -
     assert not found.scores.tied["iou"]["one", "two"].any()
 
 
+@pytest.mark.parametrize(
+    ("largest", "kind", "fits"),
+    [(2**53, "i8", True), (2**53 + 1, "i8", False), (-(2**53) - 1, "i8", False), (2**64 - 1, "u8", False)],
+)
+def test_whole_numbers_that_float64_rounds_are_refused(
+    largest: int, kind: str, fits: bool, tmp_path: Path
+) -> None:
+    maps = np.arange(2 * 3 * 4 * 4).reshape(2, 3, 4, 4).astype(kind)
+    maps[1, 2, 3, 3] = largest
+    np.savez(tmp_path / "m.npz", methods=["a", "b"], maps=maps)
+    if fits:
+        assert len(compare_maps(tmp_path / "m.npz", Settings()).predictions) == 3
+        return
+    with pytest.raises(XaicmpError, match=r"holds maps beyond 2\^53, which float64 rounds; scale them"):
+        compare_maps(tmp_path / "m.npz", Settings())
+
+
 def test_what_the_file_does_not_say_is_unknown(tmp_path: Path) -> None:
     labels, predicted = np.array(list("abcabc")), np.array(list("abbabb"))
     for given, expected in (

@@ -15,7 +15,8 @@ from xaicmp.core.attribution import get_methods
 from xaicmp.core.images.cifar10 import MEAN, STD, load_sample
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.tensors import ImageSet, normalise
-from xaicmp.core.run.explaining import Explainer, explain_selection
+from xaicmp.core.run.explainer import Explainer
+from xaicmp.core.run.explaining import explain_selection
 from xaicmp.core.run.journal import Journal
 from xaicmp.errors import XaicmpError
 from xaicmp.views.document import to_json

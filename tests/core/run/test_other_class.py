@@ -19,7 +19,7 @@ from xaicmp.core.models.outputs import Adapted
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.run.explaining import other_classes
+from xaicmp.core.run.explainer import other_classes
 from xaicmp.core.run.maps_file import write_maps
 from xaicmp.core.run.running import Running
 from xaicmp.core.run.scoring import score

@@ -19,7 +19,7 @@ import xaicmp
 from xaicmp.core.agreement.controls import OTHER_CLASS
 from xaicmp.core.attribution import METHODS
 from xaicmp.core.images.tensors import ImageSet
-from xaicmp.core.run.explaining import other_classes
+from xaicmp.core.run.explainer import other_classes
 from xaicmp.core.run.running import Running
 from xaicmp.core.studies.properties import (
     DRAWS,

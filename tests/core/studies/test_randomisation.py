@@ -16,7 +16,7 @@ from xaicmp.core.choices import Randomise
 from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.run.explaining import Explainer
+from xaicmp.core.run.explainer import Explainer
 from xaicmp.core.studies.randomisation import Inputs, Randomisation, randomisation_test, randomise
 from xaicmp.core.studies.reinitialise import reinitialised
 

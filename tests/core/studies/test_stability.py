@@ -16,7 +16,7 @@ from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.engine import Engine
-from xaicmp.core.run.explaining import Explainer
+from xaicmp.core.run.explainer import Explainer
 from xaicmp.core.studies.stability import Repetition, repeat
 
 NAMES = ["saliency", "grad-cam", "integrated-gradients", "edge", "smoothgrad", "random"]

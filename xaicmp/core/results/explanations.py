@@ -26,7 +26,7 @@ class Explanations:
         grids: by method whose maps are coarser than the image, their true height and width.
         excluded: ids of images that were left out because the model's logits on them are not finite.
         other_maps: float32 ``(2, M, N, H, W)``, of the same images for a drawn class and for the runner-up, see
-            ``explaining.other_classes``; NaN where there is no other. None where nobody asked for them.
+            ``explainer.other_classes``; NaN where there is no other. None where nobody asked for them.
         other_targets: int64 ``(2, N)``, these classes; None where there are none.
     """
 

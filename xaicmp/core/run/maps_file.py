@@ -45,6 +45,8 @@ ARRAYS = {
 }
 """The arrays that are read: their kind and shape for M methods and N images. Only the first two must be there, and the
 images are read only where they are wanted."""
+EXACT = 2**53
+"""Up to here float64 holds every whole number, and equal pixels are those that are equal in the file."""
 
 
 def compare_maps(
@@ -176,6 +178,10 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
             raise XaicmpError(
                 f"{path} holds {name} of shape {array.shape} and type {array.dtype}; it needs {kind} ({wanted})"
             )
+    for name in {"maps", "other_maps"} & arrays.keys():
+        values = arrays[name]
+        if values.dtype.kind in "iu" and (values.max() > EXACT or values.min() < -EXACT):
+            raise XaicmpError(f"{path} holds {name} beyond 2^53, which float64 rounds; scale them")
     if sizes["H"] * sizes["W"] == 1:
         raise XaicmpError(f"{path} holds maps of one pixel, which cannot be compared; write larger ones")
     if len(set(arrays["methods"].tolist())) < sizes["M"]:

@@ -17,7 +17,7 @@ from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.run.comparing import Keep
 from xaicmp.core.run.engine import Engine
-from xaicmp.core.run.explaining import Target
+from xaicmp.core.run.explainer import Target
 from xaicmp.core.run.journal import Journal
 from xaicmp.core.run.provenance import plan_of
 

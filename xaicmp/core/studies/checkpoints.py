@@ -22,7 +22,8 @@ from xaicmp.core.results.intervals import defined_mean
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.run.comparing import compare_explanations
 from xaicmp.core.run.engine import Engine
-from xaicmp.core.run.explaining import Explainer, explain_selection
+from xaicmp.core.run.explainer import Explainer
+from xaicmp.core.run.explaining import explain_selection
 from xaicmp.errors import XaicmpError, arg
 
 FEWEST = 3

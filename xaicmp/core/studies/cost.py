@@ -18,7 +18,7 @@ from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.devices import autocast
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.run.engine import Engine
-from xaicmp.core.run.explaining import Explainer
+from xaicmp.core.run.explainer import Explainer
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.results.significance import PairedTest, paired_test
 from xaicmp.core.run.engine import Engine
-from xaicmp.core.run.explaining import Explainer
+from xaicmp.core.run.explainer import Explainer
 from xaicmp.core.studies.pair_tests import PairTest, compare_methods
 from xaicmp.errors import UsageError
 

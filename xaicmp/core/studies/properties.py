@@ -16,7 +16,7 @@ from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.run.explaining import EXPLAINING, Explainer
+from xaicmp.core.run.explainer import EXPLAINING, Explainer
 from xaicmp.core.studies.measured import Measured
 
 RADIUS = 0.02

@@ -25,7 +25,7 @@ from xaicmp.core.results.intervals import Summary
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.results.significance import PairedTest, lowest_p
-from xaicmp.core.run.explaining import Batch, Explainer
+from xaicmp.core.run.explainer import Batch, Explainer
 from xaicmp.core.run.scoring import BLOCK
 from xaicmp.core.studies.reinitialise import find_stages, measure, reinitialised
 

@@ -14,7 +14,8 @@ from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Values
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.run.explaining import Explainer, explain_selection
+from xaicmp.core.run.explainer import Explainer
+from xaicmp.core.run.explaining import explain_selection
 from xaicmp.errors import UsageError, arg
 
 

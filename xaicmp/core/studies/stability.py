@@ -15,7 +15,7 @@ from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores, Values
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.run.explaining import Explainer
+from xaicmp.core.run.explainer import Explainer
 from xaicmp.core.run.scoring import BLOCK, score
 from xaicmp.core.studies.measured import Measured
 
