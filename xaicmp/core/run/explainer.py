@@ -37,6 +37,7 @@ Once = Callable[[str, Predictions, Tensor, Callable[[], Explanations]], Explanat
 def made_anew(
     method: str, part: Predictions, pixels: Tensor, make: Callable[[], Explanations]
 ) -> Explanations:
+    """Make them, where nothing is kept: a ``Once``."""
     return make()
 
 
