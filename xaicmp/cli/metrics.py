@@ -108,7 +108,7 @@ def of_file(options: Measuring, path: Path) -> Found:
     batches: list[Explanations] = []
     keep = keeper(options, gallery, batches)
     comparison, data = read_comparison(options, path, settings, keep, images=gallery is not None)
-    if options.margin is not None and options.margin != comparison.settings.margin:
+    if options.margin is not None:
         wider = replace(comparison.settings, margin=options.margin)
         comparison = replace(comparison, settings=wider)
     if options.consensus and not batches:

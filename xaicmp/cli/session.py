@@ -181,15 +181,20 @@ class Session:
         group: Processes | None = None,
         images: ImageSource | None = None,
     ) -> None:
+        from xaicmp.api import framing_of
+        from xaicmp.core.images.files import FileImages
         from xaicmp.core.machine.processes import ALONE
 
         self.group = group or ALONE
         self.options = replace(options, quiet=options.quiet or self.group.rank > 0)
         with progress_bar(self.options.quiet) as show:
             show("loading", 0, 0)
-            named = self._named(show) if images is None else images  # before the weights, which take longer
+            if images is None and options.images is not None:
+                images = self._named(show)  # before the weights, which take longer
             self.classifier = self._model()
-            self.images = self._images(named, show)
+            if isinstance(images, FileImages):
+                images.framing = framing_of(self.classifier)
+            self.images = self._tested(show) if images is None else images
             self.selection = selection_of(self.options, default, self.images, self.classifier.classes)
             if repeated := self.selection.repeated:
                 ids = "id" if repeated == 1 else "ids"
@@ -243,27 +248,21 @@ class Session:
                 remark(options, line)
         return found
 
-    def _named(self, show: Stages) -> ImageSource | None:
-        """What --images names."""
+    def _named(self, show: Stages) -> ImageSource:
+        """What --images names, framed for no classifier yet."""
         from xaicmp.api import load_images
 
         options = self.options
-        if options.images is None:
-            return None
         files = {"labels": options.labels, "label_map": options.label_map, "strict": options.strict}
         known: dict[str, Any] = {name: value for name, value in files.items() if value}
         return load_images(options.images, progress=show, **known)
 
-    def _images(self, named: ImageSource | None, show: Stages) -> ImageSource:
-        from xaicmp.api import framing_of, load_images
+    def _tested(self, show: Stages) -> ImageSource:
+        """What the classifier was tested on: files of its own, or CIFAR-10."""
+        from xaicmp.api import load_images
         from xaicmp.core.images.cifar10 import load_cifar10
-        from xaicmp.core.images.files import FileImages
 
         options = self.options
-        if isinstance(named, FileImages):
-            named.framing = framing_of(self.classifier)
-        if named is not None:
-            return named
         tested = len(self.classifier.test_files)
         if tested and options.data is None:
             raise UsageError(
