@@ -242,7 +242,8 @@ def to_html(table: Table) -> str:
             lines.append(f"</tbody>\n<tbody>\n<tr>{span}</tr>")
         cells = [_html(each) for each in row]
         heads = "".join(f'<th scope="row">{each}</th>' for each in cells[: table.left])
-        lines.append(f"<tr>{heads}{''.join(f'<td>{each}</td>' for each in cells[table.left :])}</tr>")
+        others = "".join(f"<td>{each}</td>" for each in cells[table.left :])
+        lines.append(f"<tr>{heads}{others}</tr>")
     note = f"<p>{_html(table.note)}</p>\n" if table.note else ""
     return "\n".join(lines) + f"\n</tbody>\n</table>\n{note}"
 

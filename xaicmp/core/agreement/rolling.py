@@ -11,7 +11,7 @@ from torch import Tensor
 from xaicmp.core.agreement.statistic import Prepared, Statistic
 
 SHIFTS = 19
-"""Shifted maps that each map is compared with: the fewest for which p can be ``LEVEL``."""
+"""Shifted maps that each map is compared with: the fewest for which p can be ``controls.LEVEL``."""
 
 
 def shifts(
