@@ -216,7 +216,7 @@ def found(
     shares = np.array(share or [0.5] * (1 + len(stages)))
     other = np.zeros_like(agreement) if other is None else other
     return Randomisation(
-        "cascading", stages, np.ones(1 + len(stages)), shares, {"x": agreement[None]}, {"x": other[None]}
+        "cascading", stages, np.ones(1 + len(stages)), shares, {"iou": agreement[None]}, {"iou": other[None]}
     )
 
 
@@ -224,14 +224,14 @@ def test_the_area_excludes_the_original_stages_with_few_maps_and_what_is_undefin
     nan = float("nan")
     agreement = np.array([[[0.6, nan, nan, nan], [0.2, 0.5, nan, 0.3], [0.1, 0.1, nan, nan]]])
     result = found(agreement)
-    assert result.defined("x").tolist() == [[1, 3, 2]]
-    assert result.counted("x").tolist() == [[False, True, True]]
-    np.testing.assert_allclose(result.area("x"), [[[0.15, 0.3, nan, 0.3]]])
-    (area,) = result.areas("x")
+    assert result.defined("iou").tolist() == [[1, 3, 2]]
+    assert result.counted("iou").tolist() == [[False, True, True]]
+    np.testing.assert_allclose(result.area("iou"), [[[0.15, 0.3, nan, 0.3]]])
+    (area,) = result.areas("iou")
     assert (area.mean, area.n, area.undefined) == (pytest.approx(0.25), 3, 1)
     low, high = scipy.stats.t(2, 0.25, 0.05).interval(0.95)  # of 0.15, 0.3, 0.3: std 0.0866 / sqrt(3)
     assert (area.low, area.high) == (pytest.approx(low), pytest.approx(high))
-    (none,) = found(np.full((2, 1, 4), nan)).areas("x")
+    (none,) = found(np.full((2, 1, 4), nan)).areas("iou")
     assert (np.isnan(none.mean), none.n) == (True, 0)
 
 
@@ -239,7 +239,7 @@ def test_the_last_stage_is_tested_over_draws_and_images_worked_out_on_paper() ->
     """Draws whose means differ more than the images do: with Student's t of 2 degrees, 0.4 is no finding."""
     draws = np.array([0.1, 0.4, 0.7])
     agreement = np.repeat(draws[:, None, None], 8, axis=2) + 0.2
-    (test,) = found(agreement, np.full_like(agreement, 0.2)).last_stage("x")
+    (test,) = found(agreement, np.full_like(agreement, 0.2)).last_stage("iou")
     expected = scipy.stats.ttest_1samp(draws, 0)
     assert (test.difference, test.p) == (pytest.approx(0.4), pytest.approx(expected.pvalue))
     low, high = expected.confidence_interval(0.95)

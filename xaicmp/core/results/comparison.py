@@ -153,7 +153,7 @@ class Comparison:
 
     def summary(self, statistic: str, pair: Pair) -> Summary:
         """Its mean, spread and interval."""
-        return self.result(next(each for each in self.statistics if each.name == statistic), pair).summary
+        return self.result(self.settings.statistic(statistic), pair).summary
 
     def verdict(self, statistic: Statistic, pair: Pair) -> Verdict:
         """What a statistic says of a pair."""

@@ -94,6 +94,10 @@ class Settings:
         """Whether a control takes maps for other classes."""
         return any(key in OTHER_CLASS for key in self.controls)
 
+    def statistic(self, name: str) -> Statistic:
+        """The one of that name."""
+        return next(each for each in self.statistics if each.name == name)
+
     def margin_of(self, statistic: Statistic) -> float:
         """The margin of a statistic: as large a part of its range as it is of a correlation's."""
         return self.margin * (statistic.high - statistic.low) / 2

@@ -20,6 +20,7 @@ from xaicmp.core.results.comparison import OTHER_IMAGE, Comparison
 from xaicmp.core.results.crossed import crossed, variance_shares
 from xaicmp.core.results.intervals import defined_mean
 from xaicmp.core.results.predictions import Predictions
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.comparing import compare_explanations
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explainer import Explainer
@@ -60,7 +61,7 @@ class Checkpoints:
         left_out: how many of the first one's another does not.
         values: by statistic and pair, float64 ``(D, N)``, NaN where undefined.
         above: the same above another image's map; empty without that control.
-        level: of the intervals.
+        settings: the statistics, and the level of the intervals.
     """
 
     names: tuple[str, ...]
@@ -68,12 +69,15 @@ class Checkpoints:
     left_out: int
     values: dict[str, dict[Pair, np.ndarray]]
     above: dict[str, dict[Pair, np.ndarray]]
-    level: float
+    settings: Settings
 
     def estimate(self, statistic: str, pair: Pair, above: bool = False) -> Estimate:
         """The mean over checkpoints and images, of what is above another image's map if ``above``."""
         values = (self.above if above else self.values)[statistic][pair]
-        mean, low, high, p = crossed(values, self.level)
+        mean, low, high, p = crossed(values, self.settings.level)
+        if not above:
+            limits = self.settings.statistic(statistic)
+            low, high = max(low, limits.low), min(high, limits.high)
         if len(values) < FEWEST:
             low = high = p = float("nan")
         return Estimate(mean, low, high, p, tuple(map(defined_mean, values)), variance_shares(values))
@@ -129,7 +133,7 @@ def over_checkpoints(
         for name, by_pair in (values if settings.controls else {}).items()
     }
     names = tuple(engine.classifier.name for engine in engines)
-    return Checkpoints(names, chosen.ids[kept], int((~kept).sum()), values, above, given.level)
+    return Checkpoints(names, chosen.ids[kept], int((~kept).sum()), values, above, given)
 
 
 def _admitted(engine: Engine, images: ImageSource, ids: np.ndarray, only: Only) -> np.ndarray:

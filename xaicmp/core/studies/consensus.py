@@ -38,6 +38,10 @@ class Consensus(Measured):
 
     maps: np.ndarray
 
+    def limits(self, measure: str) -> tuple[float, float]:
+        """W lies between 0 and 1, a correlation between -1 and 1."""
+        return (0, 1) if measure == "kendall_w" else (-1, 1)
+
 
 def consensus(maps: Tensor, titles: Mapping[str, str], settings: Settings) -> Consensus:
     """The consensus of methods.

@@ -44,6 +44,13 @@ CURVES = ("deletion", "insertion")
 and it should hold. Read from its end, the second inserts the most relevant pixels first."""
 
 OUTPUTS = ("probability", "logit")
+LIMITS = {
+    **{f"probability_{curve}": (0, 1) for curve in CURVES},
+    "probability_gain": (-1, 1),
+    "infidelity": (0, math.inf),
+}
+"""The lowest and highest value of what has one."""
+
 CONTROLS = ("random", "centre")
 """Orders that know nothing of the model, with which the methods are compared: at random, and from the image's centre."""
 
@@ -89,7 +96,8 @@ class Faithfulness:
         if index < len(self.infidelity) and not np.isnan(self.infidelity).all():
             values["infidelity"] = self.infidelity[index]
         level, seed = self.settings.level, self.settings.seed
-        return {key: summarise(each, level=level, seed=seed) for key, each in values.items()}
+        found = {key: summarise(each, level=level, seed=seed) for key, each in values.items()}
+        return {key: each.within(*LIMITS.get(key, (-math.inf, math.inf))) for key, each in found.items()}
 
     def mean_curves(self, index: int) -> dict[str, list[float]]:
         """The mean probability over the images of one method or control, by ``CURVES``, K values each."""

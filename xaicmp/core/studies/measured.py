@@ -32,10 +32,15 @@ class Measured:
     values: Measures
     controls: Mapping[str, Measures]
 
+    def limits(self, measure: str) -> tuple[float, float]:
+        """The lowest and highest value that a measure can have."""
+        return 0, 1
+
     def summary(self, measure: str, method: str) -> Summary:
         """Mean, spread and interval over the images."""
         settings = self.settings
-        return summarise(self.values[measure][method], level=settings.level, seed=settings.seed)
+        found = summarise(self.values[measure][method], level=settings.level, seed=settings.seed)
+        return found.within(*self.limits(measure))
 
     def control(self, measure: str, method: str, control: str) -> float:
         """The mean under a control."""

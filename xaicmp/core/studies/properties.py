@@ -41,6 +41,12 @@ PROPERTIES = {
 class Properties(Measured):
     """Properties of each method's maps; the measures are ``PROPERTIES``."""
 
+    def limits(self, measure: str) -> tuple[float, float]:
+        """Correlations with another class's map lie between -1 and 1, and the sensitivity has no highest value."""
+        if measure == "max_sensitivity":
+            return 0, math.inf
+        return (-1, 1) if measure in OTHER_CLASS else (0, 1)
+
 
 def properties(
     explainer: Explainer,

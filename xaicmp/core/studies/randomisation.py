@@ -122,14 +122,15 @@ class Randomisation:
 
     def areas(self, statistic: str) -> list[Summary]:
         """The area of each method over draws and images; its spread is that over the images."""
-        found = []
+        found, limits = [], self.settings.statistic(statistic)
         for values in self.area(statistic):
             mean, low, high, _ = crossed(values, self.settings.level)
             images = _nanmean(values, axis=0)
             known = images[~np.isnan(images)]
             std = float(known.std()) if len(known) else float("nan")
             undefined = len(images) - len(known)
-            found.append(Summary(mean, std, len(known), undefined, low=low, high=high))
+            summary = Summary(mean, std, len(known), undefined, low=low, high=high)
+            found.append(summary.within(limits.low, limits.high))
         return found
 
     def last_stage(self, statistic: str) -> list[PairedTest]:

@@ -32,6 +32,11 @@ class Repetition(Measured):
 
     same: dict[str, bool]
 
+    def limits(self, measure: str) -> tuple[float, float]:
+        """Those of the statistic."""
+        statistic = self.settings.statistic(measure)
+        return statistic.low, statistic.high
+
 
 def repeat(
     first: Explainer,
