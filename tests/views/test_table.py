@@ -42,6 +42,17 @@ def named(count: int) -> list[str]:
     return [f"Method number {index:02d}" for index in range(count)]
 
 
+@given(st.text("ab \n\N{CJK UNIFIED IDEOGRAPH-4E00}", max_size=40), st.integers(8, 20))
+def test_no_line_of_text_is_too_long_or_ends_in_a_space(text: str, width: int) -> None:
+    text = "\n".join(line.strip() for line in text.split("\n"))
+    shown = to_text(Table(("Pair", "n"), [["a", 1]], title=text, note=text, sections={0: text}), width)
+    for line in shown.splitlines():
+        assert line == line.rstrip()
+        assert cell_len(line) <= width
+    words = "".join(text.split())
+    assert "".join(shown.split()) == f"{words}Pairn{'─' * 7}{words}a1{words}"
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("details", [False, True])
 @pytest.mark.parametrize("names", [named(3), ODD, named(10), [*ODD, "z"]], ids=["3", "odd", "10", "odd7"])

@@ -68,11 +68,11 @@ class Table:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """For a terminal: what is too wide continues below, with the first columns repeated; nothing is cut."""
         if self.title:
-            yield from _lines(self.title, "bold")
-        yield from Layout.of(self, options.max_width).lines()
+            yield from _lines(self.title, options.max_width, "bold")
+        yield from Layout.of(self, options.max_width).lines(options.max_width)
         if self.note:
             yield ""
-            yield from (Text(line, style="dim") for line in _wrapped(printable(self.note), options.max_width))
+            yield from _lines(self.note, options.max_width, "dim")
 
     def stacked(self) -> list[list[int]]:
         """The columns, each with those that stand beneath it."""
@@ -149,8 +149,8 @@ class Layout:
             used += gap + widths[index]
         return cls(table, groups, widths, blocks or [[*left]])
 
-    def lines(self) -> Iterator[Text]:
-        """The whole, line by line."""
+    def lines(self, room: int) -> Iterator[Text]:
+        """The whole, line by line; the headings of sections have all the room."""
         for number, block in enumerate(self.blocks):
             if number:
                 yield Text("")
@@ -160,7 +160,7 @@ class Layout:
                 yield Text("─" * total)
             for heading, row in self.table.sectioned():
                 if heading is not None:
-                    yield from _lines(heading, "bold")
+                    yield from _lines(heading, room, "bold")
                 yield from self._row(row, block)
 
     def _row(self, row: Sequence[Cell], block: Sequence[int], bottom: bool = False) -> Iterator[Text]:
@@ -281,8 +281,8 @@ def _wrapped(text: str, width: int) -> list[str]:
     return found
 
 
-def _lines(text: str, style: str) -> Iterator[Text]:
-    yield Text(printable(text), style=style, overflow="fold")
+def _lines(text: str, width: int, style: str) -> Iterator[Text]:
+    return (Text(line, style=style) for line in _wrapped(printable(text), width))
 
 
 def _shrink(widths: list[int], columns: Sequence[int], words: Sequence[int], total: int) -> None:
