@@ -209,6 +209,16 @@ def test_pairs_go_by_what_is_above_another_image_and_not_by_the_raw_mean(sample:
     ]
 
 
+def test_what_is_told_apart_does_not_depend_on_the_seed(sample: ImageSet) -> None:
+    comparison, _ = compared(sample, THREE, tuple(range(40)))
+    values = np.random.default_rng(0).normal(size=(3, 40))
+    made = with_values(comparison, values, np.zeros((3, 40)))
+    one, other = (
+        pair_tests.differences(replace(made, settings=Settings(["pearson"], seed=seed))) for seed in (0, 1)
+    )
+    assert one.tests == other.tests
+
+
 def test_more_than_fifteen_pairs_are_ranked_with_their_neighbours(sample: ImageSet) -> None:
     comparison, _ = compared(sample, THREE, tuple(range(40)))
     rng = np.random.default_rng(1)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from xaicmp.core.attribution import METHODS
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.images.cifar10 import MEAN, STD
+from xaicmp.core.results.settings import Settings
 from xaicmp.core.studies import faithfulness as studied
 from xaicmp.core.studies.faithfulness import (
     BASELINES,
@@ -517,3 +518,13 @@ def test_the_random_order_is_drawn_anew_for_each_image() -> None:
     ]
     again = faithfulness(Sum(), images, torch.zeros(3).long(), torch.stack(drawn)[None], samples=0, steps=4)
     np.testing.assert_allclose(again.curves["logit"][0], again.curves["logit"][1])
+
+
+def test_what_is_told_apart_does_not_depend_on_the_seed_of_a_run() -> None:
+    curves = {output: np.random.default_rng(0).random((4, 2, 40, 3)) for output in OUTPUTS}
+    none = np.full((2, 40), np.nan)
+    one, other = (
+        Faithfulness("zero", np.linspace(0, 1, 3), curves, none, Settings(seed=seed)) for seed in (0, 1)
+    )
+    assert one.above("centre") == other.above("centre")
+    assert one.differences(["a", "b"]) == other.differences(["a", "b"])

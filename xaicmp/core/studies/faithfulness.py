@@ -74,7 +74,7 @@ class Faithfulness:
         curves: by output (``OUTPUTS``), float64 ``(M + 2, 2, N, K)``: of each method, then of each of ``CONTROLS``;
             by ``CURVES``. NaN where the map is constant or has a NaN, and so has no order.
         infidelity: float64 ``(M, N)``, see ``infidelity``.
-        settings: the level of the intervals, and the seed of their resampling and of the tests.
+        settings: the level of the intervals, and the seed of their resampling.
     """
 
     baseline: Baseline
@@ -115,10 +115,10 @@ class Faithfulness:
 
     def above(self, control: str) -> list[PairedTest]:
         """For each method, the test of its gain in probability against that of one of ``CONTROLS``, image by image."""
-        gain, (level, seed) = self.gain("probability"), (self.settings.level, self.settings.seed)
+        gain, level = self.gain("probability"), self.settings.level
         floor = gain[CONTROLS.index(control) - len(CONTROLS)]
         methods = gain[: -len(CONTROLS)]
-        return [paired_test(each, floor, two_sided=True, level=level, seed=seed) for each in methods]
+        return [paired_test(each, floor, two_sided=True, level=level) for each in methods]
 
     def differences(self, names: Sequence[str]) -> tuple[list[PairTest[str]], dict[str, str]]:
         """Whether the gains in probability of every two of the methods ``names`` differ, see ``compare_methods``."""

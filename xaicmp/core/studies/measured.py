@@ -22,7 +22,7 @@ class Measured:
 
     Attributes:
         titles: of the methods, by name.
-        settings: the level of the intervals, and the seed of their resampling and of the tests.
+        settings: the level of the intervals, and the seed of their resampling.
         values: the measures.
         controls: by control, what the same measures are under it.
     """

@@ -95,7 +95,7 @@ def differences(comparison: Comparison) -> PairTests:
         name, values = statistic.name, comparison.scores.values[statistic.name]
         if control is not None:
             values = {pair: each - control[name][pair] for pair, each in values.items()}
-        tests[name] = compare_pairs(values, level=settings.level, seed=settings.seed)
+        tests[name] = compare_pairs(values, level=settings.level)
         shared[name] = told_apart(values, tests[name]) if len(values) <= LETTERS else {}
         ranking[name] = _ranked(values, comparison.scores.values[name], tests[name], statistic.higher)
     return PairTests(control is not None, tests, shared, ranking)
@@ -109,25 +109,25 @@ def compare_methods(
     Returns:
         the tests, Holm-corrected, and by method its letters, see ``told_apart``.
     """
-    tests = compare_pairs(values, level=settings.level, seed=settings.seed)
+    tests = compare_pairs(values, level=settings.level)
     return tests, told_apart(values, tests)
 
 
-def compare_pairs(
-    values: Mapping[Key, np.ndarray], *, level: float = 0.95, seed: int = 0
-) -> list[PairTest[Key]]:
+def compare_pairs(values: Mapping[Key, np.ndarray], *, level: float = 0.95) -> list[PairTest[Key]]:
     """Test every two means against each other over the same images.
+
+    The signs are flipped alike whatever the seed of a run, so that what is told apart depends on the values alone.
+    A thousand tests have fewer flips, because only those below their p can count.
 
     Args:
         values: by pair of methods, or by method, float64 ``(N,)``, NaN where undefined.
         level: of the confidence intervals.
-        seed: of the sign flips, which are fewer for a thousand tests, of which only those below their p can count.
     """
     compared = list(combinations(values, 2))
     if not compared:
         return []
     apart = np.stack([values[a] - values[b] for a, b in compared])
-    p = flip_signs(apart, two_sided=True, seed=seed, flips=RESAMPLES if len(compared) < 1000 else SEVERAL)
+    p = flip_signs(apart, two_sided=True, flips=RESAMPLES if len(compared) < 1000 else SEVERAL)
     counts = (~np.isnan(apart)).sum(axis=1)
     tests = int((counts > 0).sum())
     means = [defined_mean(row) for row in apart]
