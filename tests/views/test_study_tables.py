@@ -101,7 +101,7 @@ def last(made: Table) -> list[str]:
     [
         (0.5, 12, "above other image"),
         (-0.5, 12, "below other image"),
-        (0.0, 12, "as other image"),
+        (0.0, 12, "not told apart"),
         (0.5, 6, "above other image"),
         (0.5, 5, "too few"),  # 2 of 32 flips are as far off
         (0.5, 1, "too few"),

@@ -353,7 +353,7 @@ def _place(mean: float, test: PairedTest) -> str:
     if not test.lowest < LEVEL:
         return "too few"
     if not test.p < LEVEL:
-        return "as other image"
+        return "not told apart"
     return "above other image" if test.difference > 0 else "below other image"
 
 
