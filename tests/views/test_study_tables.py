@@ -244,6 +244,18 @@ def test_more_than_fifteen_pairs_are_ranked_with_their_neighbours(sample: ImageS
     assert max(map(len, rendered(made, 80).splitlines())) <= 80
 
 
+@pytest.mark.parametrize(("images", "said"), [(13, "too few images to tell"), (14, "there is none")])
+def test_a_rank_without_neighbours_says_whether_so_few_images_could_have_had_any(
+    images: int, said: str, sample: ImageSet
+) -> None:
+    comparison, _ = compared(sample, THREE, tuple(range(images)))
+    values = np.random.default_rng(3).normal(size=(21, images))  # 210 tests, at best p = 210 * 2 / 2^n
+    many = with_values(comparison, values, np.zeros((21, images)))
+    made = differences(pair_tests.differences(many), many)
+    assert {cell for row in made.rows for cell in row[-2:]} == {"-"}
+    assert str(made.note).endswith(f"a dash: {said}.")
+
+
 def test_four_hundred_and_six_pairs_are_ranked_in_seconds(sample: ImageSet) -> None:
     comparison, _ = compared(sample, THREE, tuple(range(30)))
     rng = np.random.default_rng(2)

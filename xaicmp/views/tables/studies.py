@@ -66,8 +66,10 @@ def differences(found: PairTests, comparison: Comparison) -> Table:
     many = not all(found.letters.values())
     columns, rows, sections = (_ranking if many else _lettered)(found, comparison)
     what = "the agreement above another image's map" if found.above else "the agreement"
+    few = not any(test.lowest < LEVEL for tests in found.tests.values() for test in tests)
     told = (
-        "Higher, lower: the nearest ranks above and below that are told apart at 5%; a dash: there is none."
+        "Higher, lower: the nearest ranks above and below that are told apart at 5%; a dash: "
+        f"{'too few images to tell' if few else 'there is none'}."
         if many
         else "Pairs that share a letter are not told apart at 5%; a dash: too few images to tell."
     )
