@@ -331,7 +331,7 @@ ROWS: dict[str, Rows] = {
             "masks": DEVICE,
             "latin": "write path,x0,y0,x1,y1 per line",
             "text": "no such thing is no box",
-            "zeros": "is no box",
+            "zeros": "write path,x0,y0,x1,y1",
             "good.npz": "write path,x0,y0,x1,y1 per line",
         }.items()
     },

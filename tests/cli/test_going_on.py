@@ -51,7 +51,9 @@ def content(path: Path) -> bytes:
 
 
 def said(folder: Path, rank: int = 0) -> str:
-    return (folder / f"err-{rank}.txt").read_text()
+    """What a process wrote on stderr, without what older versions of torch say there of their connections."""
+    lines = (folder / f"err-{rank}.txt").read_text().splitlines(keepends=True)
+    return "".join(each for each in lines if not each.startswith("[Gloo] "))
 
 
 def listing(folder: Path) -> list[str]:

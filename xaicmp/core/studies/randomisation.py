@@ -190,8 +190,8 @@ def randomisation_test(
             drawn = prepare(copied.model)
             for each in statistics:
                 pair, at = (drawn[each.name], trained[each.name]), (slice(None), draw, stage)
-                agreement[each.name][at] = each.compare_pairs(*pair, with_itself).T
-                other[each.name][at] = _other_image(each, *pair, with_itself, settings.seed).T
+                agreement[each.name][at] = each.compare_pairs(*pair, with_itself).T.numpy()
+                other[each.name][at] = _other_image(each, *pair, with_itself, settings.seed).T.numpy()
             accuracies[draw, stage] = _accuracy(copied.model, inputs)
             shares[draw, stage] = copied.image_share
             progress("re-initialising", draw * len(stages) + stage + 1, draws * len(stages))
