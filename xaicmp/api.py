@@ -91,6 +91,10 @@ def load_model(
     alone = spec is None and checkpoint is not None
     if file is not None and not (named or alone):
         raise UsageError(f"{arg('weights')} go with the name of a {arg('model')}, as in torchvision:resnet50")
+    if isinstance(classes, str | Path):
+        about["classes"] = read_classes(Path(classes))
+    elif classes is not None:
+        about["classes"] = checked_classes(classes, "classes")
     if isinstance(spec, Classifier):
         found = spec
     elif isinstance(spec, nn.Module):
@@ -104,10 +108,6 @@ def load_model(
         raise UsageError(
             f"model: a {type(spec).__name__} is none; give a torch.nn.Module, a Classifier, a name or a path"
         )
-    if isinstance(classes, str | Path):
-        about["classes"] = read_classes(Path(classes))
-    elif classes is not None:
-        about["classes"] = checked_classes(classes, "classes")
     if isinstance(size := about.get("input_size"), int) or (size is not None and len(size) == 1):
         about["input_size"] = (size if isinstance(size, int) else size[0],) * 2
     return replace(found, **about) if about else found

@@ -40,11 +40,29 @@ def explained(xaicmp, *words):
     return [row.split(",")[1:3] for row in done.out.splitlines()[1:]], done.err
 
 
-def test_images_are_looked_for_before_the_weights_are_read(xaicmp):
-    done = xaicmp("metrics", "--checkpoint", "nowhere.pt", "--images", "nobody.jpg")
-    assert done.err == (
-        "xaicmp: --images nobody.jpg: no such file or folder; name photographs, or a folder of them\n"
-    )
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--images nobody.jpg", "--images nobody.jpg: no such file or folder"),
+        ("--classes nobody.txt", "cannot read nobody.txt"),
+        ("--against nobody.pt", "--against nobody.pt: no such file"),
+        ("--checkpoints nobody.pt other.pt", "--checkpoints nobody.pt: no such file"),
+        ("--masks nobody", "cannot read --masks nobody"),
+        ("--methods nobody edge", "nobody"),
+        ("--statistics nobody", "nobody"),
+        ("--device nobody", "nobody"),
+    ],
+)
+def test_what_is_named_is_looked_for_before_the_weights_are_read(xaicmp, alone, words, said):
+    done = xaicmp("metrics", "--checkpoint", "nowhere.pt", *words.split())
+    assert done.status in (1, 2)
+    assert said in done.err
+    assert "nowhere.pt" not in done.err
+
+
+def test_other_images_are_looked_for_before_the_weights_are_read(xaicmp, alone):
+    done = xaicmp("explain", "--checkpoint", "nowhere.pt", "--reference", "nobody.jpg")
+    assert done.err.startswith("xaicmp: --reference nobody.jpg: no such file or folder")
 
 
 def test_a_list_on_stdin(xaicmp, photos, monkeypatch):

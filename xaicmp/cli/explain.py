@@ -57,10 +57,11 @@ def command(options: Explaining) -> None:
         check_suffix(output, [".npz"])
     check_output(options, "output")
     with together(options.device) as group:
-        session = Session(options, default=100, group=group)
         if options.reference and group.world > 1:
             raise UsageError("--reference runs in one process; leave it or torchrun out")
-        others = images_of(options.reference, session) if options.reference else None
+        others = images_of(options.reference) if options.reference else None  # before the weights
+        session = Session(options, default=100, group=group)
+        session.frame(others)
         with session.journal(output, options.resume) as journal:
             result = session.compare(journal=journal)
             if others is not None:
@@ -76,12 +77,12 @@ def command(options: Explaining) -> None:
                 remark(options, "the maps were not kept; add --output maps.npz to keep them")
 
 
-def images_of(words: list[str], session: Session) -> ImageSource:
-    """The images of --reference, resized like those that are explained."""
+def images_of(words: list[str]) -> ImageSource:
+    """The images of --reference, framed for no classifier yet."""
     from xaicmp.api import load_images
 
     try:
-        return load_images(words, model=session.classifier)
+        return load_images(words)
     except XaicmpError as error:
         raise type(error)(error.args[0].replace(arg("images"), arg("reference"))) from error
 

@@ -74,6 +74,10 @@ def command(options: Measuring) -> None:
     with together(options.device) as group:
         if group.world > 1 and options.of_model:
             raise UsageError(f"{flag(options.of_model[0])} runs in one process; leave it or torchrun out")
+        if options.studies:
+            from xaicmp.cli.studies import check_files
+
+            check_files(options)
         session = Session(options, default=100, group=group)
         if shows_shares(options, len(session.methods)):
             session.settings = settings_of(options, curve=True)

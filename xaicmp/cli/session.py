@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from xaicmp.core.results.explanations import Explanations
     from xaicmp.core.results.settings import Settings
     from xaicmp.core.run.journal import Journal
+    from xaicmp.core.run.running import Running
     from xaicmp.result import Result
     from xaicmp.views.table import Table
 
@@ -181,41 +182,59 @@ class Session:
         group: Processes | None = None,
         images: ImageSource | None = None,
     ) -> None:
-        from xaicmp.api import framing_of
-        from xaicmp.core.images.files import FileImages
         from xaicmp.core.machine.processes import ALONE
+        from xaicmp.core.run.applying import applying
 
         self.group = group or ALONE
         self.options = replace(options, quiet=options.quiet or self.group.rank > 0)
         with progress_bar(self.options.quiet) as show:
             show("loading", 0, 0)
+            self.settings = settings_of(
+                options
+            )  # what may be refused comes before the weights, which take longer
+            self.methods, every = self._methods()
+            self.running = self._running()
             if images is None and options.images is not None:
-                images = self._named(show)  # before the weights, which take longer
+                images = self._named(show)
             self.classifier = self._model()
-            if isinstance(images, FileImages):
-                images.framing = framing_of(self.classifier)
+            self.frame(images)
             self.images = self._tested(show) if images is None else images
             self.selection = selection_of(self.options, default, self.images, self.classifier.classes)
             if repeated := self.selection.repeated:
                 ids = "id" if repeated == 1 else "ids"
                 remark(self.options, f"--ids: {repeated} repeated {ids} left out; each image counts once")
-            self.settings = settings_of(options)
-            self._load_methods()
+            if every:
+                engine = self.running.engine(self.classifier)
+                self.methods = applying(engine, self.size(), self.methods)
         remark_unused(self.options, self.methods, self.settings)
 
-    def _load_methods(self) -> None:
+    def frame(self, images: ImageSource | None) -> None:
+        """Bring photographs to the size that the model takes."""
+        from xaicmp.api import framing_of
+        from xaicmp.core.images.files import FileImages
+
+        if isinstance(images, FileImages):
+            images.framing = framing_of(self.classifier)
+
+    def _methods(self) -> tuple[tuple[Method, ...], bool]:
+        """The methods, and whether all are asked for that apply to the model."""
         from xaicmp.core.attribution import PUBLISHED, get_methods
         from xaicmp.core.attribution.selection import split_names
-        from xaicmp.core.machine.devices import find_device
-        from xaicmp.core.run.applying import applying
-        from xaicmp.core.run.running import Running
 
         options = self.options
         names = [name for word in options.methods or PUBLISHED for name in split_names(word)]
-        self.methods = get_methods(names, reduce=options.reduce, settings=method_settings(options))
-        if options.fast and any("integrated-gradients:" in m.name and "=" in m.name for m in self.methods):
+        methods = get_methods(names, reduce=options.reduce, settings=method_settings(options))
+        if options.fast and any("integrated-gradients:" in m.name and "=" in m.name for m in methods):
             raise UsageError("--fast sets the options of integrated-gradients; leave it or them out")
-        self.running = Running(
+        return methods, "all" in names
+
+    def _running(self) -> Running:
+        """How the model is run."""
+        from xaicmp.core.machine.devices import find_device
+        from xaicmp.core.run.running import Running
+
+        options = self.options
+        return Running(
             device=find_device(options.device),
             precision=options.precision,
             batch_size=options.batch_size or 0,
@@ -225,8 +244,6 @@ class Session:
             remark=partial(remark, options),
             processes=self.group,
         )
-        if "all" in names:
-            self.methods = applying(self.running.engine(self.classifier), self.size(), self.methods)
 
     def size(self) -> tuple[int, int]:
         """Height and width of the images that the model takes."""

@@ -70,17 +70,30 @@ def check_studies(options: Measuring, session: Session) -> list[Classifier]:
         wanted = np.arange(len(images)) if ids is None else np.array(ids)
         if wanted.max() < len(images):
             check_masks(images, wanted, options.masks)
+    return [_load_other(options, session, *each) for each in further(options)]
+
+
+def check_files(options: Measuring) -> None:
+    """Fail before the model is loaded if a file that a study needs is missing, or the masks cannot be read."""
+    for name, path in further(options):
+        if not path.is_file():
+            raise UsageError(f"{name} {path}: no such file; `xaicmp train` writes one")
+    if options.masks is not None:
+        from xaicmp.core.images.masks import masks_in
+
+        masks_in(options.masks)
+
+
+def further(options: Measuring) -> list[tuple[str, Path]]:
+    """The further checkpoints, each with the option that names it."""
     against = [("--against", options.against)] if options.against else []
-    more = [("--checkpoints", path) for path in options.checkpoints or []]
-    return [_load_other(options, session, *each) for each in (*against, *more)]
+    return against + [("--checkpoints", path) for path in options.checkpoints or []]
 
 
 def _load_other(options: Measuring, session: Session, name: str, path: Path) -> Classifier:
     """Load a further checkpoint, of the same classes."""
     from xaicmp.api import load_model
 
-    if not path.is_file():
-        raise UsageError(f"{name} {path}: no such file; `xaicmp train` writes one")
     other = load_model(options.model, checkpoint=path, **described(options))
     if other.classes != session.classifier.classes:
         raise UsageError(f"{name} {path}: it has other classes; use one trained on the same classes")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -57,7 +57,7 @@ def _no_mask(where: Path, images: int) -> XaicmpError:
 
 def _matched(images: ImageSource, ids: np.ndarray, where: Path) -> Iterator[tuple[int, Path | Boxes | None]]:
     """Each image and its mask, if ``where`` holds one."""
-    known = _masks_in(where) if where.is_dir() else _boxes_in(where)
+    known = masks_in(where)
     by_name: dict[str, list[Path | Boxes]] = {}
     for path, mask in known.items():
         by_name.setdefault(path.name, []).append(mask)
@@ -107,9 +107,12 @@ def _in_boxes(boxes: Boxes, size: tuple[int, int]) -> np.ndarray:
     return inside
 
 
-def _masks_in(folder: Path) -> dict[PurePath, Path]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return {PurePath(path.relative_to(folder)).with_suffix(""): path for path in files}
+def masks_in(where: Path) -> Mapping[PurePath, Path | Boxes]:
+    """The masks in a folder or the boxes in a file, by their name without a suffix."""
+    if not where.is_dir():
+        return _boxes_in(where)
+    files = sorted(path for path in where.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return {PurePath(path.relative_to(where)).with_suffix(""): path for path in files}
 
 
 def _boxes_in(path: Path) -> dict[PurePath, Boxes]:
