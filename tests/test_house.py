@@ -108,7 +108,16 @@ def test_core_names_no_option(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [each for each in FILES if "views" in each.parts], ids=module_of)
 def test_views_run_no_test_and_no_bootstrap(path: Path) -> None:
-    drawing = {"summarise", "interval", "paired_test", "flip_signs", "compare_pairs", "letters", "holm"}
+    drawing = {
+        "summarise",
+        "interval",
+        "paired_test",
+        "flip_signs",
+        "compare_pairs",
+        "letters",
+        "holm",
+        "by_share",
+    }
     for module, node in imports(path):
         if module.startswith("xaicmp.core"):
             assert not drawing & {alias.name for alias in node.names}

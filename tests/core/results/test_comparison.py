@@ -337,3 +337,20 @@ def test_every_image_is_in_one_group(by: str) -> None:
         )
         ids = [each for _, part in parts_of(comparison, by) for each in part.predictions.ids.tolist()]
         assert sorted(ids) == (10 + np.arange(count)).tolist()
+
+
+def test_iou_by_share_is_summarised_once_within_its_range() -> None:
+    made = comparison_of([0.5] * 3)
+    observed = np.linspace([0, 0.1, 0.2], [1, 1, 1], 50).T
+    scores = dataclasses.replace(made.scores, curves={"observed": {AB: observed}})
+    comparison = dataclasses.replace(made, scores=scores)
+    found = comparison.by_share(AB)
+    assert found is comparison.by_share(AB)
+    assert found.shares == pytest.approx(np.arange(1, 51) / 100)
+    assert found.other_image == []
+    assert found.chance[19] == pytest.approx(0.111, abs=1e-3)
+    assert found.observed[0].mean == pytest.approx(0.1)
+    assert [each.n for each in found.observed] == [3] * 50
+    assert all(0 <= each.low <= each.mean <= each.high <= 1 for each in found.observed)
+    scores = dataclasses.replace(scores, curves=scores.curves | {"other_image": {AB: observed / 2}})
+    assert dataclasses.replace(comparison, scores=scores).by_share(AB).other_image[0] == pytest.approx(0.05)

@@ -23,6 +23,7 @@ from xaicmp.core.results.place import Place
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
+from xaicmp.core.results.shares import Shares, by_share
 from xaicmp.core.results.significance import PairedTest, paired_tests, pairing_of
 from xaicmp.core.results.verdict import Verdict, corrected, verdict
 
@@ -165,6 +166,12 @@ class Comparison:
         words = [f"{title}: {each}" for title, each in said.items()]
         return "; ".join(words) if len(set(said.values())) > 1 else next(iter(said.values()))
 
+    def by_share(self, pair: Pair) -> Shares:
+        """IoU of a pair by the share of top pixels, where the settings ask for that."""
+        if pair not in self._shares:
+            self._shares[pair] = by_share(self.scores.curves, pair, self.pixels, self.settings)
+        return self._shares[pair]
+
     def places(self, key: str, statistic: str, pair: Pair) -> list[Place]:
         """Where each image's agreement stands under the control ``key`` that has a null distribution; [] without it."""
         if key not in self.scores.among:
@@ -228,6 +235,10 @@ class Comparison:
 
     @cached_property
     def _results(self) -> dict[tuple[str, Pair], Result]:
+        return {}
+
+    @cached_property
+    def _shares(self) -> dict[Pair, Shares]:
         return {}
 
     @cached_property

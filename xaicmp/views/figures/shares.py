@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xaicmp.core.agreement.controls import KEYS
-from xaicmp.core.studies.shares import by_share
 from xaicmp.views.figures.layout import legend
 from xaicmp.views.figures.registry import Drawing, figure_kind
 from xaicmp.views.text import level_title, name_pair
@@ -21,8 +20,6 @@ PANEL, ACROSS = 2.6, 3
 def shares_figure(drawing: Drawing) -> Figure:
     """IoU by the share of top pixels, one panel per pair: observed, with another image's map, and by chance."""
     comparison, pairs, wide = drawing.comparison, drawing.pairs, drawing.look.width
-    found = by_share(comparison, pairs)
-    percent = 100 * np.array(found.shares)
     tops = [100 * top for top in {each.top or comparison.top for each in comparison.statistics}]
     across = min(len(pairs), ACROSS if wide is None else max(1, int(wide / 1.6)))
     down = -(-len(pairs) // across)
@@ -30,13 +27,15 @@ def shares_figure(drawing: Drawing) -> Figure:
     figure = Figure(figsize=(across * panel + beside, down * panel), layout="constrained")
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat
     for axes, pair in zip(panels, pairs, strict=False):
-        low, mean, high = np.transpose([(each.low, each.mean, each.high) for each in found.observed[pair]])
+        found = comparison.by_share(pair)
+        percent = 100 * np.array(found.shares)
+        low, mean, high = np.transpose([(each.low, each.mean, each.high) for each in found.observed])
         axes.plot(percent, mean, color="C0", label="the same image")
         label = level_title(comparison.settings)
         axes.fill_between(percent, low, high, color="C0", alpha=0.25, linewidth=0, label=label)
-        if pair in found.other_image:
+        if found.other_image:
             label = KEYS["other_image"].title
-            axes.plot(percent, found.other_image[pair], color="C1", linestyle="--", label=label)
+            axes.plot(percent, found.other_image, color="C1", linestyle="--", label=label)
         axes.plot(percent, found.chance, color="0.5", linestyle=":", label="chance")
         look = {"color": "0.5", "alpha": 0.4, "linewidth": 0.8, "label": "top"}
         axes.vlines(tops, 0, 1, transform=axes.get_xaxis_transform(), **look)
