@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,6 +23,7 @@ from hypothesis.extra import numpy as arrays
 from small import small_classifier
 
 import xaicmp
+from xaicmp.core.agreement.controls import DEFAULT_CONTROLS
 from xaicmp.core.agreement.top_pixels import top_pixels
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.results.explanations import Explanations
@@ -66,7 +67,9 @@ class Named(ImageSource):
         return [self.given[each] for each in ids]
 
 
-def compared_of(names: tuple[str, ...], classes: tuple[str, ...]) -> tuple[Result, list[Explanations]]:
+def compared_of(
+    names: tuple[str, ...], classes: tuple[str, ...], controls: Sequence[str] = DEFAULT_CONTROLS
+) -> tuple[Result, list[Explanations]]:
     """Twelve images, whose label is one of two classes, and their maps."""
     batches: list[Explanations] = []
     source = Named(names, torch.arange(IMAGES) % 2, classes)
@@ -74,7 +77,7 @@ def compared_of(names: tuple[str, ...], classes: tuple[str, ...]) -> tuple[Resul
         small_classifier(classes=classes),
         source,
         methods=["grad-cam", "saliency", "saliency:sum"],
-        settings=xaicmp.Settings(["pearson", "iou"], curve=True),
+        settings=xaicmp.Settings(["pearson", "iou"], controls=controls, curve=True),
         running=xaicmp.Running(keep=batches.append),
     )
     return result, batches
@@ -477,6 +480,30 @@ def test_everyone_can_use_it(look: str, chromium: Any, page: Path) -> None:
             serious = [each["id"] for each in found if each["impact"] in ("serious", "critical")]
             assert serious == []
             assert view.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@browser_only
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_verdict_stays_in_view_whatever_controls_there_are(
+    width: int, chromium: Any, tmp_path: Path
+) -> None:
+    names = tuple("abcdefghijkl")
+    found, batches = compared_of(names, names[:10], [*DEFAULT_CONTROLS, "other-class"])
+    found.report(tmp_path / "wide.html", Explanations.join(batches))
+    for view in open_page(chromium, tmp_path / "wide.html", viewport={"width": width, "height": 844}):
+        table = view.locator("#pairs .wide")
+        table.evaluate("each => each.scrollIntoView({ block: 'center' })")
+        assert table.evaluate("each => each.scrollWidth > each.clientWidth")
+        for start in (0, 1e4):
+            table.evaluate("(each, start) => each.scrollTo(start, 0)", start)
+            for cell in ("thead th", "tbody td"):
+                assert view.locator(f"#pairs {cell}").last.evaluate(
+                    """each => {
+                        const { x, y, width, height, right } = each.getBoundingClientRect();
+                        const shown = document.elementFromPoint(x + width / 2, y + height / 2);
+                        return x >= 0 && right <= innerWidth && each.contains(shown);
+                    }"""
+                )
 
 
 @browser_only
