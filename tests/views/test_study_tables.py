@@ -21,7 +21,9 @@ from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.studies import pair_tests
 from xaicmp.core.studies.groups import by_images, by_method
+from xaicmp.core.studies.properties import PROPERTIES, Properties
 from xaicmp.core.studies.randomisation import Randomisation
+from xaicmp.core.studies.stability import Repetition
 from xaicmp.views.document import to_json
 from xaicmp.views.table import FORMATS, Table
 from xaicmp.views.tables import studies
@@ -265,6 +267,22 @@ def test_four_hundred_and_six_pairs_are_ranked_in_seconds(sample: ImageSet) -> N
     text = rendered(differences(pair_tests.differences(many), many), 80)
     assert time.process_time() - start < 12
     assert len([line for line in text.splitlines() if " vs " in line]) == 406
+
+
+@pytest.mark.parametrize("images", [5, 6])
+def test_a_missing_letter_or_star_of_few_images_is_explained(images: int) -> None:
+    own = {"a": np.linspace(0.8, 0.9, images), "b": np.linspace(0.3, 0.35, images)}
+    none = {name: np.zeros(images) for name in own}
+    titles, settings, few = {"a": "A", "b": "B"}, Settings(["pearson"]), images < 6
+    found = Properties(titles, settings, dict.fromkeys(PROPERTIES, own), {})
+    made = studies.properties(found)
+    assert [row[1][-1] for row in made.rows] == (["-", "-"] if few else ["a", "b"])
+    assert "a dash: too few images to tell" in str(made.note)
+    same = dict.fromkeys(own, False)
+    repeated = Repetition(titles, settings, {"pearson": own}, {"other_image": {"pearson": none}}, same)
+    made = studies.repetition(repeated, "rerun", "", "")
+    assert ["*" in row[-1] for row in made.rows] == [not few, not few]
+    assert "fewer than 6 images cannot be" in str(made.note)
 
 
 def test_a_group_is_headed_by_its_size(sample: ImageSet) -> None:

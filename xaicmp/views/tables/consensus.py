@@ -10,6 +10,7 @@ from xaicmp.core.studies.clusters import Tree
 from xaicmp.core.studies.consensus import ALL, Consensus
 from xaicmp.views.document import above, number, plain
 from xaicmp.views.table import Table
+from xaicmp.views.tables.studies import STAR
 from xaicmp.views.text import decimals, difference, interval, level_title, percent, spread
 
 
@@ -72,7 +73,7 @@ def consensus(found: Consensus) -> Table:
     note = (
         "Kendall's W: 1 if all methods rank the pixels alike, 1 / methods if they have nothing in common. Below it: "
         "Spearman's correlation of each method's map with the mean rank of the others. Above it: the mean minus that with other "
-        "images' maps. *: told apart from 0 (p < 0.05). Model-free methods are left out."
+        f"images' maps. {STAR} Model-free methods are left out."
     )
     columns = ("Method", "Mean ± std", level_title(found.settings), "Other image", "Above it")
     title = "What all methods have in common"

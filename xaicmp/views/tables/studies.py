@@ -38,8 +38,8 @@ UNCHANGED = 0.999
 CONTROL_TITLES = {"random": "random order", "centre": "from the centre"}
 """What the controls of faithfulness are called in its rows."""
 
-STAR = "*: told apart from 0 (p < 0.05)."
-LETTERS = "Methods that share a letter are not told apart at 5% (paired over images, Holm-corrected)."
+STAR = "*: told apart from 0 (p < 0.05; fewer than 6 images cannot be)."
+LETTERS = "Methods that share a letter are not told apart at 5% (paired over images, Holm-corrected); a dash: too few images to tell."
 
 
 def differences(found: PairTests, comparison: Comparison) -> Table:
