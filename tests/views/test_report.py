@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import re
 import shutil
 import sys
@@ -30,7 +31,7 @@ from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.errors import UsageError, XaicmpError
 from xaicmp.result import Result
-from xaicmp.views.document import to_json
+from xaicmp.views.document import IMAGE, to_json
 from xaicmp.views.report.gallery import LEVELS, MOST, UNDEFINED, Gallery
 from xaicmp.views.report.page import write_report
 from xaicmp.views.table import Table, to_html
@@ -99,9 +100,10 @@ def page(result: tuple[Result, Explanations], tmp_path_factory: pytest.TempPathF
 
 @dataclass
 class Elements(HTMLParser):
-    """The elements of a page with the names of their attributes, and the text of each that has an id."""
+    """The elements of a page with the names of their attributes, its images, and the text of each that has an id."""
 
     found: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    rows: list[str] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     inside: str = ""
 
@@ -110,6 +112,7 @@ class Elements(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, tuple(name for name, _ in attrs)))
+        self.rows += [value or "" for name, value in attrs if name == "data-row"]
         self.inside = dict(attrs).get("id") or tag
 
     def handle_data(self, data: str) -> None:
@@ -241,6 +244,47 @@ def test_a_page_of_100_images_is_below_5_mb(methods: int, side: int, tmp_path: P
     assert size > 4_000_000 or side == 32
     if side == 32:
         assert gallery.packed(np.arange(100), 3_000_000).size == (32, 32)
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_a_document_that_is_too_large_leaves_controls_out_and_the_page_says_so(
+    every: bool, result: tuple[Result, Explanations], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, maps = result
+    whole = json.loads(document_of(found))
+    monkeypatch.setattr("xaicmp.views.report.gallery.MOST", 5)
+    monkeypatch.setattr("xaicmp.views.report.page.DOCUMENT", 12_000 if every else 0)
+    found.report(tmp_path / "report.html", maps)
+    elements = read(tmp_path / "report.html")
+    text = gzip.decompress(b64decode(elements.texts["document"])).decode()
+    short, rows = json.loads(text), [int(each) for each in elements.rows]
+    assert len(rows) == 5
+    shown = range(IMAGES) if every else rows
+    assert f"the agreement on {len(shown)} images" in elements.texts["kept"]
+    assert short == {
+        key: [
+            {
+                name: value
+                for name, value in image.items()
+                if name in IMAGE or (name in ("pearson", "iou") and row in shown)
+            }
+            for row, image in enumerate(each)
+        ]
+        if key == "images"
+        else each
+        for key, each in whole.items()
+        if key != "scores"
+    }
+    (tmp_path / "short.json").write_text(text)
+    with pytest.raises(XaicmpError, match="of an older xaicmp, or of a page"):
+        xaicmp.load(tmp_path / "short.json")
+
+
+def test_a_figure_in_the_page_has_no_more_digits_than_a_screen_shows(page: Path) -> None:
+    svg = "".join(re.findall("<svg.*?</svg>", page.read_text(encoding="utf-8"), re.DOTALL))
+    assert not re.search(r' (?:d|x|y)="[^"]*\.\d{3}', svg)
+    assert "font-family" not in svg
+    assert "rotate(-0 " not in svg
 
 
 def test_of_many_images_some_are_shown_evenly_from_the_least_agreement_to_the_most() -> None:

@@ -7,7 +7,7 @@ import json
 import math
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
@@ -40,6 +40,8 @@ OWN = ("schema", "xaicmp", "n", "methods", "top", "ci", "pairs", "images", "comp
 """The keys of every document. The others are those of ``Source.details``, and of studies."""
 SCORES = ("tied", "identical", "controls", "p_values", "curves", "among", "pairing", "other_classes")
 """The fields of ``Scores`` that do not stand with each image."""
+IMAGE = {"id", "file", "label", "predicted", "target", "confidence", "completeness"}
+"""What is said of each image before its statistics."""
 RANKS = {"rank_among_others": "other_image", "rank_among_shifts": "shifted"}
 """Of each image, by the key of the control that has them."""
 LATER = ("among", "pairing", "other_classes")
@@ -202,9 +204,19 @@ def number(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def to_json(comparison: Comparison, studies: Sequence[Table] = ()) -> str:
-    """The document and the studies' data, indented."""
+def to_json(
+    comparison: Comparison, studies: Sequence[Table] = (), rows: Collection[int] | None = None
+) -> str:
+    """The document and the studies' data, indented; with ``rows`` of each image what it is, and of these its statistics."""
     whole = document(comparison) | {study.key: study.data for study in studies}
+    if rows is not None:
+        del whole["scores"]
+        names = {each.name for each in comparison.statistics}
+        kept = (IMAGE | names if row in rows else IMAGE for row in range(len(comparison.predictions)))
+        whole["images"] = [
+            {key: image[key] for key in image if key in keys}
+            for image, keys in zip(whole["images"], kept, strict=True)
+        ]
     return json.dumps(whole, indent=2, allow_nan=False) + "\n"
 
 
@@ -227,7 +239,7 @@ def from_json(path: Path) -> tuple[Comparison, dict[str, Any]]:
     if isinstance(schema, int) and schema > SCHEMA:
         raise XaicmpError(f"{path} was written by a newer xaicmp; upgrade to read it")
     if schema != SCHEMA or not {"comparison", "scores"} <= set(whole):
-        raise XaicmpError(f"{path} was written by an older xaicmp and lacks some values; compare again")
+        raise XaicmpError(f"{path} lacks some values: it is of an older xaicmp, or of a page; {another}")
     try:
         comparison = _comparison(whole)
         # Making a document of it again looks at every value, and shows which has changed.

@@ -16,6 +16,10 @@ LINK = re.compile(r'(?:href="|url\()#(\w+)')
 """What refers to an element by its id, which differs from figure to figure because the salt does."""
 FONT = re.compile(r"(?:(?P<weight>bold|\d{3}) )?(?:(?P<style>italic|oblique) )?(?P<size>[\d.]+px) .*")
 """The parts of ``font`` that count; the family is the page's."""
+DIGITS = re.compile(r"(\.\d\d)\d+")
+"""Of a place: the third decimal on is less than a dot of any screen."""
+PLACES = ("d", "x", "y")
+"""Attributes that hold places."""
 
 
 def inline_svg(figure: Figure, name: str) -> Markup:
@@ -29,6 +33,9 @@ def inline_svg(figure: Figure, name: str) -> Markup:
         given = {_local(key): value for key, value in node.attrib.items()}
         if given.get("id") not in linked:
             given.pop("id", None)
+        if given.get("transform", "").startswith("rotate(-0 "):
+            del given["transform"]
+        given |= {key: DIGITS.sub(r"\1", given[key]) for key in PLACES if key in given}
         node.tag, node.attrib = _local(node.tag), given | _attributes(given.pop("style", ""))
         for child in list(node):
             if _local(child.tag) in ("metadata", "style"):
@@ -48,6 +55,7 @@ def _attributes(style: str) -> dict[str, str]:
     """The declarations of a style as attributes of their own."""
     pairs = (each.split(":", 1) for each in style.split(";") if ":" in each)
     found = {key.strip(): value.strip() for key, value in pairs}
+    found.pop("font-family", None)
     if font := FONT.fullmatch(found.pop("font", "")):
         found |= {f"font-{key}": value for key, value in font.groupdict().items() if value}
     return found

@@ -27,8 +27,8 @@ from xaicmp.views.table import Table, printable, to_html
 from xaicmp.views.tables.comparison import full_table
 from xaicmp.views.text import decimals, name_pair
 
-ROOM = 4_600_000
-"""Bytes of a page; the maps take what the rest of it leaves."""
+ROOM, DOCUMENT = 4_600_000, 2_000_000
+"""Bytes of a page, and of its document at most; the maps take what the rest leaves."""
 LEAST_ROOM = 400_000
 
 
@@ -52,6 +52,8 @@ def write_report(
     drawing = Drawing(comparison, {each.key: each.data for each in studies})
     table = full_table(comparison)
     drawn = [kind for kind in kinds().values() if drawing.holds(kind.needs)]
+    shown = gallery.rows(_agreement(comparison)) if gallery and gallery.images else np.array([], dtype=int)
+    kept, packed = _document(comparison, studies, shown)
     parts: dict[str, Any] = {
         "comparison": comparison,
         "findings": findings(comparison),
@@ -63,12 +65,13 @@ def write_report(
         ],
         "studies": [(each.title, _html(each), each.note) for each in studies if each.columns],
         "origin": comparison.source.details,
-        "document": _encoded(gzip.compress(to_json(comparison, studies).encode(), mtime=0)),
+        "document": packed,
+        "kept": kept,
         "cards": [],
     }
-    if gallery is not None and gallery.images:
+    if gallery and gallery.images:
         taken = sum(len(str(parts[key])) for key in ("document", "figures", "table", "studies"))
-        parts |= _images(comparison, gallery, ROOM - taken)
+        parts |= _images(comparison, gallery, shown, ROOM - taken)
     write(path, page(parts))
 
 
@@ -105,9 +108,25 @@ def findings(comparison: Comparison) -> list[str]:
     return [asked, found, f"The verdict on the pairs, by {title}: {said}."]
 
 
-def _images(comparison: Comparison, gallery: Gallery, room: int) -> dict[str, Any]:
+def _agreement(comparison: Comparison) -> np.ndarray:
+    """Of each image, its mean agreement by the first statistic."""
+    return np.nan_to_num(comparison.mean_over_pairs(comparison.statistics[0].name))
+
+
+def _document(comparison: Comparison, studies: Sequence[Table], shown: np.ndarray) -> tuple[int | None, str]:
+    """The JSON document, packed, and of how many images it has the statistics where it would be too large otherwise.
+
+    They are those of every image, or of those that are shown; their controls are left out. None: it is whole.
+    """
+    for rows in (None, range(len(comparison.predictions)), shown.tolist()):
+        packed = _encoded(gzip.compress(to_json(comparison, studies, rows).encode(), mtime=0))
+        if len(packed) <= DOCUMENT:
+            break
+    return None if rows is None else len(rows), packed
+
+
+def _images(comparison: Comparison, gallery: Gallery, rows: np.ndarray, room: int) -> dict[str, Any]:
     """The images that are shown, and what the page's script needs to know of them."""
-    rows = gallery.rows(np.nan_to_num(comparison.mean_over_pairs(comparison.statistics[0].name)))
     room -= sum(len(gallery.images[row]) for row in rows)
     packed = gallery.packed(rows, 3 * max(room, LEAST_ROOM) // 4)
     exact = packed.size == gallery.size
