@@ -17,9 +17,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import xaicmp
+from xaicmp.core.models import loading
 from xaicmp.core.models.architectures import resnet18_cifar
 from xaicmp.core.models.checkpoint import shipped_checkpoint
-from xaicmp.core.models.weights import best_fit
+from xaicmp.core.models.weights import WeightsFile, best_fit
 from xaicmp.errors import UsageError, XaicmpError
 
 
@@ -206,6 +207,24 @@ def test_a_misfit_says_how_far_it_fits_and_what_would(tmp_path: Path) -> None:
     torch.save(torchvision.models.densenet121(num_classes=5).state_dict(), tmp_path / "a.pth")
     with pytest.raises(XaicmpError, match="try model densenet121 with 5 classes"):
         xaicmp.load_model(checkpoint=tmp_path / "a.pth")
+
+
+def test_a_network_is_looked_for_if_the_file_has_as_many_tensors_as_the_smallest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with torch.device("meta"):
+        shapes = {
+            name: value.shape
+            for name, value in torchvision.models.alexnet(num_classes=7).state_dict().items()
+        }
+    weights = {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
+    torch.save({"net": weights}, tmp_path / "a.pth")
+    with pytest.raises(XaicmpError, match="try model alexnet with 7 classes"):
+        xaicmp.load_model(checkpoint=tmp_path / "a.pth")
+    monkeypatch.setattr(loading, "find_source", None)  # what a search begins with
+    del weights["classifier.6.bias"]
+    file = WeightsFile(tmp_path / "a.pth", "", {"net": weights})
+    assert loading.relative("resnet18-cifar", file, best_fit(nn.Linear(2, 2), weights)) == ""
 
 
 def test_no_file_runs_code(tmp_path: Path) -> None:

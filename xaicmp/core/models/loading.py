@@ -17,7 +17,7 @@ from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.metadata import described
 from xaicmp.core.models.sources import DEFAULT_WEIGHTS, Source, described_by, find_source
-from xaicmp.core.models.weights import FORMAT, Fit, WeightsFile, best_fit, fill, read_weights
+from xaicmp.core.models.weights import FORMAT, Fit, WeightsFile, best_fit, fill, read_weights, tensors_in
 from xaicmp.errors import UsageError, XaicmpError, arg
 
 WEIGHTS = (".pt", ".pt2", ".pth", ".safetensors", ".ckpt", ".tar", ".bin")
@@ -26,6 +26,9 @@ UNTRAINED = "none"
 CIFAR_CODE_BASE = {"net", "acc", "epoch"}
 """The keys of a checkpoint of a widely used CIFAR code base, and the standard deviation that it normalises by."""
 CIFAR_CODE_BASE_STD = (0.2023, 0.1994, 0.2010)
+
+FEWEST = 16
+"""Tensors of the smallest network that is named to somebody whose weights do not fit: AlexNet."""
 
 Remark = Callable[[str], None]
 
@@ -141,7 +144,7 @@ def relative(name: str, file: WeightsFile, fit: Fit) -> str:
     """A network of our own or torchvision's that takes the weights in a file which fit ``name`` so far; "" for none."""
     from torchvision import models
 
-    if not fit.weights and not fit.surplus:
+    if max(len(each) for _, each in tensors_in(file.document)) < FEWEST:
         return ""
     every = (*ARCHITECTURES, *models.list_models(module=models))
     like = [other for other in every if other[:4] == name[:4]]

@@ -128,7 +128,7 @@ def best_fit(module: nn.Module, document: Mapping[str, Any]) -> Fit:
     expected = module.state_dict()
     if document.get("format") == FORMAT:  # what a training resumes from holds weights too
         return _fit(expected, _tensors(document["state_dict"]))
-    nested = list(_nested(document))
+    nested = list(tensors_in(document))
     fits = [
         _fit(expected, weights, ".".join(filter(None, (nest, prefix))), renamed)
         for nest, found in nested
@@ -139,6 +139,17 @@ def best_fit(module: nn.Module, document: Mapping[str, Any]) -> Fit:
     if not best.complete and not best.classes:
         return _in_order(expected, nested) or best
     return replace(best, others=tuple(each.place for each in fits if each.complete and each is not best))
+
+
+def tensors_in(
+    document: Mapping[Any, Any], nest: str = "", depth: int = 3
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The tensors in ``document`` and in the mappings in it, and under which keys they are."""
+    if (tensors := _tensors(document)) or not nest:
+        yield nest, tensors
+    for key in dict.fromkeys([*NESTS, *document]) if depth else ():
+        if isinstance(inner := document.get(key), Mapping):
+            yield from tensors_in(inner, f"{nest}.{key}" if nest else str(key), depth - 1)
 
 
 def fill(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
@@ -241,17 +252,6 @@ def _tensors(found: Mapping[Any, Any]) -> dict[str, Tensor]:
 
 def _without_counters(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in weights.items() if not name.endswith(COUNTERS)}
-
-
-def _nested(
-    document: Mapping[Any, Any], nest: str = "", depth: int = 3
-) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """The tensors in ``document`` and in the mappings in it, and under which keys they are."""
-    if (tensors := _tensors(document)) or not nest:
-        yield nest, tensors
-    for key in dict.fromkeys([*NESTS, *document]) if depth else ():
-        if isinstance(inner := document.get(key), Mapping):
-            yield from _nested(inner, f"{nest}.{key}" if nest else str(key), depth - 1)
 
 
 def _stripped(
