@@ -98,17 +98,28 @@ def test_the_json_document_has_every_field_and_its_sums_are_right(xaicmp: Xaicmp
             assert pair[statistic]["std"] == pytest.approx(np.nanstd(values, ddof=0), abs=1e-12)
 
 
-def blank(path: Path) -> Path:
-    """A checkpoint that sees nothing: its last layer has no weights, so that every map is constant."""
-    model = load_checkpoint(shipped_checkpoint()).classifier.module
+@pytest.fixture
+def blank(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Path]:
+    """Writes a checkpoint that sees nothing: its last layer has no weights, so that every map is constant.
+
+    The network has the name of the real one.
+    """
+    model = SmallNet()
     with torch.no_grad():
         model.fc.weight.zero_()
         model.fc.bias.copy_(torch.eye(10)[3])
-    save_checkpoint(path, model, {"architecture": "resnet18-cifar"}, dtype=torch.float16)
-    return path
+    monkeypatch.setitem(ARCHITECTURES, "resnet18-cifar", lambda classes: SmallNet())
+
+    def write(path: Path) -> Path:
+        save_checkpoint(path, model, {"architecture": "resnet18-cifar"}, dtype=torch.float16)
+        return path
+
+    return write
 
 
-def test_what_is_undefined_is_null_and_counted_and_never_in_a_mean(xaicmp: Xaicmp, alone: Path) -> None:
+def test_what_is_undefined_is_null_and_counted_and_never_in_a_mean(
+    xaicmp: Xaicmp, blank: Callable[[Path], Path], alone: Path
+) -> None:
     path = blank(alone / "blank.pt")
     line = ("metrics", "--checkpoint", path, "--n", 2, "--only", "all", *QUICK)
     found = document(xaicmp(*line, "--format", "json"))
@@ -268,7 +279,7 @@ def test_methods_may_be_given_with_commas(tiny: Xaicmp) -> None:
 
 
 def test_only_divides_the_first_images_into_right_and_wrong(
-    xaicmp: Xaicmp, tiny: Xaicmp, alone: Path
+    xaicmp: Xaicmp, tiny: Xaicmp, blank: Callable[[Path], Path], alone: Path
 ) -> None:
     line = ("metrics", "--format", "json", "--methods", "saliency", "grad-cam", "-q")
     everything = document(tiny(*line, "--n", 12, "--only", "all"))["images"]
@@ -344,7 +355,9 @@ def test_unofficial_files_are_recorded_in_every_output(
         assert "test set, checksums not the official ones" in words
 
 
-def test_the_users_own_checkpoint_comes_first_and_is_named(xaicmp: Xaicmp) -> None:
+def test_the_users_own_checkpoint_comes_first_and_is_named(
+    xaicmp: Xaicmp, blank: Callable[[Path], Path]
+) -> None:
     DEFAULT.parent.mkdir()
     blank(DEFAULT)
     line = ("metrics", "--n", 1, "--methods", "saliency", "grad-cam")

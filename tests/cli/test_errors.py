@@ -10,13 +10,26 @@ from typing import Any
 
 import pytest
 import torch
+from small import SmallNet
 
 from xaicmp import api
+from xaicmp.core.images.cifar10 import CLASSES, MEAN, STD
+from xaicmp.core.models import checkpoint
+from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.weights import FORMAT
 
 Xaicmp = Callable[..., Any]
 COMMANDS = ("metrics", "explain", "figure")
 WRONG, FAILED = 2, 1
+
+
+@pytest.fixture(autouse=True)
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny network in place of the one that ships: no message depends on it."""
+    monkeypatch.setitem(ARCHITECTURES, "small", lambda classes: SmallNet())
+    monkeypatch.setattr(checkpoint, "DEFAULT", tmp_path / "small.pt")
+    metadata = {"architecture": "small", "classes": CLASSES, "mean": MEAN, "std": STD}
+    checkpoint.save_checkpoint(checkpoint.DEFAULT, SmallNet(), metadata)
 
 
 def names(folder: Path) -> list[str]:
@@ -279,7 +292,12 @@ def test_without_internet_nothing_is_downloaded_and_nothing_left(
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may become another user"
 )
-def test_a_folder_that_may_not_be_entered_is_refused(xaicmp: Xaicmp, alone: Path) -> None:
+def test_a_folder_that_may_not_be_entered_is_refused(
+    xaicmp: Xaicmp, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another_can_read = Path("small.pt")
+    another_can_read.write_bytes(checkpoint.DEFAULT.read_bytes())
+    monkeypatch.setattr(checkpoint, "DEFAULT", another_can_read)
     locked = alone / "locked"
     locked.mkdir(mode=0o700)
     for parent in (alone, *alone.parents[:3]):
