@@ -70,7 +70,10 @@ def one_line(outcome, status):
     return outcome.err
 
 
-def test_the_real_network_is_trained_and_compared(xaicmp, binary_folder, alone):
+def test_the_real_network_is_trained_and_compared(xaicmp, binary_folder, alone, monkeypatch):
+    # A step of Muon on eleven million weights takes half a minute where there is no arithmetic in bfloat16;
+    # tests/core/training/test_optimiser.py has it on all shapes of filters.
+    monkeypatch.setitem(RECIPES, "muon", dataclasses.replace(RECIPES["muon"], optimiser="sgd"))
     done = xaicmp(
         "train",
         "--epochs",
@@ -339,7 +342,8 @@ class Terminal:
 @pytest.mark.parametrize("columns", [80, 120])
 def test_a_terminal_shows_how_far_it_is_until_ctrl_c(forks, binary_folder, tmp_path, columns):
     terminal = Terminal(columns)
-    words = ["train", "--epochs", "9", "--limit", "6", "--batch-size", "2", "--data", binary_folder]
+    words = ["train", "--recipe", "sgd", "--epochs", "9", "--limit", "6", "--batch-size", "2"]
+    words += ["--data", binary_folder]
     forks.start(
         tmp_path,
         terminal=terminal.name,
@@ -371,7 +375,8 @@ def test_a_terminal_shows_how_far_it_is_until_ctrl_c(forks, binary_folder, tmp_p
 
 @pytest.mark.slow
 def test_torchrun_trains_in_two_processes(binary_folder, tmp_path):
-    words = "-m torch.distributed.run --nproc-per-node 2 -m -- xaicmp train --limit 8 --batch-size 8 --epochs 1 --n 2"
+    words = "-m torch.distributed.run --nproc-per-node 2 -m -- xaicmp train --limit 8 --batch-size 8 --epochs 1 --n 2 "
+    words += "--recipe sgd"
     done = subprocess.run(
         [sys.executable, *words.split(), "--only", "all", "--data", binary_folder],
         cwd=tmp_path,
