@@ -580,6 +580,35 @@ def test_a_tree_is_drawn_where_the_document_says(curved: Compared) -> None:
         assert outer[0] == [0.3, 0.5]
 
 
+@pytest.mark.parametrize("count", [3, 8, 29])
+@pytest.mark.parametrize("width", [None, 85 / 25.4])
+def test_the_support_of_a_branch_stands_on_no_line_and_no_other(
+    count: int, width: float | None, curved: Compared
+) -> None:
+    rng, titles = np.random.default_rng(count), {f"m{each}": f"Method {each}" for each in range(count)}
+    open_, branches = list(range(count)), []
+    for number in range(count - 1):
+        a, b = rng.choice(open_, 2, replace=False).tolist()
+        open_ = [each for each in open_ if each not in (a, b)] + [count + number]
+        near = 0.5 if number < count // 3 else 0.01  # the rest join all but at once
+        branches.append({"joins": [a, b], "agreement": near - 1e-4 * number, "support": 1 / (1 + number % 3)})
+    tree = {"methods": list(titles), "branches": branches}
+    comparison = dataclasses.replace(curved[0], titles=titles)
+    look, studies = Look(width), {"clusters": {"pearson": tree, "iou": tree}}
+    figure = draw("clusters", Drawing(comparison, studies, look=look))
+    apart(figure)
+    (label,) = (each.get_window_extent() for each in figure.texts)
+    assert figure.bbox.x0 <= label.x0 < label.x1 <= figure.bbox.x1
+    for axes in figure.axes:
+        assert len(axes.texts) == count - 2
+        boxes = [each.get_window_extent() for each in (*axes.texts, *axes.get_yticklabels())]
+        for index, box in enumerate(boxes):
+            assert not any(box.overlaps(other) for other in boxes[:index])
+        for line in axes.lines:
+            path = line.get_transform().transform_path(line.get_path())
+            assert not any(path.intersects_bbox(box, filled=False) for box in boxes)
+
+
 def test_many_pairs_are_pages(curved: Compared) -> None:
     comparison, _ = curved
     drawing = Drawing(comparison)
