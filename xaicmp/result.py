@@ -457,7 +457,7 @@ class Result:
         try:
             import pandas
         except ImportError as error:
-            raise UsageError("to_frame needs pandas; pip install pandas") from error
+            raise UsageError("to_frame needs pandas; pip install 'xaicmp[pandas]'") from error
         table = (pairs_records if by == "pair" else values_records)(self.comparison)
         rows = [[float("nan") if cell is None else cell for cell in row] for row in table.rows]
         return pandas.DataFrame(rows, columns=list(table.columns))

@@ -507,6 +507,10 @@ def test_one_image_is_ranked_among_a_reference(tiny: Xaicmp, alone: Path) -> Non
     line = ["explain", "--ids", 3, "--methods", "saliency", "edge", "--quiet"]
     alone_said = " ".join(done(tiny(*line)).out.split())
     assert "Too few others to rank the agreement on one image among (smallest p 1)" in alone_said
+    (without,) = document(tiny(*line, "--format", "json"))["images"]
+    shifts = without["rank_among_shifts"]["pearson"]["saliency|edge"]
+    above = "above the shifts" if shifts["p"] <= 0.05 else "not told apart"
+    assert re.search(rf"Pearson 1 of 1 1\.000 {shifts['rank']} of 20 {shifts['p']:.3f} {above}", alone_said)
     shown = done(tiny(*line, "--reference", alone)).out
     assert "Does it agree about this image?" in shown
     found = document(tiny(*line, "--reference", alone, "--format", "json"))["images"][0]

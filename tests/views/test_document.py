@@ -264,7 +264,8 @@ def test_markdown_is_saved_with_every_control_on_request(result: xaicmp.Result, 
 
 
 def test_a_frame_has_the_values_as_they_are(result: xaicmp.Result) -> None:
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     by_image, by_pair = result.to_frame(by="image"), result.to_frame()
     assert by_image["file"][0] == "=photo 0.jpg"
     assert len(by_image) == 63

@@ -11,10 +11,9 @@ from xaicmp.views.document import to_json
 from xaicmp.views.table import FORMATS, RECORDS, SUFFIXES, Table
 from xaicmp.views.tables.comparison import pairs_records, pairs_table
 from xaicmp.views.tables.images import (
-    ENOUGH,
+    has_places,
     images_records,
     images_table,
-    most_others,
     places_table,
     values_records,
 )
@@ -39,7 +38,7 @@ def comparison_text(
         records = values_records if details else images_records if by_image else pairs_records
         return FORMATS[format](records(comparison))
     table = images_table(comparison) if by_image else pairs_table(comparison, details)
-    places = [places_table(comparison)] if by_image and most_others(comparison) >= ENOUGH else []
+    places = [places_table(comparison)] if by_image and has_places(comparison) else []
     return "\n".join(FORMATS[format](each) for each in (table, *places, *studies) if each.columns)
 
 

@@ -29,7 +29,7 @@ def spread(summary: Summary) -> str:
 
 def difference(test: PairedTest) -> str:
     """``0.041 *``: the star where it is told apart from 0."""
-    return f"{decimals(test.difference)}{' *' * (test.p < LEVEL)}"
+    return f"{decimals(test.difference)}{' *' * (test.decides < LEVEL)}"
 
 
 def titles_of(comparison: Comparison) -> list[str]:

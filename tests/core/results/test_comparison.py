@@ -16,7 +16,7 @@ from xaicmp.core.results.intervals import summarise, summarise_share
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.results.significance import paired_test
+from xaicmp.core.results.significance import paired_tests
 from xaicmp.core.results.verdict import Verdict
 from xaicmp.core.studies.groups import parts as parts_of
 
@@ -74,7 +74,7 @@ def test_a_result_is_the_summary_beside_its_floors() -> None:
     assert result.summary.tied is None
     assert (result.chance, result.corrected) == (0, 0.5)
     assert result.controls == {"other_image": pytest.approx(1 / 3)}
-    alone = paired_test(np.array(values), np.array(floor), two_sided=True)
+    (alone,) = paired_tests(np.array([values]), np.array([floor]))
     assert result.above is not None
     assert (result.above.p, result.above.low, result.above.high) == (alone.p, alone.low, alone.high)
     assert result.above.difference == pytest.approx(0.375)

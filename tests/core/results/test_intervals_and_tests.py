@@ -4,6 +4,7 @@ import math
 import statistics
 import time
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from xaicmp.core.results.intervals import (
     summarise,
     summarise_share,
 )
-from xaicmp.core.results.significance import flip_signs, holm, lowest_p, paired_test, paired_tests
+from xaicmp.core.results.significance import PairedTest, flip_signs, holm, lowest_p, paired_tests
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 100])
@@ -29,6 +30,13 @@ def test_mean_and_population_standard_deviation(n: int) -> None:
     assert summary.mean == pytest.approx(statistics.fmean(values), abs=1e-12)
     assert summary.std == pytest.approx(statistics.pstdev(values), abs=1e-12)
     assert (summary.n, summary.undefined, summary.tied) == (n, 0, None)
+
+
+def paired_test(
+    observed: np.ndarray, floor: np.ndarray, *, two_sided: bool = False, **given: Any
+) -> PairedTest:
+    """One of ``paired_tests``."""
+    return paired_tests(observed[None], floor[None], two_sided=two_sided, **given)[0]
 
 
 def test_worked_out_on_paper() -> None:

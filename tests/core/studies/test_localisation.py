@@ -59,7 +59,7 @@ def test_each_measure_of_each_map_with_each_mask() -> None:
 
 
 def test_the_measures_are_those_of_quantus() -> None:
-    reason = "Quantus is not installed (pip install quantus)"
+    reason = "Quantus is not installed (pip install --no-deps quantus cachetools)"
     quantus = pytest.importorskip("quantus", reason=reason)
     maps = torch.from_numpy(RNG.random((6, 9, 8)))
     masks = torch.from_numpy(RNG.random((6, 9, 8)) < RNG.uniform(0.1, 0.6, (6, 1, 1)))

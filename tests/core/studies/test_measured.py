@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xaicmp.core.results.settings import Settings
+from xaicmp.core.results.significance import PairedTest, holm
 from xaicmp.core.studies.checkpoints import Checkpoints
 from xaicmp.core.studies.consensus import Consensus
 from xaicmp.core.studies.faithfulness import CURVES, OUTPUTS, Faithfulness
@@ -18,6 +19,7 @@ from xaicmp.core.studies.measured import Measured
 from xaicmp.core.studies.properties import PROPERTIES, Properties
 from xaicmp.core.studies.randomisation import Randomisation
 from xaicmp.core.studies.stability import Repetition
+from xaicmp.views.text import difference
 
 HOW = Settings(["pearson", "iou"])
 CORRELATIONS = {"pearson", "other_class", "other_class_runner_up", "consensus"}
@@ -76,3 +78,31 @@ def test_a_probability_ends_at_one_and_a_logit_does_not() -> None:
         assert found[f"logit_{curve}"].low < 0 < 1 < found[f"logit_{curve}"].high
     assert found["infidelity"].low == 0
     assert found["infidelity"].high == pytest.approx(4.55 + 12.706 * 4.45, rel=1e-3)
+
+
+def test_of_many_methods_the_adjusted_p_decides_in_every_study() -> None:
+    """Noise of 12 methods, one of which is above its control by luck: alone it has a star, among twelve none."""
+    rng = np.random.default_rng(3)
+    other, own = rng.normal(size=(2, 12, 30))
+    own[0] = other[0] + rng.normal(0.6, 1, 30)
+    names = [f"m{each}" for each in range(12)]
+
+    def above(rows: list[str]) -> list[PairedTest]:
+        values = {"pearson": dict(zip(rows, own, strict=False))}
+        controls = {"other_image": {"pearson": dict(zip(rows, other, strict=False))}}
+        study = Repetition({each: each for each in rows}, HOW, values, controls, {})
+        return list(study.above("pearson", "other_image").values())
+
+    gains = np.stack([own, own * 0], axis=1)[..., ::-1, :]  # insertion minus deletion
+    curves = dict.fromkeys(OUTPUTS, np.repeat(np.concatenate([gains, gains[:2] * 0])[..., None], 2, axis=3))
+    faithful = Faithfulness("zero", np.array([0.0, 1.0]), curves, np.empty((12, 0)), HOW).above("random")
+    stages = [each[:, None, None] for each in (own, other)]
+    random = Randomisation("cascading", ("fc",), *np.ones((2, 2)), *({"iou": each} for each in stages), HOW)
+    for many in (above(names), faithful, random.last_stage("iou")):
+        np.testing.assert_allclose(
+            [each.adjusted for each in many], holm(np.array([each.p for each in many]))
+        )
+        assert [each.decides for each in many] == [each.adjusted for each in many]
+    (alone,), many = above(names[:1]), above(names)
+    assert alone.p == many[0].p < 0.05 < many[0].adjusted
+    assert [difference(each).endswith("*") for each in (alone, many[0])] == [True, False]

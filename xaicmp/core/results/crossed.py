@@ -39,7 +39,8 @@ def crossed(values: np.ndarray, level: float = 0.95) -> tuple[float, float, floa
         return mean, mean, mean, float(mean == 0)
     from scipy.stats import t  # here, for it takes most of a second to import
 
-    spread = t(variance**2 / (parts**2 / free).sum(), scale=np.sqrt(variance))
+    degrees = 1 / ((parts / variance) ** 2 / free).sum()  # of the ratios, because squares may leave float64
+    spread = t(degrees, scale=np.sqrt(variance))
     reach = spread.isf((1 - level) / 2)
     return mean, mean - reach, mean + reach, float(2 * spread.sf(abs(mean)))
 

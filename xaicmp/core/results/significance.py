@@ -51,13 +51,6 @@ class PairedTest:
         return self.adjusted if self.tests > MANY else self.p
 
 
-def paired_test(
-    observed: np.ndarray, floor: np.ndarray, *, two_sided: bool = False, level: float = 0.95, seed: int = 0
-) -> PairedTest:
-    """Whether the mean of ``observed`` ``(N,)`` is above that of ``floor``, see ``paired_tests``."""
-    return paired_tests(observed[None], floor[None], two_sided=two_sided, level=level, seed=seed)[0]
-
-
 def paired_tests(
     observed: np.ndarray,
     floor: np.ndarray,

@@ -19,7 +19,7 @@ class Verdict(Enum):
     IDENTITY = "identity", "the same map on this model: an identity, not a finding"
     FEW = "too few", "too few images for a test"
     BELOW_CHANCE = "below chance", "less than chance"
-    CHANCE = "as chance", "not told apart from chance"
+    CHANCE = "maybe chance", "not told apart from chance"
     ABOVE_CHANCE = "above chance", "more than chance"
     NO_CONTROL = "no control", "no control to measure it by"
     MORE = "above other", "more than with another image's map"

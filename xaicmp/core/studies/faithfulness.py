@@ -28,7 +28,7 @@ from xaicmp.core.models.guard import unchanged
 from xaicmp.core.results.intervals import Summary, defined_mean, summarise
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.results.significance import PairedTest, paired_test
+from xaicmp.core.results.significance import PairedTest, paired_tests
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explainer import Explainer
 from xaicmp.core.studies.pair_tests import PairTest, compare_methods
@@ -118,7 +118,7 @@ class Faithfulness:
         gain, level = self.gain("probability"), self.settings.level
         floor = gain[CONTROLS.index(control) - len(CONTROLS)]
         methods = gain[: -len(CONTROLS)]
-        return [paired_test(each, floor, two_sided=True, level=level) for each in methods]
+        return paired_tests(methods, np.broadcast_to(floor, methods.shape), level=level)
 
     def differences(self, names: Sequence[str]) -> tuple[list[PairTest[str]], dict[str, str]]:
         """Whether the gains in probability of every two of the methods ``names`` differ, see ``compare_methods``."""

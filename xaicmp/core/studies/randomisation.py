@@ -24,7 +24,7 @@ from xaicmp.core.results.crossed import crossed
 from xaicmp.core.results.intervals import Summary
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.results.significance import PairedTest, lowest_p
+from xaicmp.core.results.significance import PairedTest, holm, lowest_p
 from xaicmp.core.run.explainer import Batch, Explainer
 from xaicmp.core.run.scoring import BLOCK
 from xaicmp.core.studies.reinitialise import find_stages, measure, reinitialised
@@ -141,8 +141,13 @@ class Randomisation:
             above[np.abs(above) < 1e-9] = 0  # the same but for rounding, whose direction is no finding
             images = int(np.isfinite(above).any(axis=0).sum())
             lowest = lowest_p(images, two_sided=True) if images else float("nan")
-            tests.append(PairedTest(*crossed(above, self.settings.level), lowest))
-        return tests
+            tests.append(
+                PairedTest(
+                    *crossed(above, self.settings.level), lowest, tests=len(self.other_image[statistic])
+                )
+            )
+        every = holm(np.array([each.p for each in tests]))
+        return [replace(test, adjusted=p) for test, p in zip(tests, every.tolist(), strict=True)]
 
 
 def is_dead(image_share: np.ndarray) -> list[bool]:

@@ -54,11 +54,17 @@ def images_table(comparison: Comparison) -> Table:
     return Table([heading, *titles], rows, note=note, sections=sections)
 
 
-def most_others(comparison: Comparison) -> int:
-    """Among how many images an agreement is ranked at most; 0 where more images or pairs are shown than is room for."""
+def has_places(comparison: Comparison) -> bool:
+    """Whether there are enough others to rank an agreement among, or, for an image that comes alone, enough shifts."""
+    alone = len(comparison.predictions) == 1
+    return max(most_others(comparison), alone * most_others(comparison, "shifted")) >= ENOUGH
+
+
+def most_others(comparison: Comparison, control: str = OTHER_IMAGE) -> int:
+    """Among how many values an agreement is ranked at most; 0 where more images or pairs are shown than is room for."""
     if max(len(comparison.pairs), len(comparison.predictions)) > MOST:
         return 0
-    found = comparison.scores.among.get(OTHER_IMAGE, {}).values()
+    found = comparison.scores.among.get(control, {}).values()
     return int(max((np.nanmax(each, initial=0) for pairs in found for each in pairs.values()), default=0))
 
 
@@ -75,12 +81,15 @@ def places_table(comparison: Comparison) -> Table:
                 others, shifts = (places[row] if places else None for places in found)
                 cells = [cell for at in (others, shifts) for cell in _place(at)]
                 said = others.said.partition(" (")[0] if others else "-"
+                if others and shifts and np.isnan(others.above):
+                    said = {1.0: "above the shifts", 0.0: "not told apart"}.get(shifts.above, said)
                 rows.append([f"  {name_pair(comparison, pair)}", each.title(comparison.top), *cells, said])
     columns = ("Pair", "Statistic", "Among\nothers", "p", "Among\nshifts", "p", "Verdict")
     note = (
         "Among others: the rank of the agreement on this image, 1 for the highest, among that of the first method's map "
         "with the second's maps of other images; p: the share that agrees as well or better. Of unrelated maps, "
-        "5% are above the others. Among shifts: the same with the second map rolled over the edges."
+        "5% are above the others. Among shifts: the same with the second map rolled over the edges; the verdict goes by "
+        "these where there are too few others."
     )
     return Table(
         columns, rows, "Does it agree about this image?", note, left=2, sections=sections, beneath=(3, 5)

@@ -38,7 +38,9 @@ UNCHANGED = 0.999
 CONTROL_TITLES = {"random": "random order", "centre": "from the centre"}
 """What the controls of faithfulness are called in its rows."""
 
-STAR = "*: told apart from 0 (p < 0.05; fewer than 6 images cannot be)."
+STAR = (
+    "*: told apart from 0 (p < 0.05, Holm-adjusted for more than 10 methods; fewer than 6 images cannot be)."
+)
 LETTERS = "Methods that share a letter are not told apart at 5% (paired over images, Holm-corrected); a dash: too few images to tell."
 
 
@@ -354,7 +356,7 @@ def _place(mean: float, test: PairedTest) -> str:
         return "unchanged"
     if not test.lowest < LEVEL:
         return "too few"
-    if not test.p < LEVEL:
+    if not test.decides < LEVEL:
         return "not told apart"
     return "above other image" if test.difference > 0 else "below other image"
 
