@@ -386,8 +386,13 @@ def test_a_matplotlibrc_changes_nothing(line: str, curved: Compared, tmp_path: P
 
 @pytest.mark.parametrize(
     "names",
-    [("$\\frac{", "$$", "a$b$c"), ("\x1b[31m\x00", "<&>", "--"), ("\ud800", "\\bar|", "b")],
-    ids=["mathematics", "markup", "others"],
+    [
+        ("$\\frac{", "$$", "a$b$c"),
+        ("\x1b[31m\x00", "<&>", "--"),
+        ("\ud800", "\\bar|", "b"),
+        ("\N{CJK UNIFIED IDEOGRAPH-732B}", "\N{HANGUL SYLLABLE HAN}", "b"),
+    ],
+    ids=["mathematics", "markup", "others", "not in the font"],
 )
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_name_is_drawn_as_text(
@@ -396,11 +401,12 @@ def test_a_name_is_drawn_as_text(
     comparison, batches = curved
     titles = dict(zip(comparison.titles, names, strict=True))
     renamed = dataclasses.replace(comparison, titles=titles)
-    for number, figure in enumerate(
-        [images_figure(renamed, batches, "map"), draw("shares", Drawing(renamed))]
-    ):
+    kinds = [draw(each, Drawing(renamed)) for each in ("shares", "matrix", "distribution")]
+    for number, figure in enumerate([images_figure(renamed, batches, "map"), *kinds]):
         path = tmp_path / f"{number}{suffix}"
-        save(figure, path, 50, " ".join(names))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            save(figure, path, 50, " ".join(names))
         for name in names:
             shown = [text for text in figure.findobj(Text) if printable(name) in text.get_text()]
             assert shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from cycler import cycler
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 
 from xaicmp.core.choices import Scale, Style, Theme
 from xaicmp.core.machine.storage import check_suffix, replacing
@@ -78,13 +80,14 @@ class Look:
 def ours(theme: Theme = "light") -> Iterator[None]:
     """Draw alike whatever the user's matplotlibrc says, in a theme, and take no name for a formula.
 
-    Text stays text in .svg and TrueType in .pdf, and pictures keep their pixels in both.
+    Text stays text in .svg and TrueType in .pdf, and pictures keep their pixels in both. What the font lacks is a box.
     """
     paper, ink = ("white", "black") if theme == "light" else ("#16181d", "#e8e8ea")
     inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     papered = ("figure.facecolor", "axes.facecolor")
     changed: dict[Any, Any] = dict.fromkeys(inked, ink) | dict.fromkeys(papered, paper) | OURS
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(changed)
         yield
@@ -136,6 +139,12 @@ def plain_text(figure: Figure) -> None:
     """Take control characters out of ``figure``: XML has none."""
     for text in figure.findobj(Text):
         text.set_text(printable(text.get_text()))
+    for axis in (each for axes in figure.axes for each in (axes.xaxis, axes.yaxis)):
+        given = axis.get_major_formatter()
+        if isinstance(given, FuncFormatter):  # which gives the labels their text again
+            axis.set_major_formatter(
+                FuncFormatter(lambda at, place, given=given: printable(given(at, place)))
+            )
 
 
 def save(
@@ -162,9 +171,9 @@ def save(
     suffix, every = path.suffix.lower(), [figure] if isinstance(figure, Figure) else list(figure)
     metadata, dots = {ABOUT[suffix]: printable(about) or None}, dpi or every[0].dpi
     check_size(path, tuple(every[0].get_size_inches()), dots)
-    for each in every:
-        plain_text(each)
     with replacing(path) as target, ours():
+        for each in every:
+            plain_text(each)
         if suffix == ".pdf":
             with PdfPages(target, metadata=metadata) as pages:
                 for each in every:

@@ -24,9 +24,9 @@ PLACES = ("d", "x", "y")
 
 def inline_svg(figure: Figure, name: str) -> Markup:
     """``figure`` as an ``svg`` element, described by the caption of ``name``."""
-    plain_text(figure)
     file = io.StringIO()
     with ours(), matplotlib.rc_context({"svg.hashsalt": name}):
+        plain_text(figure)
         figure.savefig(file, format="svg", metadata={"Date": None})
     linked, root = set(LINK.findall(file.getvalue())), ElementTree.fromstring(file.getvalue())
     for node in list(root.iter()):
