@@ -317,6 +317,7 @@ def test_the_legend_of_a_study_names_every_method_once_and_stays_on_the_page(
         np.array([0.5, 0.4, 0.3, 0.001]),
         dict.fromkeys(("spearman", "ssim", "pearson"), values),
         dict.fromkeys(("spearman", "ssim", "pearson"), values - 0.1),
+        settings=Settings(["spearman", "ssim", "pearson"]),
     )
     data = {"randomisation": studies.randomisation(found, comparison).data}
     figure = draw("randomisation", Drawing(comparison, data))
