@@ -5,7 +5,7 @@
 
 All explain the same n images with Grad-CAM, Saliency and Integrated Gradients of 32 right-Riemann
 steps; xaicmp also chooses the images and compares the maps. The published loop takes an image and a step at a
-time, forward and ``backward()``. ``fast`` takes 8 steps of IG in bfloat16, and 24 on large images. A limit is the passes that the job
+time, forward and ``backward()``. ``fast`` takes 8 steps of IG, and 24 on large images, in bfloat16 where the hardware has it. A limit is the passes that the job
 cannot do without (one an image and one a step) through the same network, with its batch normalisations merged
 into its convolutions, on a batch that never changes, of the best size and by input gradients only. All take
 turns, after a round that is not counted; every figure is the median of the rounds, "x loop" and "x Captum" how
@@ -52,7 +52,7 @@ from xaicmp.core.choices import Precision
 from xaicmp.core.images.cifar10 import load_sample
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.tensors import ImageSet
-from xaicmp.core.machine.devices import autocast, find_device
+from xaicmp.core.machine.devices import autocast, find_device, has_bf16
 from xaicmp.core.models.checkpoint import load_checkpoint, shipped_checkpoint
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.fusion import fuse
@@ -192,7 +192,8 @@ def engine_of(
 def side_by_side(count: int, rounds: int, batch: int, subject: Subject | None = None) -> Table:
     """What the published comparison takes."""
     subject = subject or subject_of(None, 32, None, count)
-    engine, fast = engine_of("float32", batch, subject), engine_of("bf16", batch, subject, fast=True)
+    quick: Precision = "bf16" if has_bf16(find_device()) else "float32"
+    engine, fast = engine_of("float32", batch, subject), engine_of(quick, batch, subject, fast=True)
     data, layer = subject.images, subject.layer
     selection = Selection(n=count, only="correct" if data is None else "all")
     images, chosen = find_images(engine, selection, data)
@@ -205,7 +206,7 @@ def side_by_side(count: int, rounds: int, batch: int, subject: Subject | None = 
     batches = BATCHES if data is None else AT_224
     merged = fuse(frozen, inputs[:2])
     best = {}
-    for precision in ("float32", "bf16"):
+    for precision in {"float32", quick}:
         most = max(batches)
         sizes = {
             str(size): partial(passes, merged, inputs, targets, precision, most, size) for size in batches
@@ -223,9 +224,9 @@ def side_by_side(count: int, rounds: int, batch: int, subject: Subject | None = 
         f"limit, batch {best['float32']}": partial(
             passes, merged, inputs, targets, "float32", whole, best["float32"]
         ),
-        f"limit of fast, batch {best['bf16']}": lambda: (
+        f"limit of fast, batch {best[quick]}": lambda: (
             passes(merged, inputs, targets, "float32", count, best["float32"]),
-            passes(merged, inputs, targets, "bf16", less, best["bf16"]),
+            passes(merged, inputs, targets, quick, less, best[quick]),
         ),
     }
     seconds = take_turns(jobs, rounds, engine.device)
