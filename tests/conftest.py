@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -35,6 +36,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # A suite started in the background ignores Ctrl-C, and so would the processes that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: starts several processes that import torch; seconds each")
+
+
+def pytest_collection_finish() -> None:
+    # A million objects of imported and collected modules stay to the end: no collection of garbage need look at them.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
