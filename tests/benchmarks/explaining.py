@@ -5,7 +5,8 @@
 
 All explain the same n images with Grad-CAM, Saliency and Integrated Gradients of 32 right-Riemann
 steps; xaicmp also chooses the images and compares the maps. The published loop takes an image and a step at a
-time, forward and ``backward()``. ``fast`` takes 8 steps of IG, and 24 on large images, in bfloat16 where the hardware has it. A limit is the passes that the job
+time, forward and ``backward()``. ``fast`` takes 8 steps of IG, and 24 on large images, in bfloat16 where the
+hardware has it. A limit is the passes that the job
 cannot do without (one an image and one a step) through the same network, with its batch normalisations merged
 into its convolutions, on a batch that never changes, of the best size and by input gradients only. All take
 turns, after a round that is not counted; every figure is the median of the rounds, "x loop" and "x Captum" how
