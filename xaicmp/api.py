@@ -298,7 +298,7 @@ def load(path: str | Path, settings: Settings | None = None) -> Result:
     from xaicmp.views.document import from_json
 
     comparison, studies = from_json(path)
-    return Result(comparison, studies=studies)
+    return Result(comparison, kept=tuple(studies))
 
 
 class _Job:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explainer import Explainer
 from xaicmp.errors import UsageError, arg
-from xaicmp.views.table import Table, data_alone
+from xaicmp.views.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 def with_tree(comparison: Comparison, studies: Sequence[Table]) -> list[Table]:
     """The studies of a page: those that are given, and the tree of the methods where there are three or more."""
     known = comparison.titles.keys() - comparison.floors
-    missing = all(each.key != "clusters" for each in studies)
+    missing = not any(each.key == "clusters" and each.columns for each in studies)
     if missing and len(known) > 2 and OTHER_IMAGE in comparison.settings.controls:
         return [Result(comparison).study_table("clusters"), *studies]
     return list(studies)
@@ -64,14 +64,19 @@ class Result:
         images: what was explained; None for maps from a file.
         engine: the model and how it was run; None for maps from a file.
         methods: what was compared; empty for maps from a file.
-        studies: data of studies that a loaded document holds, by key; ``save`` writes them again.
+        kept: the studies that a loaded document holds; ``save`` writes them again.
     """
 
     comparison: Comparison
     images: ImageSource | None = None
     engine: Engine | None = None
     methods: tuple[Method, ...] = ()
-    studies: Mapping[str, Any] = field(default_factory=dict)
+    kept: tuple[Table, ...] = ()
+
+    @property
+    def studies(self) -> dict[str, Any]:
+        """The data of the studies that a loaded document holds, by key."""
+        return {each.key: each.data for each in self.kept}
 
     def __len__(self) -> int:
         return len(self.comparison.predictions)
@@ -306,7 +311,7 @@ class Result:
         from xaicmp.views.figures.registry import Drawing, draw, kind_of
         from xaicmp.views.figures.style import Look
 
-        need, studies, maps = kind_of(kind).needs, dict(self.studies), None
+        need, studies, maps = kind_of(kind).needs, self.studies, None
         runs = {"clusters"} if self.engine is None else {"clusters", "randomisation", "faithfulness"}
         if need in runs - studies.keys():
             studies[need] = self.study(need)
@@ -383,8 +388,7 @@ class Result:
 
         if format == "table":
             return to_text(pairs_table(self.comparison, details), width=120)
-        studies = data_alone(self.studies)
-        return comparison_text(self.comparison, format, details=details, studies=studies)
+        return comparison_text(self.comparison, format, details=details, studies=self.kept)
 
     def to_latex(self, details: bool = False) -> str:
         """The comparison as a table for a paper, which needs the package booktabs."""
@@ -419,8 +423,8 @@ class Result:
             explanations: of the same images in the same order, where they have been kept; without them, the images are
                 explained again. What comes from a file has none, and its page shows no images.
             progress: told how far that is.
-            studies: which are run for the page, by their names for ``study_table``. The page shows the figures of those
-                that a loaded document holds.
+            studies: which are run for the page, by their names for ``study_table``. The page shows those that a
+                loaded document holds, too.
 
         Raises:
             UsageError: another suffix, or an unknown study.
@@ -440,7 +444,7 @@ class Result:
                 gallery.add(each)
         maps = None if explanations is None else explanations.maps
         tables = [self.study_table(name, maps, progress) for name in studies]
-        kept = data_alone({key: data for key, data in self.studies.items() if key not in studies})
+        kept = [each for each in self.kept if each.key not in studies]
         write_report(Path(path), self.comparison, gallery, with_tree(self.comparison, tables + kept))
 
     def to_frame(self, by: str = "pair") -> Any:

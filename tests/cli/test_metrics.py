@@ -583,10 +583,10 @@ def test_a_kept_comparison_is_shown_again_in_every_format(
     forms = [
         ("--format", form, *more) for form in FORMATS if form != "table" for more in ((), ("--details",))
     ]
-    expected = [printed(metrics(*form, *controls, methods=methods)) for form in forms]
+    expected = [printed(metrics(*form, *words, *controls, methods=methods)) for form in forms]
     monkeypatch.setattr("xaicmp.core.models.checkpoint.load_checkpoint", never)
     again = ("metrics", "--from", "kept.json")
-    assert printed(xaicmp(*again, *words)) == first
+    assert printed(xaicmp(*again, *words)) == printed(xaicmp(*again)) == first
     assert [printed(xaicmp(*again, *form)) for form in forms] == expected
     assert printed(xaicmp(*again, "--format", "json")) == Path("kept.json").read_text()
     printed(xaicmp(*again, "--output", "again.tex"))

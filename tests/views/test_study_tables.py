@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import time
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from markupsafe import escape
 from rich.console import Console
 from small import SmallNet, compared, small_classifier
 
@@ -24,8 +26,9 @@ from xaicmp.core.studies.groups import by_images, by_method
 from xaicmp.core.studies.properties import PROPERTIES, Properties
 from xaicmp.core.studies.randomisation import Randomisation
 from xaicmp.core.studies.stability import Repetition
+from xaicmp.errors import XaicmpError
 from xaicmp.views.document import to_json
-from xaicmp.views.table import FORMATS, Table
+from xaicmp.views.table import FORMATS, Table, to_html, to_text
 from xaicmp.views.tables import studies
 from xaicmp.views.tables.checkpoints import checkpoints
 from xaicmp.views.tables.consensus import clusters, consensus
@@ -335,8 +338,43 @@ def test_every_study_is_read_back_as_it_was_written(
     loaded = xaicmp.load(path)
     assert len(tables) == 15
     assert loaded.studies == {key: each.data for key, each in tables.items()}
+    assert [to_text(each, 80) for each in loaded.kept] == [to_text(each, 80) for each in tables.values()]
     assert loaded.table("json") == path.read_text()
     assert [key for key in tables if f"`{key}`" not in said] == []
+    loaded.report(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for each in tables.values():
+        assert str(escape(each.title)) in page
+        assert to_html(replace(each, title="", note="")) in page
+
+
+def test_a_table_in_a_document_that_is_damaged_is_one_error(
+    every_study: tuple[xaicmp.Result, dict[str, Table]], tmp_path: Path
+) -> None:
+    result, tables = every_study
+    whole = json.loads(to_json(result.comparison, [tables["cost"]]))
+    for key, value in (
+        ("columns", 5),
+        ("rows", [[1]]),
+        ("left", 99),
+        ("left", "1"),
+        ("beneath", [0]),
+        ("sections", [1]),
+        ("sections", [["x", "y"]]),
+        ("rows", None),
+    ):
+        shown = whole["tables"]["cost"] | {key: value}
+        (tmp_path / "a.json").write_text(json.dumps(whole | {"tables": {"cost": shown}}))
+        with pytest.raises(XaicmpError, match="is damaged"):
+            xaicmp.load(tmp_path / "a.json")
+    shown = whole["tables"]["cost"] | {"title": 5, "note": [None], "sections": [[0, {}]]}
+    shown["rows"] = [[{"a": 1}] * len(row) for row in shown["rows"]]
+    (tmp_path / "a.json").write_text(json.dumps(whole | {"tables": {"cost": shown}}))
+    assert "{'a': 1}" in to_text(xaicmp.load(tmp_path / "a.json").kept[0], 200)
+    for damaged in ([], {"cost": 1}, {"cost": {}}):
+        (tmp_path / "a.json").write_text(json.dumps(whole | {"tables": damaged}))
+        with pytest.raises(XaicmpError, match="is damaged"):
+            xaicmp.load(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])

@@ -186,7 +186,8 @@ def of_file(options: Drawn, path: Path, look: Look) -> Drawing:
     batches: list[Explanations] = []
     settings = settings_of(options, curve=need == "curve")
     wanted = need in ("", "maps")
-    comparison, studies = read_comparison(options, path, settings, batches.append, wanted)
+    comparison, kept = read_comparison(options, path, settings, batches.append, wanted)
+    studies = {each.key: each.data for each in kept}
     asked = pairs_of(options, list(comparison.titles))
     kind = options.kind or kind_of_methods(len(comparison.titles), wanted and bool(batches))
     check_kind(options, kind)

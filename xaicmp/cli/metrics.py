@@ -103,7 +103,6 @@ def detailed(options: Measuring) -> Measuring:
 
 def of_file(options: Measuring, path: Path) -> Found:
     """Read a comparison, or compare the maps in a file, and run the studies that need no model."""
-    from xaicmp.views.table import data_alone
 
     def settings(methods: Sequence[str]) -> Settings:
         return settings_of(options, curve=shows_shares(options, len(methods)))
@@ -111,17 +110,18 @@ def of_file(options: Measuring, path: Path) -> Found:
     gallery = gallery_of(options)
     batches: list[Explanations] = []
     keep = keeper(options, gallery, batches)
-    comparison, data = read_comparison(options, path, settings, keep, images=gallery is not None)
+    comparison, kept = read_comparison(options, path, settings, keep, images=gallery is not None)
     if options.margin is not None:
         wider = replace(comparison.settings, margin=options.margin)
         comparison = replace(comparison, settings=wider)
     if options.consensus and not batches:
         remark(options, f"{path} holds no maps, which the consensus needs; the tree is shown alone")
-    found = Found(comparison, gallery, data_alone(data))
+    found = Found(comparison, gallery, kept)
     if options.studies:
         from xaicmp.cli.studies import of_maps
 
-        found.tables += of_maps(options, comparison, batches)
+        again = of_maps(options, comparison, batches)
+        found.tables = list({each.key: each for each in [*kept, *again]}.values())
     return found
 
 

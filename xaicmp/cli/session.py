@@ -371,7 +371,7 @@ def read_comparison(
     settings: Settings | Callable[[Sequence[str]], Settings],
     keep: Keep,
     images: bool = True,
-) -> tuple[Comparison, dict[str, Any]]:
+) -> tuple[Comparison, list[Table]]:
     """The comparison in a .json file and its studies, or that of the maps in an .npz file.
 
     ``keep`` gets the maps, with the ``images`` if they are wanted.
@@ -381,7 +381,7 @@ def read_comparison(
 
     if path.suffix.lower() == ".json":
         return from_json(path)
-    return signed(compare_maps(path, settings, partial(remark, options), keep, images)), {}
+    return signed(compare_maps(path, settings, partial(remark, options), keep, images)), []
 
 
 def show_comparison(

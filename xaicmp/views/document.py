@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -29,9 +29,7 @@ from xaicmp.core.run.scoring import BLOCK
 from xaicmp.core.studies.checkpoints import Estimate
 from xaicmp.core.studies.pair_tests import PairTest
 from xaicmp.errors import UsageError, XaicmpError
-
-if TYPE_CHECKING:
-    from xaicmp.views.table import Table
+from xaicmp.views.table import Table
 
 Difference = PairedTest | PairTest[Any] | Estimate
 SCHEMA = 2
@@ -209,6 +207,8 @@ def to_json(
 ) -> str:
     """The document and the studies' data, indented; with ``rows`` of each image what it is, and of these its statistics."""
     whole = document(comparison) | {study.key: study.data for study in studies}
+    if shown := {study.key: _shown(study) for study in studies if study.columns}:
+        whole["tables"] = shown
     if rows is not None:
         del whole["scores"]
         names = {each.name for each in comparison.statistics}
@@ -220,8 +220,37 @@ def to_json(
     return json.dumps(whole, indent=2, allow_nan=False) + "\n"
 
 
-def from_json(path: Path) -> tuple[Comparison, dict[str, Any]]:
-    """The comparison that ``to_json`` wrote into ``path``, with every value of every image, and its studies' data.
+def _shown(table: Table) -> dict[str, Any]:
+    """A table as plain values, for ``_table``."""
+    return {
+        "title": table.title,
+        "columns": list(table.columns),
+        "rows": [list(row) for row in table.rows],
+        "note": table.note,
+        "left": table.left,
+        "sections": [list(each) for each in table.sections.items()],
+        "beneath": list(table.beneath),
+    }
+
+
+def _table(key: str, data: Any, shown: dict[str, Any] | None) -> Table:
+    """The table of a study that a document holds, or without it the data alone."""
+    if shown is None:
+        return Table((), (), data=data, key=key)
+    columns, rows, left, beneath = (shown[each] for each in ("columns", "rows", "left", "beneath"))
+    count = len(columns)
+    if not (
+        0 < left <= count and all(len(row) == count for row in rows) and set(beneath) <= set(range(1, count))
+    ):
+        raise ValueError(f"the table of {key}")
+    texts = [[each if isinstance(each, int | float | None) else str(each) for each in row] for row in rows]
+    sections = {int(at): str(heading) for at, heading in shown["sections"]}
+    title, note = str(shown["title"]), str(shown["note"])
+    return Table([*map(str, columns)], texts, title, note, left, sections, beneath, data=data, key=key)
+
+
+def from_json(path: Path) -> tuple[Comparison, list[Table]]:
+    """The comparison that ``to_json`` wrote into ``path``, with every value of every image, and its studies.
 
     Raises:
         XaicmpError: the file cannot be read, is no such document, is damaged, or is of another version.
@@ -247,10 +276,12 @@ def from_json(path: Path) -> tuple[Comparison, dict[str, Any]]:
         source(comparison)
         if not _covers(whole, again):
             raise ValueError("a value is of the wrong type")
+        shown, data = whole.get("tables", {}), whole.keys() - again.keys() - {"tables"}
+        studies = [_table(key, whole[key], shown.get(key)) for key in whole if key in data]
     except (UsageError, LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else f"{error}".splitlines()[0]
         raise XaicmpError(f"{path} is damaged ({reason}); write it again") from error
-    return comparison, {key: value for key, value in whole.items() if key not in again}
+    return comparison, studies
 
 
 def _comparison(whole: dict[str, Any]) -> Comparison:

@@ -89,11 +89,6 @@ class Table:
         return ((self.sections.get(index), row) for index, row in enumerate(self.rows))
 
 
-def data_alone(studies: Mapping[str, Any]) -> list[Table]:
-    """Studies as a document holds them, by key: tables for documents alone, without columns."""
-    return [Table((), (), data=data, key=key) for key, data in studies.items()]
-
-
 @dataclass(frozen=True)
 class Layout:
     """Where the columns of a table stand on a terminal.
