@@ -597,8 +597,8 @@ def test_the_support_of_a_branch_stands_on_no_line_and_no_other(
     for number in range(count - 1):
         a, b = rng.choice(open_, 2, replace=False).tolist()
         open_ = [each for each in open_ if each not in (a, b)] + [count + number]
-        near = 0.5 if number < count // 3 else 0.01  # the rest join all but at once
-        branches.append({"joins": [a, b], "agreement": near - 1e-4 * number, "support": 1 / (1 + number % 3)})
+        near = 0.0055 if number < count // 3 else -0.0095  # the rest join all but at once
+        branches.append({"joins": [a, b], "agreement": near - 1e-5 * number, "support": 1 / (1 + number % 3)})
     tree = {"methods": list(titles), "branches": branches}
     comparison = dataclasses.replace(curved[0], titles=titles)
     look, studies = Look(width), {"clusters": {"pearson": tree, "iou": tree}}
@@ -608,7 +608,8 @@ def test_the_support_of_a_branch_stands_on_no_line_and_no_other(
     assert figure.bbox.x0 <= label.x0 < label.x1 <= figure.bbox.x1
     for axes in figure.axes:
         assert len(axes.texts) == count - 2
-        boxes = [each.get_window_extent() for each in (*axes.texts, *axes.get_yticklabels())]
+        ticks = [each for each in axes.get_xticklabels() if each.get_text()]
+        boxes = [each.get_window_extent() for each in (*axes.texts, *axes.get_yticklabels(), *ticks)]
         for index, box in enumerate(boxes):
             assert not any(box.overlaps(other) for other in boxes[:index])
         for line in axes.lines:

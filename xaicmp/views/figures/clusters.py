@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from xaicmp.views.figures.layout import NARROW
 from xaicmp.views.figures.registry import Drawing, figure_kind
@@ -29,6 +30,7 @@ def clusters_figure(drawing: Drawing) -> Figure:
     for axes, statistic in zip(panels, comparison.statistics, strict=True):
         _tree(axes, trees[statistic.name], comparison.titles)
         axes.set_title(statistic.title(comparison.top), fontsize=10)
+        axes.xaxis.set_major_locator(MaxNLocator(2 if narrow else 4))
     label = "agreement above another image's map, at which methods join (support)"
     figure.supxlabel(label.replace(", ", ",\n") if narrow else label, fontsize=9)
     return figure
