@@ -362,6 +362,20 @@ def test_in_a_column_of_a_journal_panels_stand_apart(kind: str, curved: Compared
         apart(figure)
 
 
+@pytest.mark.parametrize(("kind", "count"), [("shares", 3), ("matrix", 3)])
+def test_no_empty_panel_is_drawn(kind: str, count: int, curved: Compared, sample: ImageSet) -> None:
+    comparison, _ = curved
+    if kind == "matrix":
+        three = Settings(["pearson", "iou", "cosine"])
+        comparison, _ = compared(sample, PUBLISHED, (3, 6), small_engine(), three)
+    figure = draw(kind, Drawing(comparison, look=Look(170 / 25.4 if kind == "matrix" else 85 / 25.4)))
+    figure.draw_without_rendering()
+    panels = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+    assert [bool(axes.axison) for axes in panels] == [True] * count + [False]
+    for axes in panels[1:count]:  # the lowest of their columns
+        assert [each.get_text() for each in axes.get_xticklabels() if each.get_visible()]
+
+
 RC = [
     "image.origin: lower",
     "text.usetex: True",

@@ -38,7 +38,7 @@ def matrix_figure(drawing: Drawing) -> Figure:
     size = min(8, 72 * (width / across - longest - 0.7) / count / 3.2)
     figure = Figure(figsize=(width, down * (width / across * 0.92)), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).flat
-    for axes, statistic in zip(panels, statistics, strict=False):
+    for statistic, axes in zip(statistics, panels, strict=False):
         found = {pair: comparison.result(statistic, pair) for pair in comparison.pairs}
         means = of_pairs(comparison, {pair: each.summary.mean for pair, each in found.items()})
         unsure = of_pairs(comparison, {pair: each.verdict in UNSURE for pair, each in found.items()})

@@ -26,7 +26,7 @@ def shares_figure(drawing: Drawing) -> Figure:
     panel, beside = (PANEL, 1.8) if wide is None else (wide / across, 0)
     figure = Figure(figsize=(across * panel + beside, down * panel), layout="constrained")
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat
-    for axes, pair in zip(panels, pairs, strict=False):
+    for number, (pair, axes) in enumerate(zip(pairs, panels, strict=False)):
         found = comparison.by_share(pair)
         percent = 100 * np.array(found.shares)
         low, mean, high = np.transpose([(each.low, each.mean, each.high) for each in found.observed])
@@ -39,6 +39,7 @@ def shares_figure(drawing: Drawing) -> Figure:
         axes.plot(percent, found.chance, color="0.5", linestyle=":", label="chance")
         look = {"color": "0.5", "alpha": 0.4, "linewidth": 0.8, "label": "top"}
         axes.vlines(tops, 0, 1, transform=axes.get_xaxis_transform(), **look)
+        axes.tick_params(labelbottom=number + across >= len(pairs))  # the lowest of its column
         axes.set_title(name_pair(comparison, pair).replace(" vs ", " vs " if wide is None else "\nvs "))
     for axes in panels:
         axes.axis("off")
