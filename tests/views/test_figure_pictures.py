@@ -48,7 +48,7 @@ def compared(sample: ImageSet, first: int) -> Result:
         settings=xaicmp.Settings(["pearson", "iou"], curve=True),
     )
     # Two kinds show it.
-    return replace(found, studies={"faithfulness": found.study("faithfulness")})
+    return replace(found, kept=(found.study_table("faithfulness"),))
 
 
 @pytest.fixture(scope="module")
