@@ -239,6 +239,16 @@ def test_a_picture_too_large_to_draw_is_refused_and_leaves_nothing(tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_width_without_room_for_the_names_is_refused(suffix: str, curved: Compared, tmp_path: Path) -> None:
+    titles = {name: f"{name}, with many words after it {each}" for each, name in enumerate(PUBLISHED)}
+    comparison = dataclasses.replace(curved[0], titles=titles)
+    save(draw("distribution", Drawing(comparison, look=Look(170 / 25.4))), tmp_path / f"wide{suffix}", 50)
+    with pytest.raises(UsageError, match="width: too narrow for the names"):
+        save(draw("distribution", Drawing(comparison, look=Look(1.0))), tmp_path / f"narrow{suffix}", 50)
+    assert [each.name for each in tmp_path.iterdir()] == [f"wide{suffix}"]
+
+
 def test_a_failure_while_drawing_keeps_the_old_picture(two_rows: Compared, tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(b"old")

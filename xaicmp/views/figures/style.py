@@ -164,7 +164,7 @@ def save(
         transparent: whether what is behind it shows through.
 
     Raises:
-        UsageError: an unknown suffix.
+        UsageError: an unknown suffix, or a width without room for the names beside the panels.
         XaicmpError: the picture is too large to draw, or the file cannot be written.
     """
     check_name(path)
@@ -172,12 +172,18 @@ def save(
     metadata, dots = {ABOUT[suffix]: printable(about) or None}, dpi or every[0].dpi
     check_size(path, tuple(every[0].get_size_inches()), dots)
     with replacing(path) as target, ours():
+        warnings.filterwarnings("error", "constrained_layout not applied")
         for each in every:
             plain_text(each)
-        if suffix == ".pdf":
-            with PdfPages(target, metadata=metadata) as pages:
-                for each in every:
-                    pages.savefig(each, dpi=dots, transparent=transparent)
-        else:
-            look = {"format": suffix[1:], "metadata": metadata}
-            every[0].savefig(target, dpi=dots, transparent=transparent, **look)
+        try:
+            if suffix == ".pdf":
+                with PdfPages(target, metadata=metadata) as pages:
+                    for each in every:
+                        pages.savefig(each, dpi=dots, transparent=transparent)
+            else:
+                look = {"format": suffix[1:], "metadata": metadata}
+                every[0].savefig(target, dpi=dots, transparent=transparent, **look)
+        except UserWarning as error:
+            raise UsageError(
+                f"{arg('width')}: too narrow for the names in the figure; choose a larger one"
+            ) from error
