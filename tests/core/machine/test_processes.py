@@ -43,8 +43,9 @@ def test_two_processes_take_the_steps_of_one(tmp_path, forks, optimiser, images)
     recipe = dataclasses.replace(SGD, optimiser=optimiser, whiten=True)
     one, (alone,) = trained(forks, tmp_path / "one", 1, recipe=recipe, images=images)
     two, told = trained(forks, tmp_path / "two", 2, recipe=recipe, images=images)
-    # Muon rounds its updates to bfloat16, and so what differs in the last bit before may differ by more after.
-    tolerance = 1e-5 if optimiser == "sgd" else 2e-4
+    # Muon rounds its updates to bfloat16, and so what differs in the last bit before may differ by 2^-8 of a step after.
+    # Processors without bfloat16 do so in another order, with which more steps differ.
+    tolerance = 1e-5 if optimiser == "sgd" else len(alone["steps"]) * recipe.lr * 2**-8
     for name, value in one.classifier.module.state_dict().items():
         torch.testing.assert_close(two.classifier.module.state_dict()[name], value, rtol=0, atol=tolerance)
     assert told[0] == told[1] | {"pid": told[0]["pid"]}
