@@ -9,6 +9,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -81,6 +82,10 @@ def write(figure: Figure, path: Path) -> Path:
     return path
 
 
+@pytest.mark.skipif(
+    matplotlib.__version_info__ < (3, 11),
+    reason="the pictures are of matplotlib 3.11; older ones lay out otherwise",
+)
 @pytest.mark.parametrize("kind", kind_names())
 def test_a_figure_looks_as_it_did(kind: str, result: Result, other: Result, tmp_path: Path) -> None:
     expected = PICTURES / f"{kind}.png"
