@@ -27,7 +27,7 @@ from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explainer import Explainer
 from xaicmp.errors import UsageError, arg
-from xaicmp.views.table import Table
+from xaicmp.views.table import Table, data_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +76,7 @@ class Result:
     @property
     def studies(self) -> dict[str, Any]:
         """The data of the studies that a loaded document holds, by key."""
-        return {each.key: each.data for each in self.kept}
+        return data_of(self.kept)
 
     def __len__(self) -> int:
         return len(self.comparison.predictions)

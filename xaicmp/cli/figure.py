@@ -23,6 +23,7 @@ from xaicmp.cli.session import (
 )
 from xaicmp.core.choices import Pick, Scale, Style, Theme
 from xaicmp.errors import UsageError, XaicmpError
+from xaicmp.views.table import data_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,7 +188,7 @@ def of_file(options: Drawn, path: Path, look: Look) -> Drawing:
     settings = settings_of(options, curve=need == "curve")
     wanted = need in ("", "maps")
     comparison, kept = read_comparison(options, path, settings, batches.append, wanted)
-    studies = {each.key: each.data for each in kept}
+    studies = data_of(kept)
     asked = pairs_of(options, list(comparison.titles))
     kind = options.kind or kind_of_methods(len(comparison.titles), wanted and bool(batches))
     check_kind(options, kind)

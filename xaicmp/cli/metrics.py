@@ -24,6 +24,7 @@ from xaicmp.cli.session import (
 )
 from xaicmp.core.machine.storage import check_suffix
 from xaicmp.errors import UsageError
+from xaicmp.views.table import data_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -191,7 +192,7 @@ def write_files(options: Measuring, found: Found, journal: Journal | None = None
         from xaicmp.views.figures.registry import Drawing
 
         kind = kind_of_plot(options, len(comparison.titles))
-        studies = {each.key: each.data for each in tables}
+        studies = data_of(tables)
         if kind == "clusters" and kind not in studies:
             studies[kind] = Result(comparison).study(kind)
         draw_into(options.plot, kind, Drawing(comparison, studies), options)

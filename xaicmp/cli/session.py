@@ -189,9 +189,8 @@ class Session:
         self.options = replace(options, quiet=options.quiet or self.group.rank > 0)
         with progress_bar(self.options.quiet) as show:
             show("loading", 0, 0)
-            self.settings = settings_of(
-                options
-            )  # what may be refused comes before the weights, which take longer
+            # What may be refused comes before the weights, which take longer.
+            self.settings = settings_of(options)
             self.methods, every = self._methods()
             self.running = self._running()
             if images is None and options.images is not None:

@@ -29,7 +29,7 @@ from xaicmp.core.run.scoring import BLOCK
 from xaicmp.core.studies.checkpoints import Estimate
 from xaicmp.core.studies.pair_tests import PairTest
 from xaicmp.errors import UsageError, XaicmpError
-from xaicmp.views.table import Table
+from xaicmp.views.table import Table, data_of
 
 Difference = PairedTest | PairTest[Any] | Estimate
 SCHEMA = 2
@@ -202,21 +202,29 @@ def number(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def to_json(
-    comparison: Comparison, studies: Sequence[Table] = (), rows: Collection[int] | None = None
-) -> str:
-    """The document and the studies' data, indented; with ``rows`` of each image what it is, and of these its statistics."""
-    whole = document(comparison) | {study.key: study.data for study in studies}
-    if shown := {study.key: _shown(study) for study in studies if study.columns}:
-        whole["tables"] = shown
-    if rows is not None:
-        del whole["scores"]
-        names = {each.name for each in comparison.statistics}
-        kept = (IMAGE | names if row in rows else IMAGE for row in range(len(comparison.predictions)))
-        whole["images"] = [
-            {key: image[key] for key in image if key in keys}
-            for image, keys in zip(whole["images"], kept, strict=True)
-        ]
+def to_json(comparison: Comparison, studies: Sequence[Table] = ()) -> str:
+    """The document and the studies, as text."""
+    return dumped(with_studies(comparison, studies))
+
+
+def with_studies(comparison: Comparison, studies: Sequence[Table]) -> dict[str, Any]:
+    """The document, and of the studies their data and tables."""
+    shown = {study.key: _shown(study) for study in studies if study.columns}
+    return document(comparison) | data_of(studies) | ({"tables": shown} if shown else {})
+
+
+def without_controls(whole: dict[str, Any], comparison: Comparison, rows: Collection[int]) -> dict[str, Any]:
+    """A document with what each image is, and of those in ``rows`` the statistics too."""
+    names = {each.name for each in comparison.statistics}
+    images = [
+        {key: image[key] for key in image if key in (IMAGE | names if row in rows else IMAGE)}
+        for row, image in enumerate(whole["images"])
+    ]
+    return {key: images if key == "images" else value for key, value in whole.items() if key != "scores"}
+
+
+def dumped(whole: dict[str, Any]) -> str:
+    """A document as text, indented."""
     return json.dumps(whole, indent=2, allow_nan=False) + "\n"
 
 

@@ -9,7 +9,7 @@ import csv
 import html
 import io
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, TypeVar
@@ -87,6 +87,11 @@ class Table:
     def sectioned(self) -> Iterator[tuple[str | None, Sequence[Cell]]]:
         """Each row after the heading of the section that begins with it, if one does."""
         return ((self.sections.get(index), row) for index, row in enumerate(self.rows))
+
+
+def data_of(studies: Iterable[Table]) -> dict[str, Any]:
+    """What documents hold of studies, by key."""
+    return {each.key: each.data for each in studies}
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,11 @@ class Statistic:
     def __repr__(self) -> str:
         return f"Statistic({self.name!r}, {self.low:g} to {self.high:g})"
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The range of its values."""
+        return self.low, self.high
+
     def title(self, top: float) -> str:
         """As in tables, with the share of top pixels that it looks at."""
         return f"{self.label}@{100 * (self.top or top):g}%" if self.uses_top else self.label

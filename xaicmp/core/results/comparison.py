@@ -200,7 +200,7 @@ class Comparison:
         values, settings = self.scores.values[statistic.name][pair], self.settings
         tied = self.scores.tied[statistic.name][pair] if statistic.uses_top else None
         summary = summarise(values, tied, level=settings.level, seed=settings.seed)
-        summary = summary.within(statistic.low, statistic.high)
+        summary = summary.within(*statistic.limits)
         chance = statistic.chance(self.top, self.pixels)
         controls = {name: each[statistic.name][pair] for name, each in self.scores.controls.items()}
         tests = {key: each[self.pairs.index(pair)] for key, each in self._tests_of(statistic).items()}

@@ -33,7 +33,7 @@ def by_share(curves: Values, pair: Pair, pixels: int, settings: Settings) -> Sha
     """The summaries of ``curve.iou_curves`` for a pair."""
     shares, level, seed = curve_shares(pixels), settings.level, settings.seed
     observed = [
-        summarise(each, level=level, seed=seed, resamples=SEVERAL).within(IOU.low, IOU.high)
+        summarise(each, level=level, seed=seed, resamples=SEVERAL).within(*IOU.limits)
         for each in curves["observed"][pair].T
     ]
     control = (

@@ -76,8 +76,7 @@ class Checkpoints:
         values = (self.above if above else self.values)[statistic][pair]
         mean, low, high, p = crossed(values, self.settings.level)
         if not above:
-            limits = self.settings.statistic(statistic)
-            low, high = max(low, limits.low), min(high, limits.high)
+            low, high = np.clip((low, high), *self.settings.statistic(statistic).limits).tolist()
         if len(values) < FEWEST:
             low = high = p = float("nan")
         return Estimate(mean, low, high, p, tuple(map(defined_mean, values)), variance_shares(values))

@@ -53,7 +53,7 @@ def by_method(comparison: Comparison) -> dict[str, dict[str, Summary]]:
         for statistic in comparison.statistics:
             values = np.array([comparison.scores.values[statistic.name][pair] for pair in pairs])
             summary = summarise(values.mean(axis=0), level=settings.level, seed=settings.seed)
-            found[name][statistic.name] = summary.within(statistic.low, statistic.high)
+            found[name][statistic.name] = summary.within(*statistic.limits)
     return found
 
 

@@ -122,7 +122,7 @@ class Randomisation:
 
     def areas(self, statistic: str) -> list[Summary]:
         """The area of each method over draws and images; its spread is that over the images."""
-        found, limits = [], self.settings.statistic(statistic)
+        found, limits = [], self.settings.statistic(statistic).limits
         for values in self.area(statistic):
             mean, low, high, _ = crossed(values, self.settings.level)
             images = _nanmean(values, axis=0)
@@ -130,7 +130,7 @@ class Randomisation:
             std = float(known.std()) if len(known) else float("nan")
             undefined = len(images) - len(known)
             summary = Summary(mean, std, len(known), undefined, low=low, high=high)
-            found.append(summary.within(limits.low, limits.high))
+            found.append(summary.within(*limits))
         return found
 
     def last_stage(self, statistic: str) -> list[PairedTest]:
@@ -141,13 +141,9 @@ class Randomisation:
             above[np.abs(above) < 1e-9] = 0  # the same but for rounding, whose direction is no finding
             images = int(np.isfinite(above).any(axis=0).sum())
             lowest = lowest_p(images, two_sided=True) if images else float("nan")
-            tests.append(
-                PairedTest(
-                    *crossed(above, self.settings.level), lowest, tests=len(self.other_image[statistic])
-                )
-            )
-        every = holm(np.array([each.p for each in tests]))
-        return [replace(test, adjusted=p) for test, p in zip(tests, every.tolist(), strict=True)]
+            tests.append(PairedTest(*crossed(above, self.settings.level), lowest))
+        adjusted = holm(np.array([each.p for each in tests])).tolist()
+        return [replace(test, adjusted=p, tests=len(tests)) for test, p in zip(tests, adjusted, strict=True)]
 
 
 def is_dead(image_share: np.ndarray) -> list[bool]:

@@ -34,8 +34,7 @@ class Repetition(Measured):
 
     def limits(self, measure: str) -> tuple[float, float]:
         """Those of the statistic."""
-        statistic = self.settings.statistic(measure)
-        return statistic.low, statistic.high
+        return self.settings.statistic(measure).limits
 
 
 def repeat(

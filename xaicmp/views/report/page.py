@@ -17,13 +17,13 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from xaicmp.core.results.comparison import Comparison
-from xaicmp.views.document import to_json
+from xaicmp.views.document import dumped, with_studies, without_controls
 from xaicmp.views.figures.registry import Drawing, Kind, draw, kinds, named
 from xaicmp.views.figures.style import colours
 from xaicmp.views.formats import write
 from xaicmp.views.report.gallery import Gallery
 from xaicmp.views.report.inline import inline_svg
-from xaicmp.views.table import Table, printable, to_html
+from xaicmp.views.table import Table, data_of, printable, to_html
 from xaicmp.views.tables.comparison import full_table
 from xaicmp.views.text import decimals, name_pair
 
@@ -49,7 +49,7 @@ def write_report(
     Raises:
         XaicmpError: the file cannot be written.
     """
-    drawing = Drawing(comparison, {each.key: each.data for each in studies})
+    drawing = Drawing(comparison, data_of(studies))
     table = full_table(comparison)
     drawn = [kind for kind in kinds().values() if drawing.holds(kind.needs)]
     shown = gallery.rows(_agreement(comparison)) if gallery and gallery.images else np.array([], dtype=int)
@@ -118,8 +118,10 @@ def _document(comparison: Comparison, studies: Sequence[Table], shown: np.ndarra
 
     They are those of every image, or of those that are shown; their controls are left out. None: it is whole.
     """
+    whole = with_studies(comparison, studies)
     for rows in (None, range(len(comparison.predictions)), shown.tolist()):
-        packed = _encoded(gzip.compress(to_json(comparison, studies, rows).encode(), mtime=0))
+        part = whole if rows is None else without_controls(whole, comparison, rows)
+        packed = _encoded(gzip.compress(dumped(part).encode(), mtime=0))
         if len(packed) <= DOCUMENT:
             break
     return None if rows is None else len(rows), packed
