@@ -249,6 +249,18 @@ def test_a_width_without_room_for_the_names_is_refused(suffix: str, curved: Comp
     assert [each.name for each in tmp_path.iterdir()] == [f"wide{suffix}"]
 
 
+def test_another_warning_is_not_taken_for_a_width_without_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Text, "draw", lambda *_: warnings.warn("something else", UserWarning, stacklevel=1))
+    figure = Figure()
+    figure.text(0.5, 0.5, "any")
+    with warnings.catch_warnings(), pytest.raises(UserWarning, match="something else"):
+        warnings.simplefilter("error")
+        save(figure, tmp_path / "x.png", 50)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_failure_while_drawing_keeps_the_old_picture(two_rows: Compared, tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(b"old")

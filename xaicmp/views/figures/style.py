@@ -48,6 +48,8 @@ OURS = {
 LEGEND = 0.18
 """Height of a line of a legend, in inches."""
 
+NO_ROOM = "constrained_layout not applied"
+"""How matplotlib's warning begins where what is beside a plot leaves nothing for it."""
 PIXELS = 2**16 - 1
 WIDTHS = {"single": 85 / 25.4, "double": 170 / 25.4}
 """Columns of a journal, in inches."""
@@ -172,7 +174,7 @@ def save(
     metadata, dots = {ABOUT[suffix]: printable(about) or None}, dpi or every[0].dpi
     check_size(path, tuple(every[0].get_size_inches()), dots)
     with replacing(path) as target, ours():
-        warnings.filterwarnings("error", "constrained_layout not applied")
+        warnings.filterwarnings("error", NO_ROOM)
         for each in every:
             plain_text(each)
         try:
@@ -184,6 +186,8 @@ def save(
                 look = {"format": suffix[1:], "metadata": metadata}
                 every[0].savefig(target, dpi=dots, transparent=transparent, **look)
         except UserWarning as error:
+            if not str(error).startswith(NO_ROOM):
+                raise
             raise UsageError(
                 f"{arg('width')}: too narrow for the names in the figure; choose a larger one"
             ) from error
