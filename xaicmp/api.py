@@ -166,7 +166,7 @@ def load_images(
         low, high = found.tensor.aminmax()
         if low >= 0 and high <= 1:
             raise UsageError(
-                "images lie between 0 and 1, and this model wants them normalised: minus its mean, over its std"
+                "images lie between 0 and 1, and this model wants them normalised: minus its mean, over its std; normalise them"
             )
     return found
 

@@ -72,7 +72,7 @@ def _read(path: Path, annotations: Mapping[str, Any]) -> dict[str, Any]:
             f"cannot read --config {path}: {error.strerror}; --show-config prints such a file"
         ) from error
     except (ValueError, RecursionError) as error:  # of UTF-8 too
-        raise UsageError(f"{path} is no TOML file: {error}") from error
+        raise UsageError(f"{path} is no TOML file: {error}; --show-config prints one") from error
     names = {key_of(name): name for name in annotations}
     for key, value in given.items():
         if key not in names:

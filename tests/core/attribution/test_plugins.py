@@ -141,12 +141,12 @@ def test_the_working_directory_is_searched_in_a_process_of_its_own(here: Path) -
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("good_plugin", "plug-in 'good_plugin' is not of the form package.module:function"),
-        ("good_plugin:", "is not of the form"),
-        (":input_norm", "is not of the form"),
-        ("good plugin:f", "is not of the form"),
-        ("good_plugin:a:b", "is not of the form"),
-        (".good_plugin:f", "is not of the form"),
+        ("good_plugin", "plug-in 'good_plugin' has another form; write package.module:function"),
+        ("good_plugin:", "has another form"),
+        (":input_norm", "has another form"),
+        ("good plugin:f", "has another form"),
+        ("good_plugin:a:b", "has another form"),
+        (".good_plugin:f", "has another form"),
         (
             "no_such_plugin:f",
             "plug-in no_such_plugin:f: No module named 'no_such_plugin'; check the spelling",
@@ -169,7 +169,7 @@ def test_a_wrong_name_is_refused(here: Path, spec: str, message: str) -> None:
     [
         (
             "broken_plugin:f",
-            "plug-in broken_plugin:f cannot be imported: ZeroDivisionError: division by zero$",
+            "plug-in broken_plugin:f cannot be imported: ZeroDivisionError: division by zero; ",
         ),
         (
             "needy_plugin:f",
@@ -233,12 +233,24 @@ WRONG: dict[str, tuple[Callable[..., object], str]] = {
     "a NaN": (returning(nan_at_one), "returned maps with NaN or infinity"),
     "infinity": (returning(lambda images: images / 0), "returned maps with NaN or infinity"),
     "more than float32": (returning(lambda images: images.double() * 1e300), "with NaN or infinity"),
-    "an error": (raising(ValueError("no\n good")), "failed: ValueError: no good$"),
-    "an error without words": (raising(KeyError()), "failed: KeyError$"),
-    "an exit": (raising(SystemExit(3)), "failed: SystemExit: 3$"),
-    "an exit of the process": (lambda model, images, targets: os._exit(0), "failed: SystemExit: 0$"),
-    "an error of its own kind": (raising(Odd()), "failed: Odd: an error that cannot be printed$"),
-    "a base error": (raising(asyncio.CancelledError()), "failed: CancelledError$"),
+    "an error": (
+        raising(ValueError("no\n good")),
+        "failed: ValueError: no good; correct it, or leave the method out$",
+    ),
+    "an error without words": (raising(KeyError()), "failed: KeyError; correct it, or leave the method out$"),
+    "an exit": (raising(SystemExit(3)), "failed: SystemExit: 3; correct it, or leave the method out$"),
+    "an exit of the process": (
+        lambda model, images, targets: os._exit(0),
+        "failed: SystemExit: 0; correct it, or leave the method out$",
+    ),
+    "an error of its own kind": (
+        raising(Odd()),
+        "failed: Odd: an error that cannot be printed; correct it, or leave the method out$",
+    ),
+    "a base error": (
+        raising(asyncio.CancelledError()),
+        "failed: CancelledError; correct it, or leave the method out$",
+    ),
     "complex": (returning(lambda images: images * 1j), "returned a complex tensor; return plain numbers"),
     "sparse": (returning(lambda images: images.detach()[:, 0].to_sparse()), "returned a sparse tensor"),
     "compressed": (returning(lambda images: images.detach()[:, 0].to_sparse_csr()), "a sparse tensor"),

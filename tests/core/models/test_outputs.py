@@ -111,7 +111,10 @@ def test_a_score_of_ones_own(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_model_that_fails_says_so() -> None:
-    with pytest.raises(XaicmpError, match="the model fails on images of 32 x 32"):
+    with pytest.raises(
+        XaicmpError,
+        match=r"the model fails on images of 3 channels, 32 x 32: .*; give its input_size, or a model that",
+    ):
         xaicmp.explain(nn.Sequential(nn.Flatten(), nn.Linear(5, 2)), images, methods=["saliency"])
 
 

@@ -123,7 +123,7 @@ class Method:
         expected = (len(context), *context.images.shape[2:])
         if values.ndim != 4 or (len(values), *values.shape[2:]) != expected:
             raise XaicmpError(
-                f"{self.name} returned maps of shape {tuple(values.shape)}, expected {expected}"
+                f"{self.name} returned maps of shape {tuple(values.shape)}, expected {expected}; return one map per image"
             )
         maps = REDUCTIONS[self.reduction][1](values).float()[: context.count]
         gap = None if gap is None else gap.detach().cpu().double()[: context.count]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from xaicmp.core.attribution.method import REDUCTIONS, Method
-from xaicmp.core.machine.foreign import foreign, look_in_working_folder
+from xaicmp.core.machine.foreign import PLACE, foreign, look_in_working_folder
 from xaicmp.errors import UsageError, XaicmpError
 
 GROUP = "xaicmp.methods"
@@ -50,7 +50,7 @@ def find_plugin(spec: str) -> Method:
         XaicmpError: the module cannot be imported, or the function names a reduction that there is not.
     """
     if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", spec):
-        raise UsageError(f"plug-in {spec!r} is not of the form package.module:function")
+        raise UsageError(f"plug-in {spec!r} has another form; write package.module:function")
     look_in_working_folder()
     return _method(metadata.EntryPoint(spec, spec, GROUP), UsageError)
 
@@ -87,7 +87,7 @@ def _method_or_error(entry: metadata.EntryPoint) -> Method:
 def _method(entry: metadata.EntryPoint, missing: type[XaicmpError]) -> Method:
     """What ``entry`` names, as a method; ``missing`` is raised if there is no such thing."""
     name = entry.name if entry.name == entry.value else f"{entry.name} ({entry.value})"
-    with foreign(f"plug-in {name} cannot be imported"):
+    with foreign(f"plug-in {name} cannot be imported", PLACE):
         try:
             module = import_module(entry.module)
         except ModuleNotFoundError as error:
@@ -127,20 +127,22 @@ def checked(name: str, function: Function) -> Function:
 
     def explain(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         shape = (len(images), *images.shape[2:])
-        with foreign(f"plug-in {name} failed"):
+        with foreign(f"plug-in {name} failed", "correct it, or leave the method out"):
             with _watched(model, name):
                 maps = function(model, images, targets)
             if not isinstance(maps, Tensor):
-                raise XaicmpError(f"plug-in {name} returned {type(maps).__name__}, not a torch tensor")
+                raise XaicmpError(
+                    f"plug-in {name} returned {type(maps).__name__}, not a torch tensor; return one"
+                )
             if kinds := [kind for kind, is_so in UNFIT.items() if is_so(maps)]:
                 raise XaicmpError(f"plug-in {name} returned {kinds[0]} tensor; return plain numbers")
             if maps.ndim not in (3, 4) or maps.shape[:1] + maps.shape[-2:] != shape or maps.numel() == 0:
                 raise XaicmpError(
-                    f"plug-in {name} returned maps of shape {tuple(maps.shape)}, expected {shape}"
+                    f"plug-in {name} returned maps of shape {tuple(maps.shape)}, expected {shape}; return one map per image"
                 )
             maps = maps.detach().as_subclass(Tensor).float()
             if not maps.isfinite().all():
-                raise XaicmpError(f"plug-in {name} returned maps with NaN or infinity")
+                raise XaicmpError(f"plug-in {name} returned maps with NaN or infinity; return finite numbers")
         return maps
 
     return explain

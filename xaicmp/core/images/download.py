@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from xaicmp.core.machine.foreign import silent
 from xaicmp.core.machine.progress import Progress
 from xaicmp.errors import XaicmpError
 
@@ -53,7 +52,7 @@ def fetch(url: str, folder: Path, md5: str, stage: str, progress: Progress) -> P
     bar = _Megabytes(stage, progress)
     get = pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK, timeout=TIMEOUT)
     try:
-        with _silent(pooch.get_logger()):
+        with silent(pooch.get_logger(), logging.WARNING):
             return Path(store.fetch(name, downloader=get))
     except ValueError as error:
         raise XaicmpError(f"{url} is not the file that was expected (its MD5 sum differs)") from error
@@ -71,13 +70,3 @@ def _reason(error: BaseException) -> str:
             return deeper.strerror
         deeper = deeper.__cause__ or deeper.__context__
     return " ".join(f"{error}".split())[:200]
-
-
-@contextmanager
-def _silent(logger: logging.Logger) -> Iterator[None]:
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

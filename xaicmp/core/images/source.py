@@ -90,7 +90,9 @@ class ImageSource(ABC):
                 raise UsageError(
                     f"{arg('ids')} {name}: {len(found)} files have this name ({shown}); give more of the path"
                 )
-        raise UsageError(f"{arg('ids')} {name}: no such file among the {len(self):,} of {self.name}")
+        raise UsageError(
+            f"{arg('ids')} {name}: no such file among the {len(self):,} of {self.name}; give the name of one"
+        )
 
     def ahead(self, ids: np.ndarray) -> None:
         """A hint that these will be asked for next."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -11,10 +12,13 @@ from pathlib import Path
 from xaicmp.core.machine.memory import ran_out
 from xaicmp.errors import XaicmpError
 
+PLACE = "name what a module has that is installed or in the working folder"
+"""The way out where an object is not found."""
+
 
 @contextmanager
-def foreign(what: str) -> Iterator[None]:
-    """Run code of others, such as ``what`` names: "plug-in a:b failed".
+def foreign(what: str, way: str) -> Iterator[None]:
+    """Run code of others, such as ``what`` names: "plug-in a:b failed"; ``way`` is the way out, "leave it out".
 
     What it prints goes to stderr, because stdout is for results. An attempt to end the process is an error like any
     other.
@@ -38,7 +42,7 @@ def foreign(what: str) -> Iterator[None]:
     except BaseException as error:
         if ran_out(error):  # the caller makes batches smaller
             raise
-        raise XaicmpError(f"{what}: {_line(error)}") from error
+        raise XaicmpError(f"{what}: {_line(error)}; {way}") from error
     finally:
         os._exit = leave
 
@@ -47,6 +51,17 @@ def look_in_working_folder() -> None:
     """Let modules also be found in the working folder, after all other places, so that none there hides an installed one."""
     if not {"", str(Path.cwd())} & set(sys.path):
         sys.path.append(str(Path.cwd()))
+
+
+@contextmanager
+def silent(logger: logging.Logger, level: int) -> Iterator[None]:
+    """Within it, ``logger`` says nothing below ``level``."""
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _line(error: BaseException) -> str:

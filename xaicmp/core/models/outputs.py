@@ -42,7 +42,8 @@ def with_logits(module: nn.Module, example: Tensor) -> nn.Module:
             size = " x ".join(map(str, example.shape[2:]))
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise XaicmpError(
-                f"the model fails on images of {size}: {reason}; give its {arg('input_size')}"
+                f"the model fails on images of 3 channels, {size}: {reason}; give its {arg('input_size')}, "
+                "or a model that takes such images alone"
             ) from error
     if isinstance(module, Adapted) or (
         isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1
@@ -131,7 +132,7 @@ def logits_in(output: Any) -> Tensor:
         return rows[0]
     shapes = [f"{name}: {tuple(value.shape)}" for name, value in named.items() if isinstance(value, Tensor)]
     raise XaicmpError(
-        f"the model puts out a {type(output).__name__} ({', '.join(shapes[:5])}), {ONLY_CLASSIFIERS}"
+        f"the model puts out {type(output).__name__} ({', '.join(shapes[:5])}), {ONLY_CLASSIFIERS}"
     )
 
 

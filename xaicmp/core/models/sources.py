@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from xaicmp.core.machine.foreign import foreign, look_in_working_folder
+from xaicmp.core.machine.foreign import PLACE, foreign, look_in_working_folder, silent
 from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.errors import UsageError, XaicmpError, arg
@@ -84,7 +85,7 @@ def find_object(spec: str, role: str) -> Callable[..., Any]:
     """
     name, _, attribute = spec.partition(":")
     look_in_working_folder()
-    with foreign(f"{role} {spec} cannot be imported"):
+    with foreign(f"{role} {spec} cannot be imported", PLACE):
         found: Any = import_module(name)
         for part in attribute.split("."):
             found = getattr(found, part)
@@ -138,14 +139,18 @@ def from_timm(name: str, weights: str | None, classes: int | None) -> Classifier
         )
     options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     try:
-        module = _built(f"timm:{name}", lambda: timm.create_model(name, pretrained=bool(weights), **options))
+        # The hub tells of each of its attempts, and the error says it all.
+        with silent(logging.getLogger("huggingface_hub"), logging.ERROR):
+            module = _built(
+                f"timm:{name}", lambda: timm.create_model(name, pretrained=bool(weights), **options)
+            )
     except XaicmpError as error:
         if not weights:
             raise
         where = timm.get_pretrained_cfg(name)
         hub = where.hf_hub_id if where is not None and where.hf_hub_id else name
         raise XaicmpError(
-            f"no weights of timm:{name}: {error.args[0]}; give the file model.safetensors of {hub} as {arg('weights')}"
+            f"no weights of timm:{name}: {str(error).rpartition('; ')[0]}; give the file model.safetensors of {hub} as {arg('weights')}"
         ) from error
     data = timm.data.resolve_model_data_config(module)
     subset = timm.data.infer_imagenet_subset(module) if classes is None else None
@@ -173,7 +178,7 @@ def factory(spec: str, weights: str | None, classes: int | None) -> Classifier:
     if classes is not None:
         if "num_classes" not in inspect.signature(made).parameters:
             raise XaicmpError(
-                f"{arg('model')} {spec} has another number of classes than {classes} and no num_classes"
+                f"{arg('model')} {spec} has another number of classes than {classes} and no num_classes; give the function such an argument"
             )
         options["num_classes"] = classes
     found = _built(spec, lambda: made(**options))
@@ -221,7 +226,10 @@ def _download(name: str, weights: Any) -> None:
 
 def _built(spec: str, build: Callable[[], Any]) -> Any:
     """The result of foreign code, which changes neither the random generator nor stdout."""
-    with torch.random.fork_rng(devices=[]), foreign(f"{arg('model')} {spec} cannot be built"):
+    with (
+        torch.random.fork_rng(devices=[]),
+        foreign(f"{arg('model')} {spec} cannot be built", "correct its arguments or the function"),
+    ):
         return build()
 
 

@@ -38,7 +38,9 @@ def pick(comparison: Comparison, how: Pick, count: int, by: str | None = None) -
     if how == "random":
         return np.random.default_rng(comparison.settings.seed).permutation(len(values))[:count]
     if not len(known):
-        raise UsageError(f"{arg('pick')} {how}: {name} is defined on none of the images")
+        raise UsageError(
+            f"{arg('pick')} {how}: {name} is defined on none of the images; take another statistic"
+        )
     more = values[known] if statistic.higher else -values[known]
     far = {"agree": -more, "disagree": more, "typical": np.abs(more - np.median(more))}[how]
     return known[np.argsort(far, kind="stable")[:count]]

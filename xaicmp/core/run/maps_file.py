@@ -191,7 +191,7 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
     grids, size = arrays.get("grids", np.ones((1, 2))), (sizes["H"], sizes["W"])
     if (grids < 1).any() or (grids > size).any():
         raise XaicmpError(
-            f"{path} holds a grid that is not between 1 x 1 and the maps' {size[0]} x {size[1]}"
+            f"{path} holds a grid that is not between 1 x 1 and the maps' {size[0]} x {size[1]}; write it again"
         )
 
 

@@ -35,7 +35,7 @@ def read_history(path: Path) -> list[dict[str, float]]:
         epochs = json.loads(contents(path))
         return [{key: float(each[key]) for key in keys} for each in epochs]
     except OSError as error:
-        raise XaicmpError(f"cannot read {path}: {error.strerror or error}") from error
+        raise XaicmpError(f"cannot read {path}: {error.strerror or error}; give another file") from error
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise XaicmpError(
             f"{path} holds no training; `xaicmp train --output history.json` writes one"
