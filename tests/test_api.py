@@ -208,3 +208,12 @@ def test_fast_is_fast_from_python_too(tmp_path: Path) -> None:
     assert steps == {False: 32, True: 8}
     values = [each["saliency", "integrated-gradients"].pearson.mean for each in found.values()]
     assert 0 < abs(values[0] - values[1]) < 0.01
+
+
+def test_remarks_to_python_name_arguments_as_python_does(tmp_path: Path) -> None:
+    said: list[str] = []
+    torch.save(xaicmp.resnet18_cifar().state_dict(), tmp_path / "bare.pt")
+    xaicmp.load_model("resnet18-cifar", checkpoint=tmp_path / "bare.pt", remark=said.append)
+    assert any(line.endswith("Give others with mean, std, input_size, classes") for line in said)
+    xaicmp.load_checkpoint(tmp_path / "bare.pt", said.append)
+    assert not any("\ue000" in line for line in said)

@@ -40,6 +40,7 @@ from xaicmp.core.models.outputs import scored_by
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.applying import applying
+from xaicmp.core.run.class_names import with_class_names
 from xaicmp.core.run.comparing import compare_explanations
 from xaicmp.core.run.explainer import Explainer, Target
 from xaicmp.core.run.explaining import explain_selection
@@ -320,6 +321,7 @@ class _Job:
         if isinstance(targets, str) and ":" in targets:
             classifier, target = scored_by(loaded, targets), "predicted"
         self.images = load_images(images, model=classifier, progress=self.running.progress)
+        classifier = with_class_names(classifier, self.images, self.running.remark)
         if select is None:
             cifar = isinstance(self.images, ImageSet)
             select = Selection(n=100) if cifar else Selection(n=len(self.images), only="all")

@@ -1,4 +1,4 @@
-"""The errors this package raises on purpose.
+"""The errors this package raises on purpose, and its remarks.
 
 They speak of arguments by ``arg``; the command line alone turns an argument's name into its option.
 """
@@ -6,6 +6,7 @@ They speak of arguments by ``arg``; the command line alone turns an argument's n
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 START, END = "\ue000", "\ue001"
 """Marks before and after an argument's name in a message, from Unicode's private use area."""
@@ -14,6 +15,33 @@ START, END = "\ue000", "\ue001"
 def arg(name: str) -> str:
     """The name of an argument in a message: ``top`` from Python, ``--top`` on the command line."""
     return f"{START}{name}{END}"
+
+
+def plain(message: str) -> str:
+    """The message with each argument by its name."""
+    return re.sub(f"{START}(.*?){END}", r"\1", message)
+
+
+def by_option(message: str) -> str:
+    """The message with each argument named as its option."""
+    return re.sub(f"{START}(.*?){END}", lambda match: f"--{match[1].replace('_', '-')}", message)
+
+
+class Line(str):
+    """What the user should know, in one line; ``message`` marks the arguments in it."""
+
+    message: str
+
+    def __new__(cls, message: str) -> Line:
+        marked = message.message if isinstance(message, Line) else message
+        line = super().__new__(cls, plain(marked))
+        line.message = marked
+        return line
+
+
+def told(remark: Callable[[str], None]) -> Callable[[str], None]:
+    """``remark``, which is told each message as a ``Line``."""
+    return lambda message: remark(Line(message))
 
 
 class XaicmpError(Exception):
@@ -25,15 +53,11 @@ class XaicmpError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        return re.sub(f"{START}(.*?){END}", r"\1", super().__str__())
+        return plain(super().__str__())
 
     def on_the_command_line(self) -> str:
         """The message with each argument named as its option."""
-
-        def option(match: re.Match[str]) -> str:
-            return f"--{match[1].replace('_', '-')}"
-
-        return re.sub(f"{START}(.*?){END}", option, super().__str__())
+        return by_option(super().__str__())
 
 
 class UsageError(XaicmpError):

@@ -189,6 +189,8 @@ class Result:
         """The engine with another model of the same classes."""
         engine, _ = self._model()
         other = model if isinstance(model, Classifier) else replace(engine.classifier, module=model)
+        if not other.classes:
+            other = replace(other, classes=engine.classifier.classes)
         if other.classes != engine.classifier.classes:
             raise UsageError(
                 f"{other.name} has other classes than {engine.classifier.name}; use one trained on the same classes"

@@ -16,7 +16,7 @@ from xaicmp.cli.config import ORIGIN
 from xaicmp.cli.multivalue import parse_ids
 from xaicmp.cli.options import NOISY, Comparing, flag, given
 from xaicmp.cli.progress import Stages, progress_bar
-from xaicmp.errors import Interrupted, UsageError, XaicmpError
+from xaicmp.errors import Interrupted, Line, UsageError, XaicmpError, by_option
 from xaicmp.views.table import printable
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def remark_unused(options: Comparing, methods: Sequence[Method], settings: Setti
 def remark(options: Any, message: str) -> None:
     """Print one line on stderr, unless --quiet is given."""
     if not options.quiet:
-        sys.stderr.write(f"xaicmp: {printable(UsageError(message).on_the_command_line())}\n")
+        sys.stderr.write(f"xaicmp: {printable(by_option(Line(message).message))}\n")
 
 
 @contextmanager
@@ -184,6 +184,7 @@ class Session:
     ) -> None:
         from xaicmp.core.machine.processes import ALONE
         from xaicmp.core.run.applying import applying
+        from xaicmp.core.run.class_names import with_class_names
 
         self.group = group or ALONE
         self.options = replace(options, quiet=options.quiet or self.group.rank > 0)
@@ -198,6 +199,7 @@ class Session:
             self.classifier = self._model()
             self.frame(images)
             self.images = self._tested(show) if images is None else images
+            self.classifier = with_class_names(self.classifier, self.images, partial(remark, self.options))
             self.selection = selection_of(self.options, default, self.images, self.classifier.classes)
             if repeated := self.selection.repeated:
                 ids = "id" if repeated == 1 else "ids"

@@ -95,7 +95,7 @@ def _load_other(options: Measuring, session: Session, name: str, path: Path) -> 
     from xaicmp.api import load_model
 
     other = load_model(options.model, checkpoint=path, **described(options))
-    if other.classes != session.classifier.classes:
+    if other.classes and other.classes != session.classifier.classes:
         raise UsageError(f"{name} {path}: it has other classes; use one trained on the same classes")
     return other
 

@@ -18,7 +18,7 @@ from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.metadata import described
 from xaicmp.core.models.sources import DEFAULT_WEIGHTS, Source, described_by, find_source
 from xaicmp.core.models.weights import FORMAT, Fit, WeightsFile, best_fit, fill, read_weights, tensors_in
-from xaicmp.errors import UsageError, XaicmpError, arg
+from xaicmp.errors import UsageError, XaicmpError, arg, told
 
 WEIGHTS = (".pt", ".pt2", ".pth", ".safetensors", ".ckpt", ".tar", ".bin")
 """Suffixes of files of weights."""
@@ -60,6 +60,7 @@ def with_file(source: Source, rest: str, file: WeightsFile, remark: Remark) -> C
     Raises:
         XaicmpError: they do not fit; the message says how far they do, and what would.
     """
+    remark = told(remark)
     classifier = source(rest, None, None)
     fit = best_fit(classifier.module, file.document)
     if fit.classes is not None:

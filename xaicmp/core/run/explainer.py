@@ -268,6 +268,10 @@ class Explainer:
             labels = np.asarray(images.labels)[batch.ids].astype(np.int64)
             if images.classes:  # which may be others than the model's, and are matched by name
                 labels = match_classes(images.classes, names)[labels]
+            elif labels.max(initial=-1) >= logits.shape[1]:
+                raise UsageError(
+                    f"label {labels.max()}: the model has {logits.shape[1]:,} classes, counted from 0; give others"
+                )
         targets = self._targets(batch.ids, labels, predicted, logits.shape[1])
         confidence = highest.values.masked_fill(~logits.isfinite().all(dim=1).cpu(), torch.nan)
         return Predictions(batch.ids, labels, predicted, confidence.numpy(), targets)

@@ -60,9 +60,12 @@ def versions() -> dict[str, str]:
 
 
 def classes_of(classifier: Classifier, images: ImageSource, predictions: Predictions) -> tuple[str, ...]:
-    """The names of the classes: the model's, else those of the images, else numbers."""
-    highest = max(int(each.max()) for each in (predictions.predicted, predictions.targets))
-    classes = classifier.classes or images.classes or tuple(map(str, range(1 + highest)))
+    """The names of the classes: the model's, else those of the images if they are enough, else numbers."""
+    highest = max(
+        int(each.max()) for each in (predictions.predicted, predictions.targets, predictions.labels)
+    )
+    own = images.classes if len(images.classes) > highest else ()
+    classes = classifier.classes or own or tuple(map(str, range(1 + highest)))
     # Unknown labels are -1: the last.
     return (*classes, UNKNOWN) if (predictions.labels < 0).any() else classes
 

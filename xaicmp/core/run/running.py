@@ -20,6 +20,7 @@ from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explainer import Target
 from xaicmp.core.run.journal import Journal
 from xaicmp.core.run.provenance import plan_of
+from xaicmp.errors import told
 
 FAST = {
     64: {"steps": 8, "rule": "middle", "end": 1 / 32},
@@ -58,6 +59,9 @@ class Running:
     journal: Journal | None = None
     processes: Processes = ALONE
     keep: Keep | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "remark", told(self.remark))
 
     def keeping(
         self,

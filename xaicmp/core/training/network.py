@@ -11,7 +11,7 @@ from xaicmp.core.models.loading import UNTRAINED, Remark, load_network
 from xaicmp.core.models.outputs import with_logits
 from xaicmp.core.models.sources import find_source
 from xaicmp.core.training.recipe import Run
-from xaicmp.errors import UsageError, XaicmpError, arg
+from xaicmp.errors import UsageError, XaicmpError, arg, told
 
 ANY_SIZE = (224, 224)
 """The size of images if neither the network nor the user names one."""
@@ -35,7 +35,7 @@ def starting_network(
         UsageError: there is no such network or weights.
         XaicmpError: the weights cannot be had or do not fit, or the network gives no logits of so many classes.
     """
-    found = _new(run, None)
+    remark, found = told(remark), _new(run, None)
     trained = (
         None if run.weights in (None, UNTRAINED) else load_network(run.architecture, run.weights, remark)
     )
