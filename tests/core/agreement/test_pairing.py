@@ -34,6 +34,12 @@ def test_the_random_permutations_give_nearly_what_all_do() -> None:
     assert pairing_p(100 * np.eye(20)) == 1 / (1 + PERMUTATIONS)
 
 
+@pytest.mark.parametrize("images", [12, 30])
+def test_no_random_permutation_as_high_gives_the_lowest_p_and_all_as_high_give_one(images: int) -> None:
+    assert pairing_p(np.eye(images), higher=True, seed=0) == 1 / (1 + PERMUTATIONS)
+    assert pairing_p(np.zeros((images, images)), higher=True, seed=0) == 1
+
+
 def test_images_without_a_value_take_no_part() -> None:
     values = np.random.default_rng(1).normal(size=(7, 7))
     values[2] = values[:, 5] = np.nan
