@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 LINES = {
-    "metrics": "metrics --n 24 --methods saliency grad-cam edge --batch-size 4 --output out.json -q",
-    "explain": "explain --n 24 --methods saliency grad-cam --batch-size 4 --controls none --output out.npz -q",
+    "metrics": "metrics --model small:SmallNet --only all --n 40 --methods saliency grad-cam edge --batch-size 1 --output out.json -q",
+    "explain": "explain --model small:SmallNet --only all --n 40 --methods saliency grad-cam --batch-size 1 --controls none --output out.npz -q",
 }
 OUTPUTS = {"metrics": "out.json", "explain": "out.npz"}
 
@@ -105,7 +105,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     assert forks.wait() == [130]
     err = said(tmp_path)
     assert err.startswith(f"xaicmp: stopped; {kept.name} keeps ")
-    ending = r" of 24 images( and a part of the next batch)?: resume with the same command and --resume\n"
+    ending = r" of 40 images( and a part of the next batch)?: resume with the same command and --resume\n"
     assert re.search(f"{ending}$", err)
     assert listing(tmp_path) == [kept.name]
     assert forks.run(tmp_path, command=shlex.split(f"{LINES[command]} --resume")) == [0], said(tmp_path)
@@ -123,7 +123,7 @@ def test_several_processes_write_what_one_does(
     assert listing(tmp_path) == [OUTPUTS[command]]
     for rank in range(1, world):
         assert (tmp_path / f"out-{rank}.txt").read_text() == said(tmp_path, rank) == ""
-    assert "n = 24" in (tmp_path / "out-0.txt").read_text() or command == "explain"
+    assert "n = 40" in (tmp_path / "out-0.txt").read_text() or command == "explain"
 
 
 def test_photographs_are_shared_among_processes_and_give_what_one_process_does(
