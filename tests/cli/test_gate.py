@@ -39,7 +39,7 @@ def test_the_status_follows_the_mean_and_the_end_of_the_interval(kept: Path, xai
         mean, (low, high) = pair[statistic]["mean"], pair[statistic]["ci"]
         sign, worst = (1, low) if statistic == "pearson" else (-1, high)
         for on, value in (("mean", mean), ("ci", worst)):
-            for shift, status in ((-1e-9, 0), (1e-9, 3)):
+            for shift, status in ((-1e-9, 0), (0.0, 0), (1e-9, 3)):
                 bound = f"saliency,grad-cam:{statistic}={value + sign * shift!r}"
                 outcome = xaicmp("metrics", "--from", kept, "--fail-under", bound, "--fail-on", on)
                 assert outcome.status == status, (bound, outcome.err)

@@ -27,7 +27,6 @@ from xaicmp.core.attribution import PUBLISHED
 from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.results.comparison import Comparison
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.results.picking import pick
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.studies.randomisation import Randomisation
 from xaicmp.errors import UsageError, XaicmpError
@@ -667,17 +666,3 @@ def test_many_pairs_are_pages(curved: Compared) -> None:
         draw("faithfulness", Drawing(comparison))
     with pytest.raises(UsageError, match=r"unknown figure 'x'; choose from .*matrix"):
         draw("x", Drawing(comparison))
-
-
-def test_images_are_picked_by_what_they_show(sample: ImageSet) -> None:
-    comparison, _ = compared(sample, PUBLISHED, tuple(range(9)))
-    values = comparison.scores.values["iou"]["grad-cam", "saliency"]
-    by = "saliency,grad-cam:iou"
-    assert values[pick(comparison, "agree", 3, by)].tolist() == sorted(values)[::-1][:3]
-    assert values[pick(comparison, "disagree", 3, by)].tolist() == sorted(values)[:3]
-    assert pick(comparison, "typical", 1, by).tolist() == [values.tolist().index(np.median(values))]
-    means = comparison.mean_over_pairs("pearson")
-    assert pick(comparison, "agree", 1).tolist() == [int(means.argmax())]
-    assert sorted(pick(comparison, "random", 9)) == list(range(9))
-    with pytest.raises(UsageError, match="pick_by rbo: give one of pearson, iou"):
-        pick(comparison, "agree", 1, "rbo")

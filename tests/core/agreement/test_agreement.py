@@ -24,7 +24,7 @@ from xaicmp.core.agreement.registry import (
     iou,
     pearson,
 )
-from xaicmp.core.agreement.statistic import Prepared, Statistic, register, take, unknown, zero
+from xaicmp.core.agreement.statistic import Prepared, Statistic, aligned, register, take, unknown, zero
 from xaicmp.core.agreement.top_pixels import check_top, count_top, top_pixels, whole_pixels
 from xaicmp.errors import UsageError
 
@@ -886,3 +886,12 @@ def test_a_statistic_is_added_in_one_place() -> None:
             register(toy)
     finally:
         STATISTICS.pop("sign-of-sum", None)
+
+
+@pytest.mark.parametrize("width", range(1, 25))
+def test_rows_are_filled_up_to_a_whole_cache_line_and_no_further(width: int) -> None:
+    values = torch.rand(2, width)
+    padded = aligned(values)
+    assert padded.shape == (2, 8 * math.ceil(width / 8))
+    assert torch.equal(padded[:, :width], values)
+    assert not padded[:, width:].any()

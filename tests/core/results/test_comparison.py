@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pkgutil
 import warnings
+from importlib import import_module
 from itertools import combinations
 
 import numpy as np
 import pytest
 import scipy.stats
 
+import xaicmp.core.results
 from xaicmp.core.results.comparison import Comparison, Source
 from xaicmp.core.results.intervals import summarise, summarise_share
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.results.scores import Scores
 from xaicmp.core.results.settings import Settings
-from xaicmp.core.results.significance import paired_tests
-from xaicmp.core.results.verdict import Verdict
+from xaicmp.core.results.significance import PairedTest, paired_tests
+from xaicmp.core.results.verdict import Verdict, verdict
 from xaicmp.core.studies.groups import parts as parts_of
 
 NAN = float("nan")
@@ -145,6 +148,49 @@ def test_the_verdict_of_each_statistic_is_said(level: float, floor: float | None
         if comparison.verdict(iou, AB).long == words
         else f"Pearson: {words}; IoU@20%: {comparison.verdict(iou, AB).long}"
     )
+
+
+@pytest.mark.parametrize(
+    ("chance", "other", "found"),
+    [
+        ({"p": 0.05}, {}, Verdict.CHANCE),
+        ({"lowest": 0.05}, {}, Verdict.FEW),
+        ({}, {"lowest": 0.05}, Verdict.FEW),
+        ({}, {"p": 0.05}, Verdict.UNTOLD),
+        ({}, {"p": 0.05, "equal": 0.05}, Verdict.UNTOLD),
+        ({}, {"p": 0.05, "equal": 0.0499}, Verdict.EQUAL),
+        ({}, {"p": 0.0499}, Verdict.MORE),
+    ],
+)
+def test_a_p_of_the_level_itself_shows_nothing(
+    chance: dict[str, float], other: dict[str, float], found: Verdict
+) -> None:
+    tests = (
+        PairedTest(**{"difference": 0.1, "low": 0, "high": 1, "p": 0.01, "lowest": 0.001, "n": 9} | each)
+        for each in (chance, other)
+    )
+    assert verdict(*tests) is found
+
+
+def test_what_was_found_cannot_be_changed() -> None:
+    names = [
+        f"{xaicmp.core.results.__name__}.{each.name}"
+        for each in pkgutil.iter_modules(xaicmp.core.results.__path__)
+    ]
+    kinds = [
+        each
+        for name in names
+        for each in vars(import_module(name)).values()
+        if isinstance(each, type) and dataclasses.is_dataclass(each)
+    ]
+    assert {each.__name__ for each in kinds} >= {
+        "Scores",
+        "Predictions",
+        "Comparison",
+        "Explanations",
+        "Summary",
+    }
+    assert all(each.__dataclass_params__.frozen for each in kinds)
 
 
 def test_each_statistic_has_its_own_verdict_whatever_their_order() -> None:
