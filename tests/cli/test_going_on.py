@@ -9,7 +9,6 @@ import shlex
 import signal
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +23,13 @@ LINES = {
 OUTPUTS = {"metrics": "out.json", "explain": "out.npz"}
 
 
-@dataclass(frozen=True)
-class Whole:
-    """What each command writes when nothing comes between, and the seconds that it takes."""
-
-    content: dict[str, bytes]
-    seconds: dict[str, float]
-
-
 @pytest.fixture(scope="module")
-def whole(forks: Any, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    folder, seconds = tmp_path_factory.mktemp("whole"), {}
-    for command, line in LINES.items():
-        started = time.monotonic()
+def whole(forks: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What each command writes when nothing comes between."""
+    folder = tmp_path_factory.mktemp("whole")
+    for line in LINES.values():
         assert forks.run(folder, command=shlex.split(line)) == [0], said(folder)
-        seconds[command] = time.monotonic() - started
-    return Whole({command: content(folder / name) for command, name in OUTPUTS.items()}, seconds)
+    return {command: content(folder / name) for command, name in OUTPUTS.items()}
 
 
 def content(path: Path) -> bytes:
@@ -61,11 +51,17 @@ def listing(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != "here" and path.suffix != ".txt")
 
 
+def kept_in(folder: Path) -> int:
+    """How many batches are there."""
+    return len(list(folder.glob("??????.npz")))
+
+
 def until_kept(folder: Path, command: str, batches: int = 2) -> Path:
-    """Wait for so many batches; returns the folder they are in."""
-    kept = folder / f"{OUTPUTS[command]}.part"
+    """Wait for so many batches, or for the result; returns the folder they are in."""
+    output = folder / OUTPUTS[command]
+    kept = folder / f"{output.name}.part"
     deadline = time.monotonic() + 120
-    while not (kept / f"{batches - 1:06}.npz").exists():
+    while kept_in(kept) < batches and not output.exists():
         assert time.monotonic() < deadline
         time.sleep(0.005)
     return kept
@@ -73,31 +69,31 @@ def until_kept(folder: Path, command: str, batches: int = 2) -> Path:
 
 @pytest.mark.parametrize("command", LINES)
 def test_killed_at_random_moments_and_resumed_the_numbers_are_the_same_to_the_bit(
-    command: str, forks: Any, whole: Whole, tmp_path: Path
+    command: str, forks: Any, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     line, rng = shlex.split(f"{LINES[command]} --resume"), random.Random(0)
-    output = tmp_path / OUTPUTS[command]
-    seen, longest = [], whole.seconds["explain"] / 4
+    output, seen = tmp_path / OUTPUTS[command], [0]
     while not output.exists():
         (process,) = forks.start(tmp_path, command=line)
-        time.sleep(rng.uniform(0, longest))
+        # A few batches further than before, or as far: while it is loading, computing or writing.
+        until_kept(tmp_path, command, seen[-1] + rng.randrange(8))
+        time.sleep(rng.uniform(0, 0.1))
         with suppress(ProcessLookupError):  # it may have come to its end
             os.kill(process, signal.SIGKILL)
         assert forks.wait() in ([-signal.SIGKILL], [0])
-        seen.append(len(list((tmp_path / f"{output.name}.part").glob("??????.npz"))))
+        seen.append(kept_in(tmp_path / f"{output.name}.part"))
         assert seen == sorted(seen) or output.exists()
-        longest *= 1.1  # until it is enough for what comes before the first batch
-    assert content(output) == whole.content[command]
+    assert content(output) == whole[command]
     assert max(seen) > 0
     # What a kill between the result and the end left over is taken away by the next run.
     assert forks.run(tmp_path, command=line) == [0]
     assert listing(tmp_path) == [output.name]
-    assert content(output) == whole.content[command]
+    assert content(output) == whole[command]
 
 
 @pytest.mark.parametrize("command", LINES)
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
-    command: str, forks: Any, whole: Whole, tmp_path: Path
+    command: str, forks: Any, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     (process,) = forks.start(tmp_path, command=shlex.split(LINES[command]))
     kept = until_kept(tmp_path, command)
@@ -109,17 +105,17 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     assert re.search(f"{ending}$", err)
     assert listing(tmp_path) == [kept.name]
     assert forks.run(tmp_path, command=shlex.split(f"{LINES[command]} --resume")) == [0], said(tmp_path)
-    assert content(tmp_path / OUTPUTS[command]) == whole.content[command]
+    assert content(tmp_path / OUTPUTS[command]) == whole[command]
     assert listing(tmp_path) == [OUTPUTS[command]]
 
 
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("command", LINES)
 def test_several_processes_write_what_one_does(
-    command: str, world: int, forks: Any, whole: Whole, tmp_path: Path
+    command: str, world: int, forks: Any, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     assert forks.run(tmp_path, world, command=shlex.split(LINES[command])) == [0] * world, said(tmp_path)
-    assert content(tmp_path / OUTPUTS[command]) == whole.content[command]
+    assert content(tmp_path / OUTPUTS[command]) == whole[command]
     assert listing(tmp_path) == [OUTPUTS[command]]
     for rank in range(1, world):
         assert (tmp_path / f"out-{rank}.txt").read_text() == said(tmp_path, rank) == ""
@@ -149,7 +145,7 @@ def test_photographs_are_shared_among_processes_and_give_what_one_process_does(
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_that_dies_ends_all_and_what_is_done_is_kept(
-    how: signal.Signals, forks: Any, whole: Whole, tmp_path: Path
+    how: signal.Signals, forks: Any, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     processes = forks.start(tmp_path, 2, command=shlex.split(LINES["metrics"]))
     kept = until_kept(tmp_path, "metrics")
@@ -163,7 +159,7 @@ def test_a_process_that_dies_ends_all_and_what_is_done_is_kept(
     assert f"; {kept.name} keeps " in err
     assert err.count("\n") == 1
     assert forks.run(tmp_path, 3, command=shlex.split(f"{LINES['metrics']} --resume")) == [0] * 3
-    assert content(tmp_path / "out.json") == whole.content["metrics"]
+    assert content(tmp_path / "out.json") == whole["metrics"]
 
 
 def test_an_error_in_every_process_is_said_once(forks: Any, tmp_path: Path) -> None:

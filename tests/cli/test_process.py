@@ -198,4 +198,6 @@ def test_what_a_plugin_prints_is_not_in_the_result_and_it_cannot_end_the_run(for
     for word in ("imported", "built", "forward", "python", "descriptor", "process"):
         assert word in said(alone)
     assert forks.run(alone, command=[*line, "pl:exits"]) == [1]
-    assert said(alone).endswith("\nxaicmp: plug-in pl:exits failed: SystemExit: 0\n")
+    assert said(alone).endswith(
+        "\nxaicmp: plug-in pl:exits failed: SystemExit: 0; correct it, or leave the method out\n"
+    )

@@ -171,7 +171,7 @@ def _check(explainer: Explainer, images: ImageSource, selection: Selection) -> N
     if images.labels is not None and classes:
         known = match_classes(images.classes, classes) >= 0
         lost = [name for name, found in zip(images.classes, known, strict=True) if not found and name]
-        if lost:
+        if lost and len(classes) > 1:  # one is a score, which no label names
             explainer.engine.remark(
                 f"{images.name}: classes that are none of the model's ({', '.join(lost[:5])}); their labels count as unknown"
             )
