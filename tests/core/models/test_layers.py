@@ -235,6 +235,8 @@ class Nested(nn.Module):
         (Steps(a=conv(), b=conv(), pool=nn.AdaptiveAvgPool2d(4)), "b"),
         (Steps(a=conv(), b=conv(), spread=Spread()), "b"),
         (Steps(a=conv(), b=conv(), same=nn.Identity(), drop=nn.Dropout()), "b"),
+        (Steps(drop=nn.Dropout(), a=conv(), same=nn.Identity()), "a"),  # the first layer copies the images
+        (Steps(a=nn.Sequential(nn.Identity(), nn.Sequential(nn.Identity())), b=conv()), "b"),
         (Steps(a=conv(), b=conv(), act=nn.ReLU()), "act"),
         (Steps(a=conv(), b=conv(), act=nn.ReLU(inplace=True)), "act"),
         (Steps(a=conv(), b=nn.Sequential(conv(), nn.Sequential(conv(1), nn.ReLU(inplace=True)))), "b"),

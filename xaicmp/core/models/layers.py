@@ -121,7 +121,8 @@ def last_maps(model: nn.Module, images: Tensor) -> tuple[str | None, str]:
         # Written over in place, it is the same tensor in another version.
         copied = output._version == last[1] if output is last[0] else torch.equal(output, last[0])
         last = output, output._version
-        if not copied or name.count(".") < next(reversed(found)).count("."):
+        before = next(reversed(found), name)  # nothing stands before a layer that copies the images
+        if not copied or name.count(".") < before.count("."):
             found[name] = output, maps.shape[2:]
 
     with unchanged(model) as lent, torch.inference_mode(False), torch.enable_grad():
