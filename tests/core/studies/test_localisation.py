@@ -159,8 +159,23 @@ def test_a_wrong_mask_is_said(tmp_path: Path) -> None:
         load_masks(images, FIRST, tmp_path / "masks")
     for folder in "ab":
         photograph(tmp_path / "twice" / folder, "cat.png")
-    with pytest.raises(XaicmpError, match="several masks are called cat"):
+    with pytest.raises(XaicmpError, match="no mask for any of the 1 images"):
         load_masks(images, FIRST, tmp_path / "twice")
+
+
+def test_a_mask_is_of_no_image_in_another_folder(tmp_path: Path) -> None:
+    paths = [photograph(tmp_path / "photos" / folder, "1.png") for folder in ("cat", "dog")]
+    images, ids = FileImages(paths, Framing((20, 20))), np.arange(2)
+    mask = np.zeros((40, 60), dtype=np.uint8)
+    mask[10:30, 20:40] = 255
+    (tmp_path / "masks" / "cat").mkdir(parents=True)
+    Image.fromarray(mask).save(tmp_path / "masks" / "cat" / "1.png")
+    assert load_masks(images, ids, tmp_path / "masks").any(dim=(1, 2)).tolist() == [True, False]
+    Image.fromarray(mask).save(tmp_path / "masks" / "1.png")
+    with pytest.raises(XaicmpError, match="the mask 1 may be of 2 images"):
+        load_masks(images, ids, tmp_path / "masks")
+    alone = FileImages(paths[1:], Framing((20, 20)))
+    assert load_masks(alone, FIRST, tmp_path / "masks").any()
 
 
 def test_the_study_is_asked_for_saved_and_loaded(tmp_path: Path, capsys: Any) -> None:

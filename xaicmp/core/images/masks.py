@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 
@@ -57,18 +58,22 @@ def _no_mask(where: Path, images: int) -> XaicmpError:
 
 def _matched(images: ImageSource, ids: np.ndarray, where: Path) -> Iterator[tuple[int, Path | Boxes | None]]:
     """Each image and its mask, if ``where`` holds one."""
-    known = masks_in(where)
-    by_name: dict[str, list[Path | Boxes]] = {}
-    for path, mask in known.items():
-        by_name.setdefault(path.name, []).append(mask)
-    for each, name in zip(ids.tolist(), images.names(ids), strict=True):
-        path = PurePath(name or str(each)).with_suffix("")
-        alike = [known[path]] if path in known else by_name.get(path.name, [])
-        if len(alike) > 1:
+    known, root = masks_in(where), images.root.absolute()
+    every = [
+        PurePath(name or str(each)).with_suffix("")
+        for each, name in enumerate(images.names(np.arange(len(images))))
+    ]
+    counts = Counter(path.name for path in every)
+    for each in ids.tolist():
+        path = every[each]
+        parts = (root / path).parts
+        ends = (PurePath(*parts[start:]) for start in range(len(parts)))  # the longest first
+        found = path if path in known else next((end for end in ends if end in known), None)
+        if found is not None and len(found.parts) == 1 and counts[found.name] > 1:
             raise XaicmpError(
-                f"{where}: several masks are called {path.name}; put them into folders as the images"
+                f"{where}: the mask {found} may be of {counts[found.name]} images; put masks into folders as the images"
             )
-        yield each, alike[0] if alike else None
+        yield each, None if found is None else known[found]
 
 
 def _seen(images: ImageSource, image: int, mask: Path | Boxes, where: Path) -> Tensor:
