@@ -30,7 +30,7 @@ from xaicmp.core.images.framing import Framing
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.images.sources import find_images
-from xaicmp.core.images.tensors import ImageSet, TensorImages, from_batches
+from xaicmp.core.images.tensors import ImageSet, TensorImages, from_batches, whole_numbers
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.machine.storage import check_suffix
 from xaicmp.core.models.checkpoint import load_checkpoint
@@ -326,8 +326,8 @@ class _Job:
             cifar = isinstance(self.images, ImageSet)
             select = Selection(n=100) if cifar else Selection(n=len(self.images), only="all")
         self.select, self.engine = select, self.running.engine(classifier)
-        if isinstance(targets, Sequence | Tensor) and not isinstance(targets, str):
-            target = targets = np.asarray(targets, dtype=np.int64)
+        if not isinstance(targets, str | int | np.integer):
+            target = targets = whole_numbers(targets, "targets")
         chosen = methods_of(methods)
         if "all" in methods:
             chosen = applying(self.engine, self.images.size(), chosen)

@@ -143,6 +143,36 @@ def test_photographs_are_shared_among_processes_and_give_what_one_process_does(
         assert f"{index % 2}/{index}.png".encode() in written[0]
 
 
+def test_files_that_cannot_be_read_are_named_by_many_processes_and_by_those_that_resume(
+    forks: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for index, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)):
+        if index in (1, 2, 6):
+            (tmp_path / "photos" / f"{index}.png").write_text("no image")
+        else:
+            Image.fromarray(pixels).save(tmp_path / "photos" / f"{index}.png")
+    line = shlex.split(
+        "explain --images photos --only all --n 8 --methods saliency edge --batch-size 1 --output out.npz"
+    )
+    lines = []
+    for world in (1, 2):
+        assert forks.run(tmp_path, world, command=line) == [0] * world, said(tmp_path)
+        lines.append(said(tmp_path))
+    # What is kept is all that there is, and the result is not written because it has become a folder.
+    (tmp_path / "out.npz").unlink()
+    (tmp_path / "out.npz").mkdir()
+    assert forks.run(tmp_path, command=line) == [1]
+    (tmp_path / "out.npz").rmdir()
+    assert forks.run(tmp_path, command=[*line, "--resume"]) == [0], said(tmp_path)
+    lines.append(said(tmp_path))
+    for each in lines:
+        assert [f"photos/{index}.png" in each for index in range(8)] == [
+            index in (1, 2, 6) for index in range(8)
+        ]
+        assert "3 files are left out" in each
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_that_dies_ends_all_and_what_is_done_is_kept(
     how: signal.Signals, forks: Any, whole: dict[str, bytes], tmp_path: Path

@@ -233,7 +233,7 @@ class Comparing:
     only: Only | None = ONLY()
     target: str = option(
         METHODS,
-        "The class to explain: predicted, label, a class by its name, or your own module:function, which makes a score "
+        "The class to explain: predicted, label, a class by its name or index, or your own module:function, which makes a score "
         "of the network's output.",
         "CLASS",
         default="predicted",

@@ -183,6 +183,7 @@ class Session:
         images: ImageSource | None = None,
     ) -> None:
         from xaicmp.core.machine.processes import ALONE
+        from xaicmp.core.models.outputs import SCORE
         from xaicmp.core.run.applying import applying
         from xaicmp.core.run.class_names import with_class_names
 
@@ -199,8 +200,13 @@ class Session:
             self.classifier = self._model()
             self.frame(images)
             self.images = self._tested(show) if images is None else images
-            self.classifier = with_class_names(self.classifier, self.images, partial(remark, self.options))
-            self.selection = selection_of(self.options, default, self.images, self.classifier.classes)
+            classes: tuple[str, ...] = SCORE  # of an own function, whatever the model puts out
+            if ":" not in options.target:
+                self.classifier = with_class_names(
+                    self.classifier, self.images, partial(remark, self.options)
+                )
+                classes = self.classifier.classes
+            self.selection = selection_of(self.options, default, self.images, classes)
             if repeated := self.selection.repeated:
                 ids = "id" if repeated == 1 else "ids"
                 remark(self.options, f"--ids: {repeated} repeated {ids} left out; each image counts once")

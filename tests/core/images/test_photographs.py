@@ -142,6 +142,18 @@ def test_labels_from_a_file(folder: Path) -> None:
     assert mapped.classes == ("dog", "tabby")
 
 
+def test_a_line_about_another_file_of_the_same_name_labels_none(folder: Path) -> None:
+    """Neither the one in another folder, nor one of two."""
+    Path("labels.csv").write_text("other/1.png,dog\nphotos/b/2.png,cat\n")
+    found = find_files(["photos"], FRAMING, labels=Path("labels.csv"))
+    assert (names(found), found.classes) == (["b/2.png"], ("cat",))
+    Path("labels.csv").write_text("a/1.png,dog\n2.png,cat\n")  # the ends of their paths
+    assert names(find_files(["photos"], FRAMING, labels=Path("labels.csv"))) == ["a/1.png", "b/2.png"]
+    Path("labels.csv").write_text("photos/a/1.png,dog\n1.png,cat\n")
+    with pytest.raises(XaicmpError, match="has two labels, dog and cat"):
+        find_files(["photos"], FRAMING, labels=Path("labels.csv"))
+
+
 @pytest.mark.parametrize(
     ("words", "options", "message"),
     [

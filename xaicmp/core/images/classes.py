@@ -21,10 +21,11 @@ def match_classes(of_images: Sequence[str], of_model: Sequence[str]) -> np.ndarr
     """The model's class for each class of the images, int64, -1 for none.
 
     Names are the same but for case, spaces, hyphens and underscores; a model's class may have several, with commas between
-    them, and those of ImageNet have a WordNet id too, as in ``n01440764``. Where none is a name of the model's, numbers
-    are its indices; if it has no names, the classes are taken in their order.
+    them, and those of ImageNet have a WordNet id too, as in ``n01440764``. What may be two classes is none. Where none is
+    a name of the model's, numbers are its indices; if it has no names, the classes are taken in their order.
     """
-    if by_number(of_images, of_model):
+    indices = all(name == str(place) for place, name in enumerate(of_model))  # "07" is 7 then
+    if by_number(of_images, of_model) or (indices and _numbers(of_images)):
         numbers = np.array([int(name or -1) for name in of_images], dtype=np.int64)
         return np.where(numbers < (len(of_model) or np.inf), numbers, -1)
     return _by_name(of_images, of_model) if of_model else np.arange(len(of_images))
@@ -32,21 +33,30 @@ def match_classes(of_images: Sequence[str], of_model: Sequence[str]) -> np.ndarr
 
 def by_number(of_images: Sequence[str], of_model: Sequence[str]) -> bool:
     """Whether the classes of the images are numbers that can only be the model's indices."""
-    numbers = any(of_images) and all(name.isdecimal() and len(name) < 10 for name in of_images if name)
-    return numbers and bool((_by_name(of_images, of_model) < 0).all())
+    return _numbers(of_images) and bool((_by_name(of_images, of_model) < 0).all())
+
+
+def _numbers(names: Sequence[str]) -> bool:
+    return any(names) and all(name.isdecimal() and len(name) < 10 for name in names if name)
 
 
 def _by_name(of_images: Sequence[str], of_model: Sequence[str]) -> np.ndarray:
-    index: dict[str, int] = {}
+    synonyms, plain, own = (dict[str, int](), dict[str, int](), dict[str, int]())
     for place, name in enumerate(of_model):
-        for synonym in (*name.split(","), name):
-            index.setdefault(_plain(synonym), place)
-    index |= {
-        _plain(name): place for place, name in enumerate(of_model)
-    }  # a name of its own before a synonym
+        for word in {_plain(each) for each in name.split(",")}:
+            _enter(synonyms, word, place)
+        _enter(plain, _plain(name), place)
+        _enter(own, name, place)
     if any(WORDNET.fullmatch(name) for name in of_images):
-        index |= {name: place for place, name in enumerate(_wordnet_ids(tuple(of_model)))}
-    return np.array([index.get(_plain(name), -1) for name in of_images], dtype=np.int64)
+        plain |= {name: place for place, name in enumerate(_wordnet_ids(tuple(of_model)))}
+    # A name as it is written before one in other letters, and that before a synonym.
+    near = synonyms | plain
+    return np.array([own.get(name, near.get(_plain(name), -1)) for name in of_images], dtype=np.int64)
+
+
+def _enter(index: dict[str, int], name: str, place: int) -> None:
+    """A name that two classes have says nothing."""
+    index[name] = -1 if name in index else place
 
 
 @lru_cache

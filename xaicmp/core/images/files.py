@@ -8,7 +8,6 @@ import io
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -275,13 +274,25 @@ def _by_folder(paths: Iterable[Path], root: Path | None) -> dict[Path, str] | No
 
 
 def _by_file(paths: list[Path], file: Path) -> dict[Path, str]:
-    """The labels of the images that a file names, in its order: by their paths, or by names that only one has."""
+    """The labels of the images that a file names, in its order: by their paths, or by ends of these that only one has."""
     labels = read_labels(file)
     places = {followed(path): path for path in paths}
-    counts = Counter(name for path in paths for name in {path.name, path.stem})
-    alone = {name: path for path in paths for name in (path.name, path.stem) if counts[name] == 1}
-    same = {path: places.get(followed(path)) or alone.get(path.name) for path in labels}
-    found = {own: labels[path] for path, own in same.items() if own is not None}
+    alike: dict[str, list[Path]] = {}
+    for path in paths:
+        for name in {path.name, path.stem}:
+            alike.setdefault(name, []).append(path)
+    found: dict[Path, str] = {}
+    for path, label in labels.items():
+        written = path.relative_to(file.parent).parts if path.is_relative_to(file.parent) else path.parts
+        folders = written[:-1]
+        same = [
+            each
+            for each in alike.get(path.name, [])
+            if not folders or each.absolute().parent.parts[-len(folders) :] == folders
+        ]
+        own = places.get(followed(path)) or (same[0] if len(same) == 1 else None)
+        if own is not None and found.setdefault(own, label) != label:
+            raise XaicmpError(f"{file}: {own} has two labels, {found[own]} and {label}; give it one")
     if not found:
         raise XaicmpError(
             f"{file}: none of its {len(labels):,} paths is among the images; write them relative to it"

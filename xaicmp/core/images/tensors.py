@@ -134,7 +134,7 @@ class TensorImages(ImageSource):
             )
         if len(self.tensor) == 0 or not self.tensor.isfinite().all():
             raise UsageError("images: there are none, or some have NaN or infinity; leave those out")
-        self.labels = None if labels is None else np.asarray(labels, dtype=np.int64)
+        self.labels = None if labels is None else whole_numbers(labels, "labels")
         if self.labels is not None and len(self.labels) != len(self.tensor):
             raise UsageError(f"{len(self.labels)} labels for {len(self.tensor)} images; give one per image")
         self.classes, self.name = tuple(classes), name
@@ -158,6 +158,20 @@ class TensorImages(ImageSource):
 
     def __repr__(self) -> str:
         return f"TensorImages({len(self)} images of {self.tensor.shape[2]} x {self.tensor.shape[3]})"
+
+
+def whole_numbers(values: Sequence[int] | np.ndarray | Tensor, what: str) -> np.ndarray:
+    """Indices of classes as int64 ``(N,)``; errors call them ``what``.
+
+    Raises:
+        UsageError: they are no whole numbers, or have another shape.
+    """
+    found = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if found.ndim != 1 or (found.dtype.kind not in "iub" and len(found)):
+        raise UsageError(
+            f"{what} {found.shape} of {found.dtype}: give the index of a class for each image, whole numbers (N,)"
+        )
+    return found.astype(np.int64)
 
 
 def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

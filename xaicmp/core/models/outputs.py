@@ -18,6 +18,8 @@ LOGITS = ("logits", "logit", "output", "out")
 """Names under which models return their logits."""
 
 Score = Callable[[Any], Tensor]
+SCORE = ("score",)
+"""The only class of a model whose output is turned into a score."""
 
 
 def with_logits(module: nn.Module, example: Tensor) -> nn.Module:
@@ -41,10 +43,10 @@ def with_logits(module: nn.Module, example: Tensor) -> nn.Module:
         except Exception as error:  # of foreign code
             size = " x ".join(map(str, example.shape[2:]))
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise XaicmpError(
-                f"the model fails on images of 3 channels, {size}: {reason}; give its {arg('input_size')}, "
-                "or a model that takes such images alone"
-            ) from error
+            way = f"give its {arg('input_size')}, or a model that takes such images alone"
+            if any(each.is_floating_point() and each.dtype != torch.float32 for each in module.parameters()):
+                way = "images are float32, so make the model float32 too, with model.float()"
+            raise XaicmpError(f"the model fails on images of 3 channels, {size}: {reason}; {way}") from error
     if isinstance(module, Adapted) or (
         isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1
     ):
@@ -110,7 +112,7 @@ def scored_by(classifier: Classifier, spec: str) -> Classifier:
         XaicmpError: there is no such function.
     """
     score = find_object(spec, arg("target"))
-    return replace(classifier, module=Adapted(classifier.module, score), classes=("score",))
+    return replace(classifier, module=Adapted(classifier.module, score), classes=SCORE)
 
 
 def logits_in(output: Any) -> Tensor:
@@ -125,7 +127,7 @@ def logits_in(output: Any) -> Tensor:
         raise XaicmpError(f"the model puts out {tuple(output.shape)}, {ONLY_CLASSIFIERS}")
     named = _named(output)
     for name in LOGITS:
-        if isinstance(found := named.get(name), Tensor) and found.ndim == 2:
+        if isinstance(found := named.get(name), Tensor) and found.ndim in (1, 2):
             return found
     rows = [each for each in named.values() if isinstance(each, Tensor) and each.ndim == 2]
     if len(rows) == 1:

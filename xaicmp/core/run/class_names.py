@@ -36,7 +36,12 @@ def with_class_names(
     example = classifier.normalise(torch.zeros(1, 3, *images.size(), dtype=torch.uint8, device=device))
     with unchanged(with_logits(classifier.module, example)) as lent, torch.no_grad():
         count = lent(example).shape[1]
-    if count != len(images.classes) or by_number(images.classes, ()):
+    numbers = by_number(images.classes, ())
+    if numbers:
+        remark(
+            f"{classifier.name} does not name its classes; those of {images.name} are taken as their indices"
+        )
+    if count != len(images.classes) or numbers:
         return replace(classifier, classes=tuple(map(str, range(count))))
     names = ", ".join(images.classes[:5]) + ", ..." * (count > 5)
     remark(

@@ -267,7 +267,7 @@ class Explainer:
         if images.labels is not None:
             labels = np.asarray(images.labels)[batch.ids].astype(np.int64)
             if images.classes:  # which may be others than the model's, and are matched by name
-                labels = match_classes(images.classes, names)[labels]
+                labels = np.where(labels < 0, -1, match_classes(images.classes, names)[labels])
             elif labels.max(initial=-1) >= logits.shape[1]:
                 raise UsageError(
                     f"label {labels.max()}: the model has {logits.shape[1]:,} classes, counted from 0; give others"
@@ -319,8 +319,9 @@ def settled(engine: Engine, images: ImageSource, ids: np.ndarray) -> int:
 
 
 def _admitted(batch: Predictions, selection: Selection) -> np.ndarray:
-    """The rows of a batch that ``selection`` admits, in order: all with finite logits, where it names them."""
-    finite, known, wrong = ~np.isnan(batch.confidence), batch.labels >= 0, batch.wrong
+    """The rows of a batch that ``selection`` admits, in order: all with finite logits and a class to explain, where it
+    names them."""
+    finite, known, wrong = ~np.isnan(batch.confidence) & (batch.targets >= 0), batch.labels >= 0, batch.wrong
     only = "all" if selection.ids is not None else selection.only
     return np.flatnonzero(finite & {"correct": known & ~wrong, "wrong": wrong, "all": finite}[only])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 
@@ -13,6 +13,7 @@ from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.processes import ALONE, Processes
 from xaicmp.core.machine.progress import Progress, no_progress
+from xaicmp.core.models.outputs import SCORE
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.run.engine import NOT_FINITE
 from xaicmp.core.run.explainer import EXPLAINING, Batch, Explainer, Tell, made_anew, report_part, settled
@@ -20,6 +21,8 @@ from xaicmp.core.run.journal import ANEW, Journal
 from xaicmp.errors import UsageError, XaicmpError, arg
 
 Candidates = tuple[ImageSource, np.ndarray]
+Part = tuple[Explanations, dict[int, str]]
+"""What is explained of some candidates, and by id why others cannot be read."""
 
 
 def explain_selection(
@@ -48,12 +51,13 @@ def explain_selection(
     excluded.clear()
     candidates = _candidates(explainer, images, selection, lambda: count)
 
-    def explained(images: ImageSource, ids: np.ndarray) -> Explanations:
+    def explained(images: ImageSource, ids: np.ndarray) -> Part:
         progress(EXPLAINING, count, wanted)
         tell = partial(_teller, progress, count, processes.world, wanted)
-        batch = Batch.readable(images, ids, explainer.skipped)
+        skipped: dict[int, str] = {}
+        batch = Batch.readable(images, ids, skipped)
         once = made_anew if journal is None else partial(journal.once, number)
-        return explainer.admitted(batch, selection, wanted - count, tell, once)
+        return explainer.admitted(batch, selection, wanted - count, tell, once), skipped
 
     behind = processes.share(lambda: 0 if journal is None else journal.found)
     while count < wanted and (turn := list(islice(candidates, 1 if number < behind else processes.world))):
@@ -64,9 +68,10 @@ def explain_selection(
             own = turn[processes.rank : processes.rank + 1]
             found = processes.gather(partial(lambda own: [explained(*each) for each in own], own))
             parts = [part for each in found for part in each]
-        for (source, ids), part in zip(turn, parts, strict=True):
+        for (source, ids), (part, skipped) in zip(turn, parts, strict=True):
             if count < wanted:
                 excluded += part.excluded
+                explainer.skipped |= skipped
             part = part.rows(slice(0, wanted - count))
             if journal is not None and number >= behind:
                 journal.write(number, source.readable(ids)[1], part)
@@ -99,7 +104,7 @@ def _say_left_out(explainer: Explainer, some: bool) -> None:
 
 def _kept(
     journal: Journal | None, number: int, images: ImageSource, ids: np.ndarray, explainer: Explainer
-) -> Explanations:
+) -> Part:
     assert journal is not None  # because rank 0 alone reads
     part = journal.read(number, images, ids, [each.name for each in explainer.methods])
     if len(part.predictions) and explainer.other_classes != (part.other_maps is not None):
@@ -107,7 +112,7 @@ def _kept(
             f"{journal.folder} was begun {'without' if explainer.other_classes else 'with'} {arg('controls')} other-class; "
             f"give the same options, or {ANEW}"
         )
-    return part
+    return part, images.readable(ids)[2]
 
 
 def _candidates(
@@ -155,20 +160,31 @@ def _batches(
 def _check(explainer: Explainer, images: ImageSource, selection: Selection) -> None:
     """Raise UsageError unless the images, the model and what is asked for go together."""
     classes, target = explainer.engine.classifier.classes, explainer.target
+    if isinstance(target, str) and target.isdecimal() and target not in classes:
+        target = explainer.target = int(target)
     if isinstance(target, str) and target not in ("predicted", "label", *classes):
         names = ", ".join(("predicted", "label", *classes[:20]))
         raise UsageError(f"{arg('target')} {target}: no such class; choose {names}")
+    if isinstance(target, str) and classes.count(target) > 1:
+        raise UsageError(
+            f"{arg('target')} {target}: {classes.count(target)} classes are called so; give the index of one"
+        )
     if isinstance(target, np.ndarray) and len(target) != len(images):
         raise UsageError(f"{len(target)} targets for {len(images)} images; give one per image")
     if selection.ids is not None and max(selection.ids) >= len(images):
         raise UsageError(
             f"{arg('ids')} {max(selection.ids)}: {images.name} has {len(images):,} images, counted from 0"
         )
+    high = -1 if images.labels is None else int(np.asarray(images.labels).max(initial=-1))
+    if images.classes and high >= len(images.classes):
+        raise UsageError(
+            f"label {high}: {images.name} has {len(images.classes):,} classes, counted from 0; give others"
+        )
     if images.labels is not None and classes and by_number(images.classes, classes):
         explainer.engine.remark(
             f"{images.name}: its classes are numbers, and none is a name of a class of the model; taken as indices of classes"
         )
-    if images.labels is not None and classes:
+    if images.labels is not None and classes and classes != SCORE:
         known = match_classes(images.classes, classes) >= 0
         lost = [name for name, found in zip(images.classes, known, strict=True) if not found and name]
         if lost and len(classes) > 1:  # one is a score, which no label names
@@ -181,6 +197,23 @@ def _check(explainer: Explainer, images: ImageSource, selection: Selection) -> N
             f"{images.name}: which images are right is unknown, because the labels are unknown or of other classes "
             f"than the model's; take {arg('only')} all, and another {arg('target')} than label"
         )
+    if isinstance(target, str) and target == "label" and (count := _unlabelled(images, classes, selection)):
+        explainer.engine.remark(
+            f"{images.name}: {count:,} of the images have no known label and are left out, because it is what {arg('target')} label explains"
+        )
+
+
+def _unlabelled(images: ImageSource, classes: Sequence[str], selection: Selection) -> int:
+    """How many of the images that ``selection`` may mean have no label that is a class of the model."""
+    if images.labels is None:
+        return len(images) if selection.ids is None else len(selection.ids)
+    labels = (
+        np.asarray(images.labels) if selection.ids is None else np.asarray(images.labels)[[*selection.ids]]
+    )
+    known = labels >= 0
+    if images.classes:
+        known &= match_classes(images.classes, classes)[labels] >= 0
+    return int((~known).sum()) if selection.only == "all" else 0
 
 
 def _teller(progress: Progress, before: int, world: int, whole: int, behind: int, part: int) -> Tell:
