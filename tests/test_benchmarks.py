@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,48 +13,64 @@ import pytest
 
 FOLDER = Path(__file__).parent / "benchmarks"
 BENCHMARKS = sorted(each.name for each in FOLDER.glob("*.py"))
-
-
-def ran(name: str, *words: str) -> str:
-    """What a benchmark says on stdout."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
-    command = [sys.executable, str(FOLDER / name), *words]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 START = """
-import os, runpy, sys
-import torch, torchvision  # once for all
-for path in sys.argv[1:]:
+import json, os, runpy, sys
+import captum.attr, torch, torchvision, xaicmp.api  # once for all
+for name, *words in json.loads(sys.argv[2]):
     if os.fork() == 0:
-        sys.argv, sys.path[0] = [path, "--help"], os.path.dirname(path)
-        runpy.run_path(path, run_name="__main__")
-        os._exit(1)  # because the help ends it
+        sys.path[0] = sys.argv[1]
+        sys.argv = [os.path.join(sys.argv[1], name), *words]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        sys.exit()
     if os.waitstatus_to_exitcode(os.wait()[1]):
-        sys.exit(path)
+        sys.exit(name)
+    print(end="\\f", flush=True)
 """
 
 
-def test_every_benchmark_starts_and_says_what_it_takes(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", START, *(str(FOLDER / name) for name in BENCHMARKS)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+def ran(folder: Path, *commands: str) -> list[str]:
+    """What benchmarks say on stdout, one after the other."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    lines = json.dumps([each.split() for each in commands])
+    command = [sys.executable, "-c", START, str(FOLDER), lines]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert re.findall(r"^usage: (\S+)", done.stdout, re.MULTILINE) == BENCHMARKS
+    return done.stdout.split("\f")[:-1]
 
 
-@pytest.mark.parametrize("words", ["", "--model mobilenet_v3_small --size 64"])
-def test_the_statistics_are_measured_beside_the_explanations(words: str) -> None:
-    table = ran("scoring.py", "--n", "5", "--images", "1", *words.split())
-    assert ("3 methods, 3 pairs, 5 images" if words else "pairs, 5 images") in table
-    for row in ("statistics and controls of every image", "means, intervals and tests"):
-        assert row in table
+def test_every_benchmark_starts_and_says_what_it_takes(tmp_path: Path) -> None:
+    said = ran(tmp_path, *(f"{name} --help" for name in BENCHMARKS))
+    for name, text in zip(BENCHMARKS, said, strict=True):
+        assert re.findall(r"^usage: (\S+)", text, re.MULTILINE) == [name]
+        assert not re.search(r"─", text)  # the help ends it
 
 
-def test_another_network_and_size_are_measured_side_by_side() -> None:
-    words = "--model torchvision:mobilenet_v3_small --size 64 --n 1 --rounds 1 --batch-size 4"
-    table = ran("explaining.py", *words.split())
-    assert "1 images of 64x64, torchvision:mobilenet_v3_small" in table
-    for row in ("Captum, image by image", "Captum, batches of 4", "of that, the maps", "limit of fast"):
-        assert row in table
+NETWORK = "--size 64 --n 1 --rounds 1 --batch-size 4 --model torchvision:mobilenet_v3_small"
+SIDES = ("Captum, image by image", "Captum, batches of 4", "of that, the maps", "limit of fast")
+COSTS = ("statistics and controls of every image", "means, intervals and tests")
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return ran(
+        tmp_path_factory.mktemp("benchmarks"),
+        "scoring.py --n 5 --images 1",
+        "scoring.py --n 5 --images 1 --model mobilenet_v3_small --size 64",
+        f"explaining.py {NETWORK}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("place", "title", "rows"),
+    [
+        (0, "pairs, 5 images", COSTS),
+        (1, "3 methods, 3 pairs, 5 images", COSTS),
+        (2, "1 images of 64x64, torchvision:mobilenet_v3_small", SIDES),
+    ],
+)
+def test_what_is_measured_stands_in_a_table(
+    place: int, title: str, rows: tuple[str, ...], tables: list[str]
+) -> None:
+    assert title in tables[place]
+    for row in rows:
+        assert row in tables[place]
