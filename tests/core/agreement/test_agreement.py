@@ -895,3 +895,24 @@ def test_rows_are_filled_up_to_a_whole_cache_line_and_no_further(width: int) -> 
     assert padded.shape == (2, 8 * math.ceil(width / 8))
     assert torch.equal(padded[:, :width], values)
     assert not padded[:, width:].any()
+
+
+@pytest.mark.parametrize(
+    ("values", "of_top", "of_ranks"),
+    [
+        ([10, 9, 8, 7, 6, 5, 4, 3, 2, 1], False, False),
+        ([10, 9, 9, 7, 6, 5, 4, 3, 2, 1], False, True),
+        ([10, 10, 8, 7, 6, 5, 4, 3, 2, 1], False, True),
+        ([10, 9, 8, 6, 6, 5, 4, 3, 2, 1], True, True),
+        ([10, 9, 8, 7, 6, 5, 5, 3, 2, 1], False, False),
+        ([10, -9, 9, 7, 6, 5, 4, 3, 2, 1], False, True),
+    ],
+)
+def test_ties_count_where_they_may_change_what_the_top_four_of_ten_are(
+    values: list[float], of_top: bool, of_ranks: bool
+) -> None:
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(0))
+    maps = torch.tensor(values)[order].float().view(1, 1, 2, 5)
+    for name in ("feature", "sign", "rank", "signed-rank"):
+        tied = STATISTICS[f"{name}-agreement"].prepare(maps, 0.4).tied
+        assert tied.tolist() == [[of_ranks if "rank" in name else of_top]], name
