@@ -235,7 +235,7 @@ ROWS: dict[str, Rows] = {
     "--target": {
         "''": "no such class",
         "nobody": "no such class",
-        "99": "no such class",
+        "99": "counted from 0; give another",
         "\u00e9": "no such class",
         "no:such": "cannot be imported",
         ":": "cannot be imported",

@@ -16,7 +16,7 @@ from xaicmp.cli.config import ORIGIN
 from xaicmp.cli.multivalue import parse_ids
 from xaicmp.cli.options import NOISY, Comparing, flag, given
 from xaicmp.cli.progress import Stages, progress_bar
-from xaicmp.errors import Interrupted, Line, UsageError, XaicmpError, by_option
+from xaicmp.errors import Interrupted, Line, UsageError, XaicmpError, arg, by_option
 from xaicmp.views.table import printable
 
 if TYPE_CHECKING:
@@ -184,6 +184,7 @@ class Session:
     ) -> None:
         from xaicmp.core.machine.processes import ALONE
         from xaicmp.core.models.outputs import SCORE
+        from xaicmp.core.models.sources import find_object
         from xaicmp.core.run.applying import applying
         from xaicmp.core.run.class_names import with_class_names
 
@@ -195,6 +196,8 @@ class Session:
             self.settings = settings_of(options)
             self.methods, every = self._methods()
             self.running = self._running()
+            if ":" in options.target:
+                find_object(options.target, arg("target"))
             if images is None and options.images is not None:
                 images = self._named(show)
             self.classifier = self._model()

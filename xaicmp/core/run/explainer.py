@@ -285,7 +285,7 @@ class Explainer:
         targets = target[ids] if isinstance(target, np.ndarray) else np.full(len(ids), target)
         if targets.min() < 0 or targets.max() >= count:
             raise UsageError(
-                f"{arg('target')} {targets.max()}: the model has {count} classes, counted from 0"
+                f"{arg('target')} {targets.max()}: the model has {count} classes, counted from 0; give another"
             )
         return targets.astype(np.int64)
 
