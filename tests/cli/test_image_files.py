@@ -80,3 +80,20 @@ def test_names_of_any_bytes_and_labels_of_no_class(xaicmp, photos):
     rows, said = explained(xaicmp, "--images", photos, "--labels", "photos/labels.csv")
     assert rows == [["cat/one.png", "dog"]]
     assert "none of the model's" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("", "taken at 224 x 224, from 0 to 1, not normalised. Give --input-size, --mean and --std"),
+        ("--input-size 20", "taken from 0 to 1, not normalised. Give --mean and --std"),
+        ("--mean 0.5 --std 0.5", "taken at 224 x 224. Give --input-size"),
+        ("--mean 0 --std 1 --input-size 20", None),
+    ],
+)
+def test_what_a_network_does_not_say_of_its_images_is_told(xaicmp, photos, words, said):
+    Path("bare.py").write_text(MODEL.replace(", input_size=(12, 12)", ""))
+    done = xaicmp("explain", "--model", "bare:make", *METHODS, "--images", photos, "--n", 1, *words.split())
+    assert done.status == 0, done.err
+    lines = [line for line in done.err.splitlines() if "how images are prepared" in line]
+    assert lines == ([f"xaicmp: Sequential does not say how images are prepared; {said}"] if said else [])

@@ -203,6 +203,7 @@ class Session:
             self.classifier = self._model()
             self.frame(images)
             self.images = self._tested(show) if images is None else images
+            self._remark_assumed()
             classes: tuple[str, ...] = SCORE  # of an own function, whatever the model puts out
             if ":" not in options.target:
                 self.classifier = with_class_names(
@@ -225,6 +226,20 @@ class Session:
 
         if isinstance(images, FileImages):
             images.framing = framing_of(self.classifier)
+
+    def _remark_assumed(self) -> None:
+        """Say what is assumed of a model that does not say how its images are prepared."""
+        from xaicmp.core.images.files import FileImages
+
+        assumed = {}
+        if isinstance(self.images, FileImages) and self.classifier.input_size is None:
+            assumed["--input-size"] = "at {} x {}".format(*self.images.size())
+        if self.classifier.mean == (0.0,) and self.options.mean is None:
+            assumed["--mean and --std"] = "from 0 to 1, not normalised"
+        if assumed:
+            how, ways = ", ".join(assumed.values()), ", ".join(assumed)
+            name = self.classifier.name
+            remark(self.options, f"{name} does not say how images are prepared; taken {how}. Give {ways}")
 
     def _methods(self) -> tuple[tuple[Method, ...], bool]:
         """The methods, and whether all are asked for that apply to the model."""

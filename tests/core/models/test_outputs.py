@@ -73,12 +73,35 @@ def test_one_logit_is_a_decision_between_two() -> None:
     assert torch.allclose(found.maps[0], gradient.abs().amax(dim=1) / 2, rtol=1e-4)
 
 
+@pytest.mark.parametrize("classes", [1, 5])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("named", [False, True])
+def test_what_a_batch_of_one_squeezes_out_is_put_back(named: bool, count: int, classes: int) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 30 * 30, classes))
+
+    class Squeezed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = plain
+
+        def forward(self, images: Tensor) -> Any:
+            logits = self.net(images).squeeze()
+            return {"logits": logits} if named else logits
+
+    methods = ["saliency", "occlusion"]
+    found, expected = (xaicmp.explain(each, images[:count], methods=methods) for each in (Squeezed(), plain))
+    assert torch.equal(found.maps, expected.maps)
+    assert found.predictions.predicted.tolist() == expected.predictions.predicted.tolist()
+
+
 UNCLEAR: dict[str, Callable[[Tensor], Any]] = {
     "segmentation": lambda logits: {"out": torch.zeros(len(logits), 3, 8, 8)},
     "detection": lambda logits: [{"boxes": torch.zeros(2, 4)} for _ in logits],
     "two rows": lambda logits: (logits, logits),
     "maps": lambda logits: torch.zeros(len(logits), 3, 8, 8),
     "a number": lambda logits: 3.0,
+    "a loss": lambda logits: logits.mean(),
 }
 
 

@@ -26,7 +26,8 @@ def with_logits(module: nn.Module, example: Tensor) -> nn.Module:
     """``module``, wrapped if its output must be turned into logits ``(N, C)``.
 
     Of several outputs, the one called ``logits`` is taken, else the only one that is ``(N, C)``. One logit z per image
-    becomes two, -z/2 and z/2, whose softmax is the sigmoid of z.
+    becomes two, -z/2 and z/2, whose softmax is the sigmoid of z. A dimension that the module squeezes out of a batch of
+    one is put back.
 
     Args:
         module: in any mode; it is left as it was found.
@@ -35,9 +36,10 @@ def with_logits(module: nn.Module, example: Tensor) -> nn.Module:
     Raises:
         XaicmpError: the module fails on the images, or which output is meant is not clear.
     """
+    examples = torch.cat([example, example])[:2], example[:1]
     with unchanged(module) as lent, torch.no_grad():
         try:
-            output = lent(example)
+            found = [lent(each) for each in examples]
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of foreign code
@@ -47,17 +49,15 @@ def with_logits(module: nn.Module, example: Tensor) -> nn.Module:
             if any(each.is_floating_point() and each.dtype != torch.float32 for each in module.parameters()):
                 way = "images are float32, so make the model float32 too, with model.float()"
             raise XaicmpError(f"the model fails on images of 3 channels, {size}: {reason}; {way}") from error
-    if isinstance(module, Adapted) or (
-        isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1
-    ):
-        found = output
-    else:
+    plain = all(isinstance(each, Tensor) and each.ndim == 2 and each.shape[1] > 1 for each in found)
+    if not (plain or isinstance(module, Adapted)):
         module = Adapted(module)
-        found = module.of(output)
-    if len(found) != len(example):
-        raise XaicmpError(
-            f"the model puts out {tuple(found.shape)} for {len(example)} images; it needs a row for each"
-        )
+        found = [module.of(output, len(each)) for output, each in zip(found, examples, strict=True)]
+    for logits, each in zip(found, examples, strict=True):
+        if len(logits) != len(each):
+            raise XaicmpError(
+                f"the model puts out {tuple(logits.shape)} for {len(each)} images; it needs a row for each"
+            )
     return module
 
 
@@ -85,14 +85,18 @@ class Adapted(nn.Module):
         """Images ``(N, 3, H, W)`` to logits ``(N, C)``."""
         before, self.inner.training = self.inner.training, self.training
         try:
-            return self.of(self.inner(images))
+            return self.of(self.inner(images), len(images))
         finally:
             self.inner.training = before
 
-    def of(self, output: Any) -> Tensor:
-        """The logits in the module's output."""
+    def of(self, output: Any, count: int) -> Tensor:
+        """The logits in the module's output for ``count`` images."""
         if self.score is None:
             found = logits_in(output)
+            if count == 1 and found.ndim < 2:
+                found = found.reshape(1, -1)
+            elif found.ndim == 0:
+                raise XaicmpError(f"the model puts out one number for {count} images, {ONLY_CLASSIFIERS}")
             one = found[:, None] if found.ndim == 1 else found
             return torch.cat([-one / 2, one / 2], dim=1) if one.shape[1] == 1 else one
         found = self.score(output)
@@ -116,18 +120,18 @@ def scored_by(classifier: Classifier, spec: str) -> Classifier:
 
 
 def logits_in(output: Any) -> Tensor:
-    """The logits ``(N, C)`` or ``(N,)`` in a module's output.
+    """The logits ``(N, C)`` or ``(N,)`` in a module's output, of one image perhaps ``(C,)`` or ``()``.
 
     Raises:
         XaicmpError: it is not clear which they are, or there are none.
     """
     if isinstance(output, Tensor):
-        if output.ndim in (1, 2):
+        if output.ndim < 3:
             return output
         raise XaicmpError(f"the model puts out {tuple(output.shape)}, {ONLY_CLASSIFIERS}")
     named = _named(output)
     for name in LOGITS:
-        if isinstance(found := named.get(name), Tensor) and found.ndim in (1, 2):
+        if isinstance(found := named.get(name), Tensor) and found.ndim < 3:
             return found
     rows = [each for each in named.values() if isinstance(each, Tensor) and each.ndim == 2]
     if len(rows) == 1:

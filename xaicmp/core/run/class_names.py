@@ -39,7 +39,8 @@ def with_class_names(
     numbers = by_number(images.classes, ())
     if numbers:
         remark(
-            f"{classifier.name} does not name its classes; those of {images.name} are taken as their indices"
+            f"{classifier.name} does not name its classes; those of {images.name} are taken as their indices. "
+            f"Give others with {arg('classes')}"
         )
     if count != len(images.classes) or numbers:
         return replace(classifier, classes=tuple(map(str, range(count))))
