@@ -187,7 +187,7 @@ def _check(explainer: Explainer, images: ImageSource, selection: Selection) -> N
     if images.labels is not None and classes and classes != SCORE:
         known = match_classes(images.classes, classes) >= 0
         lost = [name for name, found in zip(images.classes, known, strict=True) if not found and name]
-        if lost and len(classes) > 1:  # one is a score, which no label names
+        if lost:
             explainer.engine.remark(
                 f"{images.name}: classes that are none of the model's ({', '.join(lost[:5])}); their labels count as unknown"
             )
