@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -36,10 +37,12 @@ def with_logits(module: nn.Module, example: Tensor) -> nn.Module:
     Raises:
         XaicmpError: the module fails on the images, or which output is meant is not clear.
     """
-    examples = torch.cat([example, example])[:2], example[:1]
+    examples, found = [torch.cat([example, example])[:2], example[:1]], list[Any]()
     with unchanged(module) as lent, torch.no_grad():
         try:
-            found = [lent(each) for each in examples]
+            with suppress(torch.OutOfMemoryError):  # where two do not fit, one may
+                found = [lent(examples[0])]
+            found.append(lent(examples[1]))
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of foreign code
@@ -49,6 +52,7 @@ def with_logits(module: nn.Module, example: Tensor) -> nn.Module:
             if any(each.is_floating_point() and each.dtype != torch.float32 for each in module.parameters()):
                 way = "images are float32, so make the model float32 too, with model.float()"
             raise XaicmpError(f"the model fails on images of 3 channels, {size}: {reason}; {way}") from error
+    examples = examples[-len(found) :]
     plain = all(isinstance(each, Tensor) and each.ndim == 2 and each.shape[1] > 1 for each in found)
     if not (plain or isinstance(module, Adapted)):
         module = Adapted(module)
