@@ -79,5 +79,18 @@ def labels_known(images: ImageSource, of_model: Sequence[str]) -> bool:
     return True
 
 
+def labels_of(images: ImageSource, ids: np.ndarray, of_model: Sequence[str]) -> np.ndarray:
+    """The labels of the images ``ids`` as classes of the model: int64, -1 where they are unknown or none of its classes.
+
+    Labels without class names are the model's indices, and stay as they are.
+    """
+    if images.labels is None:
+        return np.full(len(ids), -1)
+    labels = np.asarray(images.labels)[ids].astype(np.int64)
+    if not images.classes:
+        return labels
+    return np.where(labels < 0, -1, match_classes(images.classes, of_model)[labels])
+
+
 def _plain(name: str) -> str:
     return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())

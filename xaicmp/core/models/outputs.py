@@ -37,12 +37,12 @@ def with_logits(module: nn.Module, example: Tensor) -> nn.Module:
     Raises:
         XaicmpError: the module fails on the images, or which output is meant is not clear.
     """
-    examples, found = [torch.cat([example, example])[:2], example[:1]], list[Any]()
+    found: dict[int, Any] = {}  # by the number of images
     with unchanged(module) as lent, torch.no_grad():
         try:
             with suppress(torch.OutOfMemoryError):  # where two do not fit, one may
-                found = [lent(examples[0])]
-            found.append(lent(examples[1]))
+                found[2] = lent(torch.cat([example, example])[:2])
+            found[1] = lent(example[:1])
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of foreign code
@@ -52,15 +52,14 @@ def with_logits(module: nn.Module, example: Tensor) -> nn.Module:
             if any(each.is_floating_point() and each.dtype != torch.float32 for each in module.parameters()):
                 way = "images are float32, so make the model float32 too, with model.float()"
             raise XaicmpError(f"the model fails on images of 3 channels, {size}: {reason}; {way}") from error
-    examples = examples[-len(found) :]
-    plain = all(isinstance(each, Tensor) and each.ndim == 2 and each.shape[1] > 1 for each in found)
+    plain = all(isinstance(each, Tensor) and each.ndim == 2 and each.shape[1] > 1 for each in found.values())
     if not (plain or isinstance(module, Adapted)):
         module = Adapted(module)
-        found = [module.of(output, len(each)) for output, each in zip(found, examples, strict=True)]
-    for logits, each in zip(found, examples, strict=True):
-        if len(logits) != len(each):
+        found = {count: module.of(output, count) for count, output in found.items()}
+    for count, logits in found.items():
+        if len(logits) != count:
             raise XaicmpError(
-                f"the model puts out {tuple(logits.shape)} for {len(each)} images; it needs a row for each"
+                f"the model puts out {tuple(logits.shape)} for {count} images; it needs a row for each"
             )
     return module
 

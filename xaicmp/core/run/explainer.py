@@ -14,7 +14,7 @@ from torch import Tensor
 
 from xaicmp.core.attribution import Method
 from xaicmp.core.attribution.context import Context, Forward
-from xaicmp.core.images.classes import match_classes
+from xaicmp.core.images.classes import labels_of
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.devices import autocast
@@ -63,11 +63,10 @@ class Batch:
         return Batch(images, ids, images.pixels(ids), images.normalised(ids))
 
     @staticmethod
-    def readable(images: ImageSource, ids: np.ndarray, skipped: dict[int, str]) -> Batch:
-        """Those of the images ``ids`` that can be read; why others cannot is noted in ``skipped``."""
+    def readable(images: ImageSource, ids: np.ndarray) -> tuple[Batch, dict[int, str]]:
+        """Those of the images ``ids`` that can be read, and by id why others cannot."""
         ids, pixels, reasons = images.readable(ids)
-        skipped |= reasons
-        return Batch(images, ids, pixels, images.normalised(ids))
+        return Batch(images, ids, pixels, images.normalised(ids)), reasons
 
     def rows(self, rows: slice) -> Batch:
         """A part of them."""
@@ -95,7 +94,9 @@ class Explainer:
         target: Target = "predicted",
         other_classes: bool = False,
     ) -> None:
-        self.engine, self.methods, self.target = engine, tuple(methods), target
+        self.engine, self.methods = engine, tuple(methods)
+        index = isinstance(target, str) and target.isdecimal() and target not in engine.classifier.classes
+        self.target: Target = int(target) if index else target
         self.other_classes = other_classes
         self.skipped: dict[int, str] = {}
         self._layer: str | None = None
@@ -263,15 +264,11 @@ class Explainer:
                 f"give one name for each with {arg('classes')}"
             )
         highest = logits.cpu().double().softmax(dim=1).max(dim=1)
-        predicted, labels, images = highest.indices.numpy(), np.full(len(batch.ids), -1), batch.images
-        if images.labels is not None:
-            labels = np.asarray(images.labels)[batch.ids].astype(np.int64)
-            if images.classes:  # which may be others than the model's, and are matched by name
-                labels = np.where(labels < 0, -1, match_classes(images.classes, names)[labels])
-            elif labels.max(initial=-1) >= logits.shape[1]:
-                raise UsageError(
-                    f"label {labels.max()}: the model has {logits.shape[1]:,} classes, counted from 0; give others"
-                )
+        predicted, labels = highest.indices.numpy(), labels_of(batch.images, batch.ids, names)
+        if not batch.images.classes and labels.max(initial=-1) >= logits.shape[1]:
+            raise UsageError(
+                f"label {labels.max()}: the model has {logits.shape[1]:,} classes, counted from 0; give others"
+            )
         targets = self._targets(batch.ids, labels, predicted, logits.shape[1])
         confidence = highest.values.masked_fill(~logits.isfinite().all(dim=1).cpu(), torch.nan)
         return Predictions(batch.ids, labels, predicted, confidence.numpy(), targets)

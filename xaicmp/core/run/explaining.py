@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from xaicmp.core.images.classes import by_number, labels_known, match_classes
+from xaicmp.core.images.classes import by_number, labels_known, labels_of, match_classes
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.processes import ALONE, Processes
@@ -54,8 +54,7 @@ def explain_selection(
     def explained(images: ImageSource, ids: np.ndarray) -> Part:
         progress(EXPLAINING, count, wanted)
         tell = partial(_teller, progress, count, processes.world, wanted)
-        skipped: dict[int, str] = {}
-        batch = Batch.readable(images, ids, skipped)
+        batch, skipped = Batch.readable(images, ids)
         once = made_anew if journal is None else partial(journal.once, number)
         return explainer.admitted(batch, selection, wanted - count, tell, once), skipped
 
@@ -160,8 +159,6 @@ def _batches(
 def _check(explainer: Explainer, images: ImageSource, selection: Selection) -> None:
     """Raise UsageError unless the images, the model and what is asked for go together."""
     classes, target = explainer.engine.classifier.classes, explainer.target
-    if isinstance(target, str) and target.isdecimal() and target not in classes:
-        target = explainer.target = int(target)
     if isinstance(target, str) and target not in ("predicted", "label", *classes):
         names = ", ".join(("predicted", "label", *classes[:20]))
         raise UsageError(f"{arg('target')} {target}: no such class; choose {names}")
@@ -205,15 +202,10 @@ def _check(explainer: Explainer, images: ImageSource, selection: Selection) -> N
 
 def _unlabelled(images: ImageSource, classes: Sequence[str], selection: Selection) -> int:
     """How many of the images that ``selection`` may mean have no label that is a class of the model."""
-    if images.labels is None:
-        return len(images) if selection.ids is None else len(selection.ids)
-    labels = (
-        np.asarray(images.labels) if selection.ids is None else np.asarray(images.labels)[[*selection.ids]]
-    )
-    known = labels >= 0
-    if images.classes:
-        known &= match_classes(images.classes, classes)[labels] >= 0
-    return int((~known).sum()) if selection.only == "all" else 0
+    if selection.only != "all":
+        return 0
+    ids = np.arange(len(images)) if selection.ids is None else np.array(selection.ids)
+    return int((labels_of(images, ids, classes) < 0).sum())
 
 
 def _teller(progress: Progress, before: int, world: int, whole: int, behind: int, part: int) -> Tell:
