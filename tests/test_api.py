@@ -47,6 +47,15 @@ def test_what_is_explained_are_the_images_as_they_are_given() -> None:
     torch.testing.assert_close(maps[0], inputs.grad.abs().amax(dim=1), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("targets", "wrong"), [([-1, 2, 0], -1), ([1, 99, -5], 99), (7, 7), ("-1", -1), ("7", 7)]
+)
+def test_the_target_that_is_no_class_is_named(targets: Any, wrong: int) -> None:
+    model, images = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(27, 5)), torch.randn(3, 3, 3, 3)
+    with pytest.raises(UsageError, match=f"^target {wrong}: "):
+        xaicmp.explain(model, images, targets, ["saliency"])
+
+
 @pytest.mark.parametrize("form", ["array", "batches", "labelled"])
 def test_images_come_in_several_forms(form: str) -> None:
     images = torch.randn(6, 3, 16, 16)

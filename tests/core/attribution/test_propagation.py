@@ -349,12 +349,14 @@ def test_deeplift_is_complete(pool: Callable[[Tensor], Tensor]) -> None:
     model = seeded(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), Applied(pool), nn.Flatten(), nn.LazyLinear(5)))
     images = images_of(3, 3, 8, 8)
     model(images)
+    # A constant baseline has no variance, and the normalisation magnifies rounding by 1 / sqrt(eps) = 316.
+    near = 3e-4 if "layer_norm" in pool.__code__.co_names else 1e-4
     for baseline in ("zero", "random"):
         start = baselines_of(baseline, Context(model, images, TARGETS)).expand_as(images)
         found, gap = raw("deeplift", model, images, TARGETS, baseline=baseline)
         change = scores(model, images, TARGETS) - scores(model, start, TARGETS)
-        close(found.double().flatten(1).sum(dim=1), change, 1e-4)
-        assert (gap.abs() < 1e-4 * change.abs().max()).all()
+        close(found.double().flatten(1).sum(dim=1), change, near)
+        assert (gap.abs() < near * change.abs().max()).all()
 
 
 @pytest.mark.parametrize("layer", [nn.MaxPool2d(2), nn.Softplus(), nn.GELU(), nn.Hardswish()])

@@ -280,9 +280,10 @@ class Explainer:
                 return predicted if target == "predicted" else labels
             target = classes.index(target)
         targets = target[ids] if isinstance(target, np.ndarray) else np.full(len(ids), target)
-        if targets.min() < 0 or targets.max() >= count:
+        wrong = targets[(targets < 0) | (targets >= count)]
+        if len(wrong):
             raise UsageError(
-                f"{arg('target')} {targets.max()}: the model has {count} classes, counted from 0; give another"
+                f"{arg('target')} {wrong[0]}: the model has {count} classes, counted from 0; give another"
             )
         return targets.astype(np.int64)
 
