@@ -142,6 +142,24 @@ def test_labels_from_a_file(folder: Path) -> None:
     assert mapped.classes == ("dog", "tabby")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("map.json", '{"a": "tabby", "b": "dog", "a": "lion"}', "a has two classes, tabby and lion"),
+        ("map.csv", "a,tabby\na,lion\n", "a has two classes, tabby and lion"),
+        ("map.csv", "cat,tabby\ndog,lion\n", "none of its 2 labels is one of the images', as a;"),
+        ("map.json", "{}", "none of its 0 labels"),
+        ("map.json", '["a", "b"]', "write a label and a class per line"),
+    ],
+)
+def test_a_translation_that_is_not_clear_is_refused(folder: Path, name: str, text: str, said: str) -> None:
+    Path(name).write_text(text)
+    with pytest.raises(XaicmpError, match=said):
+        find_files(["photos"], FRAMING, label_map=Path(name))
+    Path(name).write_text('{"a": "x", "a": "x"}' if name.endswith("json") else "unused,y\na,x\na,x\n")
+    assert find_files(["photos"], FRAMING, label_map=Path(name)).classes[-1] == "x"
+
+
 def test_a_line_about_another_file_of_the_same_name_labels_none(folder: Path) -> None:
     """Neither the one in another folder, nor one of two."""
     Path("labels.csv").write_text("other/1.png,dog\nphotos/b/2.png,cat\n")

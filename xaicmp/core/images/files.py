@@ -208,7 +208,7 @@ def find_files(
             f"{arg('label_map')} goes with labels, and these images have none; give {arg('labels')} too"
         )
     if label_map is not None and named is not None:
-        renamed = {row[0]: row[-1] for row in read_rows(label_map)}
+        renamed = _renaming(label_map, set(named.values()))
         named = {path: renamed.get(name, name) for path, name in named.items()}
     title = root.resolve().name if root is not None else ""
     if named is None:
@@ -300,6 +300,19 @@ def _by_file(paths: list[Path], file: Path) -> dict[Path, str]:
     return found
 
 
+def _renaming(file: Path, labels: set[str]) -> dict[str, str]:
+    """The class for each label in a file, which is one of ``labels``, or several."""
+    renamed: dict[str, str] = {}
+    for label, *_, name in read_rows(file, "a label and a class"):
+        if renamed.setdefault(label, name) != name:
+            raise XaicmpError(f"{file}: {label} has two classes, {renamed[label]} and {name}; give it one")
+    if labels.isdisjoint(renamed):
+        raise XaicmpError(
+            f"{file}: none of its {len(renamed):,} labels is one of the images', as {min(labels)}; write those"
+        )
+    return renamed
+
+
 def read_labels(file: Path) -> dict[Path, str]:
     """Labels by path from a CSV file with the columns path and label, or without a head in that order.
 
@@ -331,8 +344,8 @@ def read_labels(file: Path) -> dict[Path, str]:
     return labels
 
 
-def read_rows(path: Path) -> list[list[str]]:
-    """The rows of two or more values in a CSV file, or the pairs in a JSON object.
+def read_rows(path: Path, what: str = "a path and a label") -> list[list[str]]:
+    """The rows of two or more values in a CSV file, or the pairs in a JSON object; ``what`` they are.
 
     Raises:
         XaicmpError: it cannot be read, or has a row of fewer values.
@@ -340,7 +353,10 @@ def read_rows(path: Path) -> list[list[str]]:
     try:
         text = text_of(path)
         if path.suffix == ".json":
-            return [[str(key), str(value)] for key, value in json.loads(text).items()]
+            whole = json.loads(
+                text, object_pairs_hook=lambda pairs: dict(enumerate(pairs))
+            )  # also those of one key
+            return [[key, str(value)] for key, value in whole.values()]
         rows = [
             [each.strip() for each in row]
             for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
@@ -349,7 +365,7 @@ def read_rows(path: Path) -> list[list[str]]:
     except OSError as error:
         raise XaicmpError(f"cannot read {path}: {error.strerror}; give another file") from error
     except (ValueError, csv.Error, AttributeError, RecursionError) as error:
-        raise XaicmpError(f"{path} is no table of two columns; write a path and a label per line") from error
+        raise XaicmpError(f"{path} is no table of two columns; write {what} per line") from error
     if any(len(row) < 2 for row in rows):
-        raise XaicmpError(f"{path}: a line has fewer than two columns; write a path and a label per line")
+        raise XaicmpError(f"{path}: a line has fewer than two columns; write {what} per line")
     return rows
