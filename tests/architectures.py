@@ -25,6 +25,22 @@ def seeded(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
     return model
 
 
+def slim(make: Callable[[], nn.Module], by: int = 8) -> nn.Module:
+    """A network of plain convolutions with a part of its channels: the same modules under the same names."""
+    with torch.device("meta"):
+        model = make()
+    for layer in model.modules():
+        match layer:
+            case nn.Conv2d(groups=1, bias=None):
+                ins, outs = max(layer.in_channels // by, 3), layer.out_channels // by
+                layer.__init__(ins, outs, layer.kernel_size, layer.stride, layer.padding, bias=False)
+            case nn.BatchNorm2d():
+                layer.__init__(layer.num_features // by)
+            case nn.Linear():
+                layer.__init__(layer.in_features // by, layer.out_features)
+    return model
+
+
 def vgg16() -> nn.Module:
     """Its features and a classifier a hundredth of the size."""
     with torch.device("meta"):

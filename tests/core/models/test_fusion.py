@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 import torchvision
-from architectures import seeded
+from architectures import seeded, slim
 from captum.attr import LayerGradCam
 from gradients import close, images_of
 from small import SmallNet, choose, explain, small_classifier, small_engine, state
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from xaicmp.core.attribution import METHODS, get_methods
 from xaicmp.core.images.selection import Selection
@@ -196,7 +197,7 @@ class Nested(nn.Module):
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "small": (SmallNet, 32),
     "nested": (Nested, 32),
-    "resnet18": (lambda: torchvision.models.resnet18(num_classes=10), 64),
+    "resnet": (lambda: slim(lambda: ResNet(BasicBlock, [1, 2, 1, 1], num_classes=10)), 64),
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from architectures import slim
 from small import SmallNet, choose, compare, quick, registered, small_engine, state
 from torch import Tensor, nn
 
@@ -68,8 +69,8 @@ def test_a_method_leaves_model_images_and_random_state_as_they_were(kind: str, n
 
 
 @pytest.mark.parametrize("name", [name for name, each in METHODS.items() if each.family != "attention"])
-def test_hooks_and_gradients_of_the_real_network_are_put_back(name: str) -> None:
-    model = as_left_by_a_training(resnet18_cifar())
+def test_hooks_and_gradients_of_a_deep_network_are_put_back(name: str) -> None:
+    model = as_left_by_a_training(slim(resnet18_cifar))
     modes = [module.training for module in model.modules()]
     gradients = [None if each.grad is None else each.grad.clone() for each in model.parameters()]
     buffers = [each.clone() for each in model.buffers()]
