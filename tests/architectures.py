@@ -10,6 +10,8 @@ import torchvision
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
+from xaicmp.core.models.architectures import resnet18_cifar
+
 
 def seeded(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
     """A network in eval mode, whose normalisations do something."""
@@ -39,6 +41,11 @@ def slim(make: Callable[[], nn.Module], by: int = 8) -> nn.Module:
             case nn.Linear():
                 layer.__init__(layer.in_features // by, layer.out_features)
     return model
+
+
+def slim_cifar(classes: int = 10) -> nn.Module:
+    """The network that ships, an eighth as wide: 0.7 MB of weights instead of 45."""
+    return slim(lambda: resnet18_cifar(classes))
 
 
 def vgg16() -> nn.Module:

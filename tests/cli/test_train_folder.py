@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +161,7 @@ def test_the_images_that_it_was_tested_on_are_those_of_the_data(xaicmp, few, sha
     data = few if share is None else few / "train"
     split = () if share is None else ("--split", share)
     own = ("--model", "torchvision:mobilenet_v3_small", "--input-size", 32, "--seed", 3)
-    compared = ("--n", 5, "--only", "all")
+    compared = ("--n", 3, "--only", "all")
     done = xaicmp("train", "--data", data, *split, *own, "--epochs", 1, "--checkpoint", "a.pt", *compared)
     assert done.status == 0, done.err
     again = xaicmp("metrics", "--checkpoint", "a.pt", "--data", data, "--seed", 3, *compared)
@@ -190,17 +187,13 @@ def test_the_images_that_it_was_tested_on_are_those_of_the_data(xaicmp, few, sha
     )
 
 
-@pytest.mark.slow
-def test_torchrun_trains_on_a_folder(few):
+def test_two_processes_train_on_a_folder(few, forks, alone):
     words = (
-        "-m torch.distributed.run --nproc-per-node 2 -m -- xaicmp train --data few --model own:make --input-size 8 "
+        "train --data few --model own:make --input-size 8 "
         "--epochs 1 --batch-size 4 --n 2 --only all --precision float32 --checkpoint a.pt"
     )
-    done = subprocess.run(
-        [sys.executable, *words.split()], capture_output=True, text=True, timeout=120, env=os.environ
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Grad-CAM vs Saliency") == 1
+    assert forks.run(alone, 2, command=words.split()) == [0, 0], Path("err-0.txt").read_text()
+    assert [Path(f"out-{rank}.txt").read_text().count("Grad-CAM vs Saliency") for rank in (0, 1)] == [1, 0]
     metadata = load_checkpoint(Path("a.pt"), architecture="own:make").metadata
     assert (metadata["processes"], len(metadata["test_files"])) == (2, 6)
 

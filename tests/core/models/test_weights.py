@@ -13,21 +13,24 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from architectures import slim_cifar
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import xaicmp
 from xaicmp.core.models import loading
-from xaicmp.core.models.architectures import resnet18_cifar
+from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.checkpoint import shipped_checkpoint
 from xaicmp.core.models.weights import WeightsFile, best_fit
 from xaicmp.errors import UsageError, XaicmpError
 
 
-@pytest.fixture(scope="module")
-def trained() -> dict[str, Tensor]:
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
+    """Weights of the network that ships, which is an eighth as wide here."""
+    monkeypatch.setitem(ARCHITECTURES, "resnet18-cifar", slim_cifar)
     torch.manual_seed(3)
-    return {name: value.clone() for name, value in resnet18_cifar().state_dict().items()}
+    return slim_cifar().state_dict()
 
 
 def prefixed(prefix: str) -> Callable[[dict[str, Tensor]], Any]:
