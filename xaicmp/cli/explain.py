@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xaicmp.cli.options import FORMAT, IMAGES, METHODS, OUTPUT, RESUME, Comparing, option, with_options
+from xaicmp.cli.options import (
+    FORMAT,
+    RESUME,
+    Comparing,
+    image_option,
+    method_option,
+    output_option,
+    with_options,
+)
 from xaicmp.cli.progress import progress_bar
 from xaicmp.cli.session import DESCRIBED, Session, check_only, check_output, remark, show_comparison, together
 from xaicmp.core.machine.storage import check_suffix
@@ -28,16 +36,14 @@ class Explaining(Comparing):
     """The options of ``explain``."""
 
     format: str = FORMAT()
-    output: Path | None = option(OUTPUT, "Keep the maps here, as arrays: .npz.", "FILE")
+    output: Path | None = output_option("Keep the maps here, as arrays: .npz.", "FILE")
     resume: bool = RESUME()
-    reference: list[str] | None = option(
-        IMAGES,
+    reference: list[str] | None = image_option(
         "Other images. Each image's agreement is ranked among the agreement with their maps. Default: the images that are "
         "explained.",
         "PATH...",
     )
-    list_methods: bool = option(
-        METHODS,
+    list_methods: bool = method_option(
         "Show every method, what it needs and what it costs; with --checkpoint or --model also whether it is for that model.",
         default=False,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xaicmp.cli.multivalue import MOST, parse_ids
-from xaicmp.cli.options import FORMAT, KIND, OUTPUT, Comparing, option, with_options
+from xaicmp.cli.options import FORMAT, KIND, Comparing, output_option, with_options
 from xaicmp.cli.progress import progress_bar
 from xaicmp.cli.session import (
     Session,
@@ -48,49 +48,43 @@ TEXTS = ("table", "markdown", "latex")
 class Drawn(Comparing):
     """The options of ``figure``."""
 
-    from_: Path | None = option(
-        OUTPUT,
+    from_: Path | None = output_option(
         "Draw what is in this file: .npz of maps, .json of a comparison, or .json history of a training.",
         "FILE",
         "--from",
     )
     kind: str | None = KIND()
-    pick: Pick | None = option(
-        OUTPUT,
+    pick: Pick | None = output_option(
         "Show the images on which the methods agree most, disagree most, or are nearest the median, or random images. "
         "Chooses among --n images, by default 100.",
         excludes=("ids",),
     )
-    pick_by: str | None = option(
-        OUTPUT,
+    pick_by: str | None = output_option(
         "What --pick looks at: iou, or for one pair grad-cam,saliency:iou. Default: the first statistic, mean over the pairs.",
         "NAME",
         goes_with="pick",
     )
-    show: int | None = option(
-        OUTPUT, f"How many images --pick shows. Default: {SHOWN}.", "N", min=1, goes_with="pick"
+    show: int | None = output_option(
+        f"How many images --pick shows. Default: {SHOWN}.", "N", min=1, goes_with="pick"
     )
-    pairs: list[str] | None = option(OUTPUT, "Only these pairs: grad-cam,saliency. Default: all.", "A,B...")
-    style: Style = option(OUTPUT, "Draw the map over the image, or by itself.", default="overlay")
-    scale: Scale = option(
-        OUTPUT,
-        "Which maps share one scale of colours: none, those of a method, or all.",
-        default="image",
+    pairs: list[str] | None = output_option("Only these pairs: grad-cam,saliency. Default: all.", "A,B...")
+    style: Style = output_option("Draw the map over the image, or by itself.", default="overlay")
+    scale: Scale = output_option(
+        "Which maps share one scale of colours: none, those of a method, or all.", default="image"
     )
-    width: str | None = option(
-        OUTPUT, "Width of the picture: single (85mm), double (170mm), or 120mm, 12cm, 5in.", "SIZE"
+    width: str | None = output_option(
+        "Width of the picture: single (85mm), double (170mm), or 120mm, 12cm, 5in.", "SIZE"
     )
-    theme: Theme = option(OUTPUT, "Colours for white paper, or for a dark screen.", default="light")
-    transparent: bool = option(OUTPUT, "Leave out the background.", default=False)
-    dpi: int | None = option(
-        OUTPUT,
+    theme: Theme = output_option("Colours for white paper, or for a dark screen.", default="light")
+    transparent: bool = output_option("Leave out the background.", default=False)
+    dpi: int | None = output_option(
         "Pixels per inch. Default: enough for every pixel of the images, 150 or more; with --width 300.",
         "N",
         min=20,
         max=1200,
     )
     format: str = FORMAT()
-    output: Path = option(OUTPUT, "The picture: .png, .pdf or .svg.", "FILE", default=Path("figure.png"))
+    output: Path = output_option("The picture: .png, .pdf or .svg.", "FILE", default=Path("figure.png"))
 
 
 @with_options(Drawn)

@@ -15,26 +15,10 @@ import typer
 
 from xaicmp.cli.completion import method_names, offered
 from xaicmp.cli.config import ORIGIN, SHOW, config_option, key_of, to_toml
-from xaicmp.core.choices import (
-    Baseline,
-    By,
-    Control,
-    FailOn,
-    Interpolation,
-    Only,
-    Precision,
-    Randomise,
-    Reduction,
-    Rule,
-    Statistic,
-)
+from xaicmp.core import choices
 from xaicmp.errors import UsageError
 from xaicmp.views.figures import kind_names
 from xaicmp.views.table import FORMATS
-
-MODEL, IMAGES, METHODS = "Model", "Images", "Methods"
-COMPARISON, STUDIES, RUNNING, OUTPUT = "Comparison", "Studies", "Running", "Output"
-
 
 NOISY = ("smoothgrad", "vargrad", "smoothgrad-ig", "gradient-shap", "deeplift-shap")
 """The methods that take --noise."""
@@ -105,24 +89,30 @@ def one_of(words: Callable[[], Iterable[str]] | Any) -> Callable[[str], str]:
     return check
 
 
+# An option under each heading of --help.
+model_option = partial(option, "Model")
+image_option = partial(option, "Images")
+method_option = partial(option, "Methods")
+comparison_option = partial(option, "Comparison")
+study_option = partial(option, "Studies")
+running_option = partial(option, "Running")
+output_option = partial(option, "Output")
+
 # Options that several dataclasses have.
 IDS = partial(
-    option,
-    IMAGES,
+    image_option,
     "These images, by index or file name: --ids 3 7 12, or 3,7,12, or 0-99, or cat.jpg.",
     "ID...",
 )
 ONLY = partial(
-    option,
-    IMAGES,
+    image_option,
     "Which images --n counts: those that are classified correctly, wrongly, or all. Default: correct.",
     excludes=("ids",),
 )
-DEVICE = partial(option, RUNNING, "auto, cpu, cuda (or cuda:1, ...) or mps.", "NAME", default="auto")
-SEED = partial(option, RUNNING, "Seed of all random draws.", "N", min=0, max=2**63 - 1, default=0)
+DEVICE = partial(running_option, "auto, cpu, cuda (or cuda:1, ...) or mps.", "NAME", default="auto")
+SEED = partial(running_option, "Seed of all random draws.", "N", min=0, max=2**63 - 1, default=0)
 QUIET = partial(
-    option,
-    RUNNING,
+    running_option,
     "Print no progress and no remarks on stderr.",
     None,
     "--quiet/--no-quiet",
@@ -130,22 +120,19 @@ QUIET = partial(
     default=False,
 )
 RESUME = partial(
-    option,
-    RUNNING,
+    running_option,
     "Resume an interrupted run from what it has kept beside --output.",
     default=False,
     goes_with="output",
 )
 KIND = partial(
-    option,
-    OUTPUT,
+    output_option,
     f"What the picture shows: {', '.join(kind_names())}. See docs/figures.md.",
     "NAME",
     autocompletion=offered(kind_names),
 )
 FORMAT = partial(
-    option,
-    OUTPUT,
+    output_option,
     "Format of what is printed on stdout.",
     f"[{'|'.join(formats())}]",
     parser=one_of(formats),
@@ -158,88 +145,74 @@ FORMAT = partial(
 class Comparing:
     """The options of every command that compares explanations."""
 
-    model: str | None = option(
-        MODEL,
+    model: str | None = model_option(
         "Network to explain: torchvision:resnet50, timm:NAME, or your own code as module:function?width=2. "
         "Default: the network that --checkpoint names.",
         "NAME",
     )
-    checkpoint: Path | None = option(
-        MODEL,
+    checkpoint: Path | None = model_option(
         "Weights of the network: .pt, .pth or .safetensors. Default without --model: checkpoints/resnet18.pt if you have "
         "trained one, else the checkpoint that ships.",
         "FILE",
     )
-    weights: str | None = option(
-        MODEL,
+    weights: str | None = model_option(
         "Trained weights of the --model: a name, a file, or none. Default: the best there are.",
         "NAME",
         goes_with="model",
         excludes=("checkpoint",),
     )
-    classes: Path | None = option(
-        MODEL,
-        "Names of the network's classes: one per line, or JSON. Default: those that come with it.",
-        "FILE",
+    classes: Path | None = model_option(
+        "Names of the network's classes: one per line, or JSON. Default: those that come with it.", "FILE"
     )
-    input_size: list[int] | None = option(
-        MODEL,
-        "Height and width of the network's images, or one number for both. Default: its own.",
-        "N...",
-        min=1,
+    input_size: list[int] | None = model_option(
+        "Height and width of the network's images, or one number for both. Default: its own.", "N...", min=1
     )
-    mean: list[float] | None = option(
-        MODEL, "Mean that images are normalised by, for pixels from 0 to 1.", "NUMBER..."
+    mean: list[float] | None = model_option(
+        "Mean that images are normalised by, for pixels from 0 to 1.", "NUMBER..."
     )
-    std: list[float] | None = option(
-        MODEL, "Standard deviation that images are normalised by, for pixels from 0 to 1.", "NUMBER..."
+    std: list[float] | None = model_option(
+        "Standard deviation that images are normalised by, for pixels from 0 to 1.", "NUMBER..."
     )
-    crop_pct: float | None = option(
-        MODEL,
+    crop_pct: float | None = model_option(
         "Share of a photograph's shorter side that the network sees, from the middle.",
         "SHARE",
         goes_with="images",
     )
-    interpolation: Interpolation | None = option(MODEL, "How photographs are resized.", goes_with="images")
-    images: list[str] | None = option(
-        IMAGES,
+    interpolation: choices.Interpolation | None = model_option(
+        "How photographs are resized.", goes_with="images"
+    )
+    images: list[str] | None = image_option(
         "Photographs: files, folders, patterns, a .txt list of paths, or - to read a list from stdin. Folders in a "
         "folder are classes. Default: CIFAR-10.",
         "PATH...",
     )
-    labels: Path | None = option(
-        IMAGES, "Labels of the photographs: a .csv file of path and label.", "FILE", goes_with="images"
+    labels: Path | None = image_option(
+        "Labels of the photographs: a .csv file of path and label.", "FILE", goes_with="images"
     )
-    label_map: Path | None = option(
-        IMAGES, "The network's class for each label: a .csv or .json file.", "FILE", goes_with="images"
+    label_map: Path | None = image_option(
+        "The network's class for each label: a .csv or .json file.", "FILE", goes_with="images"
     )
-    strict: bool = option(
-        IMAGES,
+    strict: bool = image_option(
         "Stop at a photograph that cannot be read, instead of leaving it out.",
         default=False,
         goes_with="images",
     )
-    data: Path | None = option(
-        IMAGES,
+    data: Path | None = image_option(
         "Folder that holds CIFAR-10, or a new folder to download it into; or the folder that the network was trained on, "
         "for the images that it was tested on. Default: the 1,000 images that ship; for more, $XAICMP_DATA or the cache.",
         "FOLDER",
         excludes=("images",),
     )
-    n: int | None = option(
-        IMAGES, "Take the first N images that --only admits.", "N", min=1, excludes=("ids",)
-    )
+    n: int | None = image_option("Take the first N images that --only admits.", "N", min=1, excludes=("ids",))
     ids: list[str] | None = IDS()
-    only: Only | None = ONLY()
-    target: str = option(
-        METHODS,
+    only: choices.Only | None = ONLY()
+    target: str = method_option(
         "The class to explain: predicted, label, a class by its name or index, or your own module:function, which makes a score "
         "of the network's output.",
         "CLASS",
         default="predicted",
     )
-    methods: list[str] | None = option(
-        METHODS,
+    methods: list[str] | None = method_option(
         "What to compare: names (grad-cam), groups (published, gradient, cam, attention, perturbation, model-free, all), "
         "a name with a reduction or options (saliency:sum, smoothgrad:samples=9), "
         "classes of other libraries (captum:Saliency, pytorch_grad_cam:GradCAM), "
@@ -247,62 +220,56 @@ class Comparing:
         "NAME...",
         autocompletion=offered(method_names),
     )
-    reduce: Reduction | None = option(
-        METHODS, "How channels and signs become one value per pixel. Default: each method's own."
+    reduce: choices.Reduction | None = method_option(
+        "How channels and signs become one value per pixel. Default: each method's own."
     )
-    layer: str | None = option(
-        METHODS, "Layer that the CAMs look at. Default: the last whose maps have more than one pixel.", "NAME"
+    layer: str | None = method_option(
+        "Layer that the CAMs look at. Default: the last whose maps have more than one pixel.", "NAME"
     )
-    ig_steps: int = option(METHODS, "Steps of Integrated Gradients.", "N", min=2, default=32)
-    ig_rule: Rule = option(METHODS, "Quadrature of Integrated Gradients.", default="right")
-    ig_baseline: Baseline = option(METHODS, "Baseline of Integrated Gradients.", default="zero")
-    ig_tolerance: float = option(
-        METHODS,
+    ig_steps: int = method_option("Steps of Integrated Gradients.", "N", min=2, default=32)
+    ig_rule: choices.Rule = method_option("Quadrature of Integrated Gradients.", default="right")
+    ig_baseline: choices.Baseline = method_option("Baseline of Integrated Gradients.", default="zero")
+    ig_tolerance: float = method_option(
         "Double the steps of Integrated Gradients until the convergence delta is below this share of the score's change.",
         "SHARE",
         min=0,
         default=0.0,
     )
-    samples: int | None = option(
-        METHODS, "How many samples a method draws, if it draws any. Default: each method's own.", "N", min=1
+    samples: int | None = method_option(
+        "How many samples a method draws, if it draws any. Default: each method's own.", "N", min=1
     )
-    noise: float | None = option(
-        METHODS, f"Noise that {', '.join(NOISY)} add, as a share of the image's range.", "SHARE", min=0
+    noise: float | None = method_option(
+        f"Noise that {', '.join(NOISY)} add, as a share of the image's range.", "SHARE", min=0
     )
-    statistics: list[str] | None = option(
-        COMPARISON,
-        f"What to measure: {', '.join(get_args(Statistic))}. Default: pearson iou.",
+    statistics: list[str] | None = comparison_option(
+        f"What to measure: {', '.join(get_args(choices.Statistic))}. Default: pearson iou.",
         "NAME...",
-        autocompletion=offered(Statistic),
+        autocompletion=offered(choices.Statistic),
     )
-    top: list[float] | None = option(
-        COMPARISON,
-        "Shares of top pixels that IoU, RBO and similar statistics compare. Default: 0.2.",
-        "SHARE...",
+    top: list[float] | None = comparison_option(
+        "Shares of top pixels that IoU, RBO and similar statistics compare. Default: 0.2.", "SHARE..."
     )
-    controls: list[str] | None = option(
-        COMPARISON,
-        f"What agreement is compared with: {', '.join(get_args(Control))}. Default: other-image shift.",
+    controls: list[str] | None = comparison_option(
+        f"What agreement is compared with: {', '.join(get_args(choices.Control))}. Default: other-image shift.",
         "NAME...",
-        autocompletion=offered(Control),
+        autocompletion=offered(choices.Control),
     )
-    ci: float = option(COMPARISON, "Level of the confidence intervals.", "SHARE", default=0.95)
-    margin: float | None = option(
-        COMPARISON,
+    ci: float = comparison_option("Level of the confidence intervals.", "SHARE", default=0.95)
+    margin: float | None = comparison_option(
         "How far a correlation may be from the correlation with another image's map and still count as about equal; half "
         "of it for statistics from 0 to 1. Default: 0.05, and with --from FILE.json that of the file.",
         "SIZE",
     )
-    batch_size: int | None = option(
-        RUNNING,
+    batch_size: int | None = running_option(
         "The most images in one pass through the network. Default: 64, on a GPU 512; fewer if memory runs out.",
         "N",
         min=1,
     )
     device: str = DEVICE()
-    precision: Precision = option(RUNNING, "Type of numbers that the network computes in.", default="float32")
-    fast: bool = option(
-        RUNNING,
+    precision: choices.Precision = running_option(
+        "Type of numbers that the network computes in.", default="float32"
+    )
+    fast: bool = running_option(
         "Be quick and approximate: 8 steps of Integrated Gradients (24 on images above 64 x 64), in bf16 where the hardware "
         "has it.",
         default=False,
@@ -316,97 +283,81 @@ class Comparing:
 class Measuring(Comparing):
     """The options of ``metrics``."""
 
-    from_: Path | None = option(
-        STUDIES,
+    from_: Path | None = study_option(
         "Compare the maps in this .npz file, or show the comparison in this .json file again.",
         "FILE",
         "--from",
     )
-    compare_pairs: bool = option(STUDIES, "Also test whether the pairs differ.", default=False)
-    by: list[str] | None = option(
-        STUDIES,
-        f"Also show agreement by {', '.join(get_args(By))}.",
+    compare_pairs: bool = study_option("Also test whether the pairs differ.", default=False)
+    by: list[str] | None = study_option(
+        f"Also show agreement by {', '.join(get_args(choices.By))}.",
         "NAME...",
-        parser=one_of(By),
-        autocompletion=offered(By),
+        parser=one_of(choices.By),
+        autocompletion=offered(choices.By),
     )
-    rerun: bool = option(STUDIES, "Also compare each method with itself under another seed.", default=False)
-    against: Path | None = option(STUDIES, "Also compare each method with itself on this checkpoint.", "PATH")
-    checkpoints: list[Path] | None = option(
-        STUDIES,
+    rerun: bool = study_option("Also compare each method with itself under another seed.", default=False)
+    against: Path | None = study_option("Also compare each method with itself on this checkpoint.", "PATH")
+    checkpoints: list[Path] | None = study_option(
         "Also compare on all of these checkpoints: means over checkpoints and images, and how much varies with each. "
         "Without --checkpoint, the first takes its place.",
         "FILE...",
     )
-    consensus: bool = option(
-        STUDIES,
+    consensus: bool = study_option(
         "Also show which methods belong together, and how far each is from the consensus of all.",
         default=False,
     )
-    randomise: Randomise | None = option(
-        STUDIES, "Also compare each method's maps with those of a model whose weights are re-initialised."
+    randomise: choices.Randomise | None = study_option(
+        "Also compare each method's maps with those of a model whose weights are re-initialised."
     )
-    draws: int | None = option(
-        STUDIES,
+    draws: int | None = study_option(
         "How many re-initialised models --randomise makes at each stage. Default: 5.",
         "N",
         min=1,
         goes_with="randomise",
     )
-    faithfulness: bool = option(
-        STUDIES, "Also measure whether the maps point at what the model uses.", default=False
+    faithfulness: bool = study_option(
+        "Also measure whether the maps point at what the model uses.", default=False
     )
-    properties: bool = option(
-        STUDIES,
+    properties: bool = study_option(
         "Also show what each method's maps are like: how concentrated, how stable under noise, how specific to the class.",
         default=False,
     )
-    masks: Path | None = option(
-        STUDIES,
+    masks: Path | None = study_option(
         "Also measure whether the maps point at the object. Give a folder of masks, called like the images, or a .csv "
         "file of boxes (path,x0,y0,x1,y1).",
         "PATH",
     )
-    cost: bool = option(STUDIES, "Also show what each method costs.", default=False)
-    plot: Path | None = option(OUTPUT, "Draw a picture here, see --kind: .png, .pdf or .svg.", "FILE")
+    cost: bool = study_option("Also show what each method costs.", default=False)
+    plot: Path | None = output_option("Draw a picture here, see --kind: .png, .pdf or .svg.", "FILE")
     kind: str | None = KIND(goes_with="plot")
-    report: Path | None = option(
-        OUTPUT,
+    report: Path | None = output_option(
         "Write one .html page that shows everything, with the images, in any browser, offline. Takes the control "
         "other-class, as --details does.",
         "FILE",
     )
-    fail_under: list[str] | None = option(
-        OUTPUT,
+    fail_under: list[str] | None = output_option(
         "End with status 3 if a mean is below its bound: pearson=0.3, or for one pair lrp,cam:pearson=0.3. With --against, "
         "pearson=0.3 is for each method with itself.",
         "BOUND...",
-        autocompletion=offered(Statistic, end="="),
+        autocompletion=offered(choices.Statistic, end="="),
     )
-    fail_on: FailOn = option(
-        OUTPUT,
+    fail_on: choices.FailOn = output_option(
         "What --fail-under compares with the bound: the mean, or the lower end of its interval.",
         default="mean",
         goes_with="fail_under",
     )
     format: str = FORMAT()
-    output: Path | None = option(
-        OUTPUT, "Also write the result here: .json, .csv (the pairs alone) or .md.", "FILE"
+    output: Path | None = output_option(
+        "Also write the result here: .json, .csv (the pairs alone) or .md.", "FILE"
     )
     resume: bool = RESUME()
-    details: bool = option(
-        OUTPUT,
+    details: bool = output_option(
         "Show every control, other classes too (each image is explained three times), and chance; in CSV, one row "
         "per image, pair and statistic.",
         default=False,
     )
-    verbose: bool = option(
-        OUTPUT,
-        "Also show how the checkpoint was trained.",
-        None,
-        "--verbose/--no-verbose",
-        "-v",
-        default=False,
+    verbose: bool = output_option(
+        "Also show how the checkpoint was trained.", None, "--verbose/--no-verbose", "-v", default=False
     )
 
     @property

@@ -15,14 +15,14 @@ from xaicmp.cli.config import ORIGIN
 from xaicmp.cli.options import (
     DEVICE,
     IDS,
-    IMAGES,
     ONLY,
-    OUTPUT,
     QUIET,
-    RUNNING,
     SEED,
     Comparing,
+    image_option,
     option,
+    output_option,
+    running_option,
     with_options,
 )
 from xaicmp.cli.progress import Stages, progress_bar
@@ -89,8 +89,7 @@ class Options:
     )
     crop: int | None = of_recipe("Largest shift of a crop, in pixels.", "N", min=0, max=32)
     flip: Flip | None = of_recipe("Which images are flipped.")
-    n: int | None = option(
-        IMAGES,
+    n: int | None = image_option(
         "Compare explanations of the first N images at the end; 0: none. Default: 100.",
         "N",
         min=0,
@@ -99,13 +98,13 @@ class Options:
     ids: list[str] | None = IDS()
     only: Only | None = ONLY()
     device: str = DEVICE()
-    precision: Literal["auto", "float32", "bf16"] = option(
-        RUNNING, "auto: bf16 where the hardware has it.", default="auto"
+    precision: Literal["auto", "float32", "bf16"] = running_option(
+        "auto: bf16 where the hardware has it.", default="auto"
     )
     seed: int = SEED()
     quiet: bool = QUIET()
-    output: Path | None = option(OUTPUT, "Also write the history here: .json or .csv.", "FILE")
-    plot: Path | None = option(OUTPUT, "Draw loss and accuracy here: .png, .pdf or .svg.", "FILE")
+    output: Path | None = output_option("Also write the history here: .json or .csv.", "FILE")
+    plot: Path | None = output_option("Draw loss and accuracy here: .png, .pdf or .svg.", "FILE")
 
     def comparing(self, path: Path) -> Comparing:
         """The options of the comparison at the end."""
