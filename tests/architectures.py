@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
 
 from xaicmp.core.models.architectures import resnet18_cifar
 
@@ -36,6 +37,7 @@ def slim(make: Callable[[], nn.Module], by: int = 8) -> nn.Module:
             case nn.Conv2d(groups=1, bias=None):
                 ins, outs = max(layer.in_channels // by, 3), layer.out_channels // by
                 layer.__init__(ins, outs, layer.kernel_size, layer.stride, layer.padding, bias=False)
+                nn.init.kaiming_normal_(layer.weight)
             case nn.BatchNorm2d():
                 layer.__init__(layer.num_features // by)
             case nn.Linear():
@@ -88,17 +90,23 @@ def vit() -> nn.Module:
 
 
 def mobilenet() -> nn.Module:
-    """With biases, or all that reaches its head is one."""
-    model = torchvision.models.mobilenet_v3_small(num_classes=10)
+    """A block of each kind, as MobileNet-V3 has them; with biases, or all that reaches its head is one."""
+    blocks = [
+        InvertedResidualConfig(16, 3, 16, 16, True, "RE", 2, 1, 1.0),
+        InvertedResidualConfig(16, 3, 48, 24, False, "RE", 2, 1, 1.0),
+        InvertedResidualConfig(24, 5, 64, 32, True, "HS", 2, 1, 1.0),
+        InvertedResidualConfig(32, 5, 96, 32, True, "HS", 1, 1, 1.0),
+    ]
+    model = MobileNetV3(blocks, 128, num_classes=10)
     nn.init.normal_(model.classifier[3].weight)
     return model
 
 
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
-    "resnet50": lambda: torchvision.models.resnet50(num_classes=10),
+    "resnet50": lambda: slim(lambda: torchvision.models.resnet50(num_classes=10), 4),
     "vgg16": vgg16,
     "mobilenet_v3_small": mobilenet,
-    "densenet121": lambda: torchvision.models.densenet121(num_classes=10),
+    "densenet121": lambda: slim(lambda: torchvision.models.densenet121(num_classes=10), 4),
     "convnext": convnext,
     "vit": vit,
 }

@@ -36,6 +36,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # A suite started in the background ignores Ctrl-C, and so would the processes that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: starts several processes that import torch; seconds each")
+    config.addinivalue_line("markers", "long: takes a minute, and so starts first")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # One that takes a minute and starts last would leave the other worker idle for as long.
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 def pytest_collection_finish() -> None:

@@ -36,6 +36,7 @@ def blocks(language: str, text: str = README) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("command", "shown"), OUTPUTS, ids=[command for command, _ in OUTPUTS])
 def test_output_blocks_are_what_the_command_prints(command, shown, capsys, monkeypatch, tmp_path):
     # An empty folder: what is shown is the checkpoint that ships.

@@ -74,6 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=1000, help="images whose maps are compared")
     parser.add_argument("--images", type=int, default=4, help="images that are explained")
+    parser.add_argument("--methods", nargs="+", help="others than all of one pass and of gradients")
     parser.add_argument("--model", help="another network than the shipped one, and the published methods")
     parser.add_argument("--size", type=int, default=224, help="of its images")
     arguments = parser.parse_args()
@@ -81,7 +82,8 @@ def main() -> None:
     names = [
         name for name, each in METHODS.items() if each.family in ("gradient", "cam") and name not in COSTLY
     ]
-    methods = get_methods(PUBLISHED if arguments.model else [*names, "saliency:sum-abs"])
+    default = PUBLISHED if arguments.model else [*names, "saliency:sum-abs"]
+    methods = get_methods(arguments.methods or default)
     subject = subject_of(arguments.model, arguments.size, None, arguments.images)
     engine = Engine(subject.classifier, find_device("cpu"), layer=subject.layer)
     selection = Selection(n=arguments.images, only="all" if arguments.model else "correct")

@@ -69,7 +69,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "ConvNeXt": convnext,
     "ViT": vit,
     "Swin": lambda: torchvision.models.SwinTransformer([2, 2], 8, [1, 1], [2, 2], [4, 4], num_classes=10),
-    "timm ResNet": by_timm("resnet10t"),
+    "timm ResNet": by_timm("resnet10t", channels=(16, 32, 64, 96)),
     "timm MobileNet-V2": by_timm("mobilenetv2_035"),
     "timm ConvNeXt": by_timm("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)),
     "timm ViT": by_timm("vit_tiny_patch16_224", **TOKENS),
