@@ -49,6 +49,7 @@ from xaicmp.core.run.provenance import plan_of
 from xaicmp.core.run.running import Running, quickened
 from xaicmp.errors import UsageError, arg
 from xaicmp.result import Result
+from xaicmp.views.document import from_json
 
 ModelLike = nn.Module | Classifier | str | Path | None
 ImagesLike = Tensor | np.ndarray | ImageSource | Iterable[Any] | str | Path | None
@@ -296,8 +297,6 @@ def load(path: str | Path, settings: Settings | None = None) -> Result:
         return Result(compare_maps(path, settings or Settings()))
     if settings is not None:
         raise UsageError(f"settings go with maps; {path} says what was measured, so leave them out")
-    from xaicmp.views.document import from_json
-
     comparison, studies = from_json(path)
     return Result(comparison, kept=tuple(studies))
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.console import Console, ConsoleOptions, RenderResult
 from torch import Tensor, nn
 
 from xaicmp.core.agreement.statistic import Pair, Statistic
 from xaicmp.core.attribution import Method
 from xaicmp.core.choices import FailOn, Only, Randomise
+from xaicmp.core.images.masks import load_masks
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.machine.storage import check_suffix, check_writable
@@ -26,24 +28,28 @@ from xaicmp.core.results.pair_result import PairResult
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explainer import Explainer
+from xaicmp.core.studies.checkpoints import Checkpoints, over_checkpoints
+from xaicmp.core.studies.clusters import Tree, clusters
+from xaicmp.core.studies.consensus import Consensus, consensus
+from xaicmp.core.studies.cost import Cost, measure
+from xaicmp.core.studies.groups import Group, by_images
+from xaicmp.core.studies.localisation import Localisation, localise
+from xaicmp.core.studies.pair_tests import PairTests, differences
+from xaicmp.core.studies.properties import Properties, properties
+from xaicmp.core.studies.randomisation import Randomisation, randomise
+from xaicmp.core.studies.reference import among_reference
+from xaicmp.core.studies.stability import Repetition, repeat
 from xaicmp.errors import UsageError, arg
-from xaicmp.views.table import Table, data_of
+from xaicmp.views.formats import comparison_text, format_of, write
+from xaicmp.views.table import Table, data_of, to_text
+from xaicmp.views.tables.comparison import pairs_records, pairs_table
+from xaicmp.views.tables.images import values_records
 
 if TYPE_CHECKING:
+    # What these bring is needed for few results, and takes most of a second to import.
     from matplotlib.figure import Figure
-    from rich.console import Console, ConsoleOptions, RenderResult
 
-    from xaicmp.core.studies.checkpoints import Checkpoints
-    from xaicmp.core.studies.clusters import Tree
-    from xaicmp.core.studies.consensus import Consensus
-    from xaicmp.core.studies.cost import Cost
     from xaicmp.core.studies.faithfulness import Faithfulness
-    from xaicmp.core.studies.groups import Group
-    from xaicmp.core.studies.localisation import Localisation
-    from xaicmp.core.studies.pair_tests import PairTests
-    from xaicmp.core.studies.properties import Properties
-    from xaicmp.core.studies.randomisation import Randomisation
-    from xaicmp.core.studies.stability import Repetition
 
 
 def with_tree(comparison: Comparison, studies: Sequence[Table]) -> list[Table]:
@@ -106,14 +112,10 @@ class Result:
 
     def compare_pairs(self) -> PairTests:
         """Test every two pairs of methods against each other (sign flips, Holm-corrected), with letters."""
-        from xaicmp.core.studies.pair_tests import differences
-
         return differences(self.comparison)
 
     def by(self, group: str) -> list[Group]:
         """The agreement over the images of each ``"class"``, ``"correct"`` or quartile of ``"confidence"``."""
-        from xaicmp.core.studies.groups import by_images
-
         if group not in ("class", "correct", "confidence"):
             raise UsageError(f"by {group!r}: choose class, correct or confidence")
         return by_images(self.comparison, group)
@@ -126,8 +128,6 @@ class Result:
         Raises:
             UsageError: they are of another size.
         """
-        from xaicmp.core.studies.reference import among_reference
-
         scores = self.comparison.scores
         p_values, among = among_reference(*self._again(), reference, self.comparison.settings, progress)
         scores = replace(
@@ -139,8 +139,6 @@ class Result:
 
     def clusters(self) -> dict[str, Tree]:
         """By statistic, which methods belong together: a tree by agreement above another image's map."""
-        from xaicmp.core.studies.clusters import clusters
-
         return clusters(self.comparison)
 
     def consensus(self, maps: Tensor | None = None, progress: Progress = no_progress) -> Consensus:
@@ -151,8 +149,6 @@ class Result:
                 explained again.
             progress: told how far it is.
         """
-        from xaicmp.core.studies.consensus import consensus
-
         measured = self.comparison
         titles = {name: title for name, title in measured.titles.items() if name not in measured.floors}
         rows = [list(measured.titles).index(name) for name in titles]
@@ -177,8 +173,6 @@ class Result:
             only: which images every model must admit: ``"correct"``, ``"wrong"`` or ``"all"``.
             progress: told how far it is.
         """
-        from xaicmp.core.studies.checkpoints import over_checkpoints
-
         engine, images = self._model()
         if not models:
             raise UsageError(f"{arg('checkpoints')}: give another model, or several")
@@ -198,8 +192,6 @@ class Result:
         return engine.again(classifier=other)
 
     def _repeat(self, second: Engine, progress: Progress) -> Repetition:
-        from xaicmp.core.studies.stability import repeat
-
         explainer, images, chosen = self._again()
         other = Explainer(second, self.methods)
         return repeat(explainer, other, images, chosen, self.comparison.settings, progress)
@@ -214,8 +206,6 @@ class Result:
             draws: how many re-initialised copies at each stage.
             progress: told how far it is.
         """
-        from xaicmp.core.studies.randomisation import randomise
-
         if draws < 1:
             raise UsageError(f"{arg('draws')} {draws}: give 1 or more")
         return randomise(*self._again(), self.comparison.settings, kind, draws, progress)
@@ -238,8 +228,6 @@ class Result:
 
     def properties(self, progress: Progress = no_progress) -> Properties:
         """Properties of each method's maps: concentration, sensitivity to noise and to the class, agreement with centre and edges."""
-        from xaicmp.core.studies.properties import properties
-
         return properties(*self._again(), self.comparison.settings, progress)
 
     def localisation(self, masks: str | Path | Tensor, maps: Tensor | None = None) -> Localisation:
@@ -254,9 +242,6 @@ class Result:
             UsageError: ``masks`` are not as many or as large as the maps.
             XaicmpError: they cannot be read.
         """
-        from xaicmp.core.images.masks import load_masks
-        from xaicmp.core.studies.localisation import localise
-
         _, images = self._model()
         chosen = self.comparison.predictions
         inside = masks if isinstance(masks, Tensor) else load_masks(images, chosen.ids, Path(masks))
@@ -269,8 +254,6 @@ class Result:
 
     def cost(self) -> list[Cost]:
         """Seconds, passes per image and bytes of each method on one batch, and of all together."""
-        from xaicmp.core.studies.cost import measure
-
         engine, images = self._model()
         return measure(engine, images, self.comparison.predictions, self.methods)
 
@@ -384,10 +367,6 @@ class Result:
             details: whether tables for people show every control and chance, and CSV has one row per image, pair
                 and statistic instead of one per pair.
         """
-        from xaicmp.views.formats import comparison_text
-        from xaicmp.views.table import to_text
-        from xaicmp.views.tables.comparison import pairs_table
-
         if format == "table":
             return to_text(pairs_table(self.comparison, details), width=120)
         return comparison_text(self.comparison, format, details=details, studies=self.kept)
@@ -407,8 +386,6 @@ class Result:
             UsageError: another suffix.
             XaicmpError: the file cannot be written.
         """
-        from xaicmp.views.formats import format_of, write
-
         write(Path(path), self.table(format_of(Path(path)), details))
 
     def report(
@@ -455,9 +432,6 @@ class Result:
         Raises:
             UsageError: pandas is missing, or another ``by``.
         """
-        from xaicmp.views.tables.comparison import pairs_records
-        from xaicmp.views.tables.images import values_records
-
         if by not in ("pair", "image"):
             raise UsageError(f"by {by!r}: choose pair or image")
         try:
@@ -469,13 +443,9 @@ class Result:
         return pandas.DataFrame(rows, columns=list(table.columns))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from xaicmp.views.tables.comparison import pairs_table
-
         yield pairs_table(self.comparison)
 
     def _repr_html_(self) -> str:
-        from rich.console import Console
-
         console = Console(file=io.StringIO(), record=True, width=120)
         console.print(self)
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
