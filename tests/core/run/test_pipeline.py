@@ -411,15 +411,17 @@ def test_fast_shares_an_exact_pass_and_comes_near_with_a_quarter_of_the_steps(
     rough: list[Explanations] = []
     engine = Engine(shipped.classifier, CPU, "bf16", batch_size=32, fast=True)
     methods = quickened(get_methods(PUBLISHED), (32, 32))
-    _, fast = compare_selection(engine, Selection(n=IMAGES), methods, keep=rough.append)
-    exact, slow = published
-    for ours, theirs in zip(rough, exact, strict=True):
-        assert torch.equal(ours.maps[:2], theirs.maps[:2])
-        assert not torch.equal(ours.maps[2], theirs.maps[2])
-    np.testing.assert_array_equal(fast.predictions.confidence, slow.predictions.confidence)
+    few = 2  # without hardware for it, bf16 takes many times as long as float32
+    _, fast = compare_selection(engine, Selection(n=few), methods, keep=rough.append)
+    (exact, *_), slow = published
+    (quickly,) = rough
+    assert torch.equal(quickly.maps[:2], exact.maps[:2, :few])
+    assert not torch.equal(quickly.maps[2], exact.maps[2, :few])
+    np.testing.assert_array_equal(fast.predictions.confidence, slow.predictions.confidence[:few])
     for statistic in ("pearson", "iou"):
         for pair in slow.pairs:
-            assert abs(fast.summary(statistic, pair).mean - slow.summary(statistic, pair).mean) < 0.005
+            expected = slow.scores.values[statistic][pair][:few].mean()
+            assert abs(fast.summary(statistic, pair).mean - expected) < 0.005
 
 
 def test_fast_takes_more_steps_on_large_images_and_leaves_those_that_were_asked_for() -> None:
