@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import torch
 from torch import nn
 
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[nn.Module]:
     """Lend ``model`` in eval mode with frozen parameters and no gradients; afterwards its mode, ``requires_grad``,
-    gradients, hooks, submodules and attributes are what they were."""
+    gradients, hooks, submodules and attributes are what they were. What ``torch.compile`` has compiled runs as it was
+    written, because compiled code calls no hooks."""
     modules = [(module, dict(vars(module)), _registries(module)) for module in model.modules()]
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     try:
         model.eval()
         model.requires_grad_(False)
         model.zero_grad(set_to_none=True)  # or a backward pass would add to them in place
-        yield model
+        with _eager():
+            yield model
     finally:
         for parameter, requires_grad, grad in parameters:
             parameter.requires_grad_(requires_grad)
@@ -30,6 +34,11 @@ def unchanged(model: nn.Module) -> Iterator[nn.Module]:
             for registry, entries in registries:
                 registry.clear()
                 registry.update(entries)
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """Within it nothing is compiled. Where nothing has been, the compiler need not be imported."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def _registries(module: nn.Module) -> list[tuple[dict[Any, Any], dict[Any, Any]]]:
