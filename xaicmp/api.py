@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from xaicmp.core.attribution import PUBLISHED, Method, get_methods
 from xaicmp.core.images.cifar10 import holds_cifar10, load_cifar10, load_sample
@@ -52,7 +53,7 @@ from xaicmp.result import Result
 from xaicmp.views.document import from_json
 
 ModelLike = nn.Module | Classifier | str | Path | None
-ImagesLike = Tensor | np.ndarray | ImageSource | Iterable[Any] | str | Path | None
+ImagesLike = Tensor | np.ndarray | ImageSource | Iterable[Any] | Dataset[Any] | str | Path | None
 
 
 def load_model(
@@ -126,8 +127,8 @@ def load_images(
     """Images to explain.
 
     Args:
-        spec: floats ``(N, 3, H, W)``, normalised as the model wants them; an iterable of batches of these, or of
-            tuples with labels; an ``ImageSource``, which is returned; paths of photographs, folders, patterns or
+        spec: floats ``(N, 3, H, W)``, normalised as the model wants them; a DataLoader, a data set or another iterable
+            of these, alone or with labels, see ``from_batches``; an ``ImageSource``, which is returned; paths of photographs, folders, patterns or
             lists of paths, see ``find_files``; the path of a folder that holds CIFAR-10; ``source:rest`` for another
             of ``core.images.sources``; None for CIFAR-10's test set, of which the first 1,000 images ship with xaicmp.
         model: who looks at them: it says to what size photographs are brought (without it, 224 x 224), and how tensors
@@ -155,9 +156,9 @@ def load_images(
         return source
     if isinstance(spec, Sequence) and spec and all(isinstance(each, str | Path) for each in spec):
         return find_files(spec, framing_of(model), **options)
-    if not isinstance(spec, Tensor | np.ndarray | Iterable):
+    if not isinstance(spec, Tensor | np.ndarray | Iterable | Dataset):
         raise UsageError(
-            f"images: a {type(spec).__name__} is none; give a tensor, batches, an ImageSource or a folder"
+            f"images: a {type(spec).__name__} is none; give a tensor, batches, a data set, an ImageSource or a folder"
         )
     normalised = model is not None and model.mean != (0.0,)
     if model is not None and normalised:

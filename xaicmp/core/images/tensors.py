@@ -15,6 +15,8 @@ from xaicmp.core.images.source import ImageSource
 from xaicmp.errors import UsageError
 
 Split = Literal["train", "test"]
+LABELS = (Tensor, np.ndarray, int, np.integer)
+"""What labels of a batch, or the label of an image, may be."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -127,7 +129,8 @@ class TensorImages(ImageSource):
         name: str = "images in memory",
     ) -> None:
         self.tensor = torch.as_tensor(images).detach()
-        if self.tensor.ndim != 4 or self.tensor.shape[1] != 3 or not self.tensor.is_floating_point():
+        plain = self.tensor.is_floating_point() and self.tensor.layout == torch.strided
+        if self.tensor.ndim != 4 or self.tensor.shape[1] != 3 or not plain:
             kind = str(self.tensor.dtype).removeprefix("torch.")
             raise UsageError(
                 f"images {tuple(self.tensor.shape)} of {kind}: give floats (N, 3, H, W), normalised as the model wants them"
@@ -180,21 +183,51 @@ def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     return (pixels.float() / 255 - shift) / scale
 
 
-def from_batches(batches: Iterable[Any], **options: Any) -> TensorImages:
-    """All of an iterable of batches, such as a DataLoader: tensors, or tuples of images and labels.
+def from_batches(batches: Any, **options: Any) -> TensorImages:
+    """All of a data set, a DataLoader or another iterable, in memory.
+
+    Args:
+        batches: of images ``(B, 3, H, W)`` or tuples of images and labels ``(B,)``; or of single images ``(3, H, W)``
+            or tuples of an image and a label; or one such tuple. A data set, or that of a loader, may name its
+            ``classes``, as torchvision's do.
+        options: see ``TensorImages``.
 
     Raises:
-        UsageError: there are none, or they are neither.
+        UsageError: there are none, or they are something else.
     """
+    if isinstance(batches, tuple) and [getattr(each, "ndim", None) for each in batches] == [4, 1]:
+        every: Iterable[Any] = [batches]
+    else:
+        every = (
+            batches if isinstance(batches, Iterable) else (batches[place] for place in range(len(batches)))
+        )
     images: list[Tensor] = []
     labels: list[Tensor] = []
-    for batch in batches:
-        parts = batch if isinstance(batch, tuple | list) else (batch,)
-        if not all(isinstance(each, Tensor | np.ndarray) for each in parts[:2]) or not parts:
-            raise UsageError(f"a batch is a {type(batch).__name__}; give tensors, or tuples (images, labels)")
-        images.append(torch.as_tensor(parts[0]))
-        if len(parts) > 1:
-            labels.append(torch.as_tensor(parts[1]))
+    for batch in every:
+        part, *others = batch if isinstance(batch, tuple | list) and len(batch) else (batch,)
+        if not isinstance(part, Tensor | np.ndarray) or not all(
+            isinstance(each, LABELS) for each in others[:1]
+        ):
+            kinds = ", ".join(type(each).__name__ for each in (part, *others))
+            raise UsageError(f"a batch is ({kinds}); give tensors, or tuples (images, labels)")
+        one = part.ndim == 3
+        images.append(torch.as_tensor(part)[None] if one else torch.as_tensor(part))
+        labels += [torch.as_tensor(each).reshape(1) if one else torch.as_tensor(each) for each in others[:1]]
     if not images:
         raise UsageError("there is no batch of images; give one or more")
+    if len(sizes := dict.fromkeys(each.shape[1:] for each in images)) > 1:
+        first, second, *_ = map(tuple, sizes)
+        raise UsageError(f"images are {first} and {second}; bring them to one size")
+    if labels:
+        options = {"classes": _classes_of(batches)} | options
     return TensorImages(torch.cat(images), labels=torch.cat(labels) if labels else None, **options)
+
+
+def _classes_of(images: Any) -> tuple[str, ...]:
+    """The names of the classes that a data set, or what is made of it, carries; labels are their places."""
+    while images is not None:
+        names = getattr(images, "classes", None)
+        if isinstance(names, list | tuple) and names:  # torchvision's ImageNet has synonyms of each
+            return tuple(str(each[0] if isinstance(each, tuple) else each) for each in names)
+        images = getattr(images, "dataset", None)
+    return ()
