@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from small import SmallNet
+from small import SmallNet, quick
 from torch import Tensor, nn
+from torch.nn.functional import dropout
 
 import xaicmp
+from xaicmp.core.attribution import METHODS
 from xaicmp.core.models.outputs import Adapted, with_logits
 from xaicmp.errors import XaicmpError
 
@@ -149,3 +151,89 @@ def test_names_stay_and_modes_come_back() -> None:
     assert inner.training
     adapted.eval()(images[:1])
     assert inner.training is True and not next(inner.children()).training  # as eval() of the outside asks
+
+
+def leave(logits: Tensor) -> Tensor:
+    raise SystemExit(3)
+
+
+NO_LOGITS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
+    "classes": (lambda logits: logits.argmax(dim=1), r"\(2,\) of type int64; it needs logits"),
+    "whole numbers": (lambda logits: logits.long(), "of type int64"),
+    "truths": (lambda logits: logits > 0, "of type bool"),
+    "complex": (lambda logits: torch.complex(logits, logits), "of type complex64"),
+    "sparse": (lambda logits: logits.to_sparse(), "of type sparse"),
+    "an exit": (leave, "the model fails on images of 3 channels, 32 x 32: SystemExit: 3"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_LOGITS)
+def test_what_is_no_logits_is_refused(kind: str) -> None:
+    wrap, said = NO_LOGITS[kind]
+    with pytest.raises(XaicmpError, match=said):
+        xaicmp.explain(Wrapped(wrap), images, methods=["occlusion"])
+
+
+def through_numpy(logits: Tensor) -> Tensor:
+    return torch.from_numpy(logits.detach().numpy())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_without_a_gradient_methods_that_need_none_explain(method: str) -> None:
+    """A quantised network, or one that leaves torch on its way, can be asked and cannot be differentiated."""
+    model = Wrapped(through_numpy).eval()
+    (each,) = quick([method], steps=2, samples=2)
+    if each.family in ("perturbation", "model-free"):
+        expected = xaicmp.explain(SmallNet().eval(), images, methods=[each]).maps
+        torch.testing.assert_close(xaicmp.explain(model, images, methods=[each]).maps, expected)
+        return
+    with pytest.raises(XaicmpError, match=r"is not for this model|has no feature map|there is no") as refused:
+        xaicmp.explain(model, images, methods=[each])
+    assert "\n" not in str(refused.value)
+
+
+def test_whatever_a_model_raises_in_a_pass_of_a_method_is_one_line() -> None:
+    class Moody(SmallNet):
+        def forward(self, images: Tensor) -> Tensor:
+            if len(images) > 6:
+                raise LookupError("too\nmany")
+            return super().forward(images)
+
+    said = r"^Occlusion is not for this model, because it fails on it: LookupError: too many; leave occlusion out$"
+    with pytest.raises(XaicmpError, match=said):
+        xaicmp.explain(Moody(), images, methods=["occlusion"])
+
+
+ODD: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "noise": (lambda logits: logits + torch.randn_like(logits), "differ from pass to pass"),
+    "dropout": (lambda logits: dropout(logits, training=True), "differ from pass to pass"),
+    "softmax": (lambda logits: logits.softmax(dim=1), "puts out probabilities"),
+    "log softmax": (lambda logits: logits.log_softmax(dim=1), ""),
+    "rounding": (lambda logits: logits * (1 + 1e-5 * torch.rand(())), ""),
+    "one": (lambda logits: logits[:, :1].sigmoid(), ""),
+    "zeros": (lambda logits: 0 * logits, ""),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_odd_about_logits_is_said_once(kind: str) -> None:
+    wrap, expected = ODD[kind]
+    told: list[str] = []
+    running = xaicmp.Running(remark=told.append)
+    result = xaicmp.compare(Wrapped(wrap), images, methods=["saliency", "occlusion"], running=running)
+    result.rerun()
+    assert len(told) == bool(expected)
+    assert expected in "".join(told)
+
+
+def test_another_checkpoint_of_a_model_with_other_outputs() -> None:
+    """Once its output was taken for logits, which it is not."""
+    first, second = Wrapped(CLEAR["dict"]), SmallNet(1)
+    result = xaicmp.compare(first, images, methods=["grad-cam", "saliency"])
+    other = Wrapped(CLEAR["dict"])
+    other.load_state_dict(second.state_dict())
+    found = result.against(other).summary("pearson", "saliency")
+    assert found == xaicmp.compare(SmallNet(), images, methods=["grad-cam", "saliency"]).against(
+        second
+    ).summary("pearson", "saliency")
+    assert result.checkpoints([other]).names

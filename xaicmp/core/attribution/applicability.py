@@ -14,7 +14,7 @@ QUICK = {"steps": 2, "samples": 2, "tolerance": 0.0}
 """Options under which a trial is short."""
 
 
-class _Enough(Exception):
+class _Enough(XaicmpError):
     """The first of many passes is done."""
 
 
@@ -36,7 +36,7 @@ def why_not(method: Method, context: Context) -> str | None:
         return None
     except (UsageError, torch.OutOfMemoryError):
         raise
-    except (XaicmpError, RuntimeError) as error:  # the second is a foreign model's own
+    except XaicmpError as error:
         reason = " ".join(str(error).split()).partition("; ")[0]
         return reason.partition("not for this model, because ")[2] or reason
     return None

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from xaicmp.core.attribution.context import Context
+from xaicmp.core.machine.foreign import foreign
 from xaicmp.core.models.guard import unchanged
 from xaicmp.errors import UsageError, XaicmpError
 
 METHODS: dict[str, Method] = {}
+NO_GRADIENT = ("does not require grad", "to not have been used in the graph")
+"""What torch says of a gradient that is not there."""
 REDUCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "max-abs": ("max over channels of the absolute value", lambda values: values.abs().amax(dim=1)),
     "sum": ("sum over channels", lambda values: values.sum(dim=1)),
@@ -115,7 +119,10 @@ class Method:
         with unchanged(model), torch.inference_mode(False), torch.enable_grad():
             given = (model, context.images.clone().requires_grad_(), context.targets.clone())
             shared = {"context": context} if "context" in others else {}
-            result = self.function(*((context,) if first == "context" else given), **self.options, **shared)
+            with _of_a_model(self):
+                result = self.function(
+                    *((context,) if first == "context" else given), **self.options, **shared
+                )
         values, gap = result if isinstance(result, tuple) else (result, None)
         values, single = values.detach(), values.ndim == 3
         if single:
@@ -128,6 +135,21 @@ class Method:
         maps = REDUCTIONS[self.reduction][1](values).float()[: context.count]
         gap = None if gap is None else gap.detach().cpu().double()[: context.count]
         return Explanation(maps, gap, single)
+
+
+@contextmanager
+def _of_a_model(method: Method) -> Iterator[None]:
+    """Run the passes of ``method`` through a model, which is foreign code: whatever it raises becomes one line."""
+    with foreign(f"{method.title} is not for this model, because it fails on it", f"leave {method.name} out"):
+        try:
+            yield
+        except RuntimeError as error:
+            if not any(each in str(error) for each in NO_GRADIENT):
+                raise
+            raise XaicmpError(
+                f"{method.title} is not for this model, because its logits have no gradient by the images; "
+                "explain it with occlusion or rise, which need none"
+            ) from error
 
 
 def check_least(name: str, least: int, **options: float) -> None:

@@ -70,4 +70,4 @@ def _line(error: BaseException) -> str:
         text = " ".join(str(error).split())
     except Exception:
         text = "an error that cannot be printed"
-    return f"{type(error).__name__}: {text}".rstrip(": ")
+    return f"{type(error).__name__}: {text[:300]}".rstrip(": ")

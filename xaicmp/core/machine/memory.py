@@ -7,6 +7,7 @@ import gc
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -105,7 +106,7 @@ def fitting_batch(measure: Callable[[int], int], free: int | None, most: int) ->
 
 def saved_bytes(model: nn.Module, images: Tensor) -> int:
     """The bytes that autograd keeps of one forward pass of ``images``, apart from what the model (in eval mode) holds."""
-    own = {each.untyped_storage().data_ptr() for each in model.state_dict().values()}
+    own = {each.untyped_storage().data_ptr() for each in chain(model.parameters(), model.buffers())}
     kept: dict[int, Tensor] = {}  # the tensors themselves, so that no place in memory is used again
 
     def pack(tensor: Tensor) -> Tensor:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from copy import deepcopy
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from xaicmp.core.machine.foreign import foreign
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.guard import unchanged
 from xaicmp.core.models.sources import find_object
@@ -23,37 +25,40 @@ SCORE = ("score",)
 """The only class of a model whose output is turned into a score."""
 
 
-def with_logits(module: nn.Module, example: Tensor) -> nn.Module:
-    """``module``, wrapped if its output must be turned into logits ``(N, C)``.
+Remark = Callable[[str], None]
+
+
+def with_logits(module: nn.Module, example: Tensor, remark: Remark = lambda message: None) -> nn.Module:
+    """``module``, wrapped if its input must be a copy, or if its output must be turned into logits ``(N, C)``.
 
     Of several outputs, the one called ``logits`` is taken, else the only one that is ``(N, C)``. One logit z per image
     becomes two, -z/2 and z/2, whose softmax is the sigmoid of z. A dimension that the module squeezes out of a batch of
-    one is put back.
+    one is put back. A module gets a contiguous copy of its input where it writes into it, or wants views of it that
+    channels last does not allow.
 
     Args:
         module: in any mode; it is left as it was found.
         example: some images for it, ``(N, 3, H, W)``.
+        remark: told if the logits of one image differ from pass to pass, or are probabilities.
 
     Raises:
         XaicmpError: the module fails on the images, or which output is meant is not clear.
     """
-    found: dict[int, Any] = {}  # by the number of images
-    with unchanged(module) as lent, torch.no_grad():
-        try:
-            with suppress(torch.OutOfMemoryError):  # where two do not fit, one may
-                found[2] = lent(torch.cat([example, example])[:2])
-            found[1] = lent(example[:1])
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # of foreign code
-            size = " x ".join(map(str, example.shape[2:]))
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            way = f"give its {arg('input_size')}, or a model that takes such images alone"
-            if any(each.is_floating_point() and each.dtype != torch.float32 for each in module.parameters()):
-                way = "images are float32, so make the model float32 too, with model.float()"
-            raise XaicmpError(f"the model fails on images of 3 channels, {size}: {reason}; {way}") from error
-    plain = all(isinstance(each, Tensor) and each.ndim == 2 and each.shape[1] > 1 for each in found.values())
-    if not (plain or isinstance(module, Adapted)):
+    size = " x ".join(map(str, example.shape[2:]))
+    way = f"give its {arg('input_size')}, or a model that takes such images alone"
+    if any(each.is_floating_point() and each.dtype != torch.float32 for each in module.parameters()):
+        way = "images are float32, so make the model float32 too, with model.float()"
+
+    def outputs(module: nn.Module) -> dict[int, Any]:
+        with foreign(f"the model fails on images of 3 channels, {size}", way):
+            return _outputs(module, example[:1])
+
+    try:
+        found = outputs(module)
+    except XaicmpError:
+        module = Adapted.copying(module)
+        found = outputs(module)
+    if not (isinstance(module, Adapted) or all(map(is_plain, found.values()))):
         module = Adapted(module)
         found = {count: module.of(output, count) for count, output in found.items()}
     for count, logits in found.items():
@@ -61,7 +66,46 @@ def with_logits(module: nn.Module, example: Tensor) -> nn.Module:
             raise XaicmpError(
                 f"the model puts out {tuple(logits.shape)} for {count} images; it needs a row for each"
             )
+    _remark_odd(torch.cat(list(found.values())).float(), remark)
     return module
+
+
+def is_plain(output: Any) -> bool:
+    """Whether a module's output is logits ``(N, C)`` as it is."""
+    return isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1 and _is_score(output)
+
+
+def _is_score(output: Tensor) -> bool:
+    return output.is_floating_point() and output.layout == torch.strided
+
+
+def _outputs(module: nn.Module, image: Tensor) -> dict[int, Any]:
+    """What the module puts out for two copies of an image ``(1, 3, H, W)`` and for one, by their number."""
+    found: dict[int, Any] = {}
+    with unchanged(module) as lent, torch.inference_mode(False), torch.no_grad():
+        for count in (2, 1):
+            given = torch.cat([image] * count)
+            before = given._version
+            # Where two do not fit, one may.
+            with suppress(torch.OutOfMemoryError) if count == 2 else nullcontext():
+                found[count] = lent(given)
+            if given._version != before:
+                raise XaicmpError("the model writes into its input")
+    return found
+
+
+def _remark_odd(logits: Tensor, remark: Remark) -> None:
+    """Say what is odd about the logits ``(N, C)`` of several passes of one image."""
+    if (logits - logits[:1]).abs().max() > 0.01 * logits.abs().max():
+        remark(
+            "the model's logits of one image differ from pass to pass, so neither they nor its maps can be repeated; "
+            "leave out what it draws at random"
+        )
+    if logits.shape[1] > 1 and (logits >= 0).all() and ((logits.sum(dim=1) - 1).abs() < 1e-3).all():
+        remark(
+            "the model puts out probabilities, and these are explained; where one is near 1 its gradient vanishes, and "
+            "the confidence is too low. Leave out its softmax to explain logits"
+        )
 
 
 class Adapted(nn.Module):
@@ -70,22 +114,32 @@ class Adapted(nn.Module):
     Args:
         module: whose output is something else.
         score: turns the output into a score ``(N,)``, which is then the only class; without it see ``with_logits``.
+        copies: whether the module gets a contiguous copy of its input.
     """
 
     inner: Any
     score: Score | None
+    copies: bool
 
-    def __init__(self, module: nn.Module, score: Score | None = None) -> None:
+    def __init__(self, module: nn.Module, score: Score | None = None, *, copies: bool = False) -> None:
         super().__init__()
-        self.__dict__["inner"], self.__dict__["score"] = (
-            module,
-            score,
-        )  # no submodule, which would rename all others
+        # No submodule, which would rename all others.
+        self.__dict__ |= {"inner": module, "score": score, "copies": copies}
         self._modules, self._parameters, self._buffers = module._modules, module._parameters, module._buffers
         self.training = module.training
 
+    @classmethod
+    def copying(cls, module: nn.Module) -> Adapted:
+        """``module`` with a contiguous copy of its input, and contiguous weights, whose layout its maps would take."""
+        inner, score = (module.inner, module.score) if isinstance(module, Adapted) else (module, None)
+        if not all(each.is_contiguous() for each in inner.parameters()):
+            inner = deepcopy(inner).to(memory_format=torch.contiguous_format)
+        return cls(inner, score, copies=True)
+
     def forward(self, images: Tensor) -> Tensor:
         """Images ``(N, 3, H, W)`` to logits ``(N, C)``."""
+        if self.copies:
+            images = images.clone(memory_format=torch.contiguous_format)
         before, self.inner.training = self.inner.training, self.training
         try:
             return self.of(self.inner(images), len(images))
@@ -96,6 +150,11 @@ class Adapted(nn.Module):
         """The logits in the module's output for ``count`` images."""
         if self.score is None:
             found = logits_in(output)
+            if not _is_score(found):
+                form = "sparse" if found.layout != torch.strided else str(found.dtype).removeprefix("torch.")
+                raise XaicmpError(
+                    f"the model puts out {tuple(found.shape)} of type {form}; it needs logits, which are plain floats"
+                )
             if count == 1 and found.ndim < 2:
                 found = found.reshape(1, -1)
             elif found.ndim == 0:

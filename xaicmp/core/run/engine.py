@@ -63,6 +63,7 @@ class Engine:
         self.excluded: list[int] = []
         self._room: Room | None = None
         self._merged: nn.Module | None = None
+        self._adapted = False
 
     @cached_property
     def module(self) -> nn.Module:
@@ -79,7 +80,7 @@ class Engine:
         if seed is not None:
             engine.seed = seed
         if classifier is not None:
-            engine.classifier, engine._merged = classifier, None
+            engine.classifier, engine._merged, engine._adapted = classifier, None, False
             engine.__dict__.pop("module", None)
         return engine
 
@@ -108,8 +109,10 @@ class Engine:
         Batches are of this size on every machine. Where they do not fit into half of the free memory, or memory
         runs out, ``room`` takes them in parts, which changes no number.
         """
+        if not self._adapted:
+            said = self.remark if self._room is None else lambda message: None  # the first model's alone
+            self.module, self._adapted = with_logits(self.module, example[:1], said), True
         if self._room is None:
-            self.module = with_logits(self.module, example[:1])
             asked = self.batch_size
             self.batch_size = most = asked or fast_batch(self.device, min(example.shape[2:]))
             if not asked:

@@ -28,7 +28,7 @@ from xaicmp.core.machine.storage import differences
 from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, stored_weights
 from xaicmp.core.models.classifier import Classifier
-from xaicmp.core.models.outputs import logits_in
+from xaicmp.core.models.outputs import Adapted, logits_in
 from xaicmp.core.training.accuracy import ClassAccuracy, class_accuracy
 from xaicmp.core.training.augmentation import Batches
 from xaicmp.core.training.network import starting_network
@@ -164,7 +164,9 @@ class _Trainer:
         # Ten times the loss of guessing.
         self.highest_loss = 10 * math.log(len(images.classes))
         whitened = _whiten(network, images) if recipe.whiten else ()
-        self.model = network.module.to(self.device).to(memory_format=torch.channels_last).train()
+        own = isinstance(network.module, Adapted)  # which copies its images into the other layout
+        layout = torch.contiguous_format if own else torch.channels_last
+        self.model = network.module.to(self.device).to(memory_format=layout).train()
         self.averaged = copy.deepcopy(self.model) if recipe.average else None
         self.optimiser = Optimiser(self.model, recipe, whitened)
         self.replica = self.processes.replicate(self.model)

@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 
 from xaicmp.core.models.classifier import Classifier
+from xaicmp.core.models.guard import unchanged
 from xaicmp.core.models.loading import UNTRAINED, Remark, load_network
-from xaicmp.core.models.outputs import with_logits
+from xaicmp.core.models.outputs import Adapted, is_plain, with_logits
 from xaicmp.core.models.sources import find_source
 from xaicmp.core.training.recipe import Run
 from xaicmp.errors import UsageError, XaicmpError, arg, told
@@ -41,9 +42,10 @@ def starting_network(
     )
     found = replace(found, input_size=size or found.input_size or ANY_SIZE)
     size = found.input_size or ANY_SIZE
-    if (count := _outputs(found, size)) != classes:
-        found = _new(run, classes)
-        if (count := _outputs(found, size)) != classes:
+    found, count = _trainable(found, size)
+    if count != classes:
+        found, count = _trainable(replace(_new(run, classes), input_size=size), size)
+        if count != classes:
             raise XaicmpError(
                 f"{arg('model')} {run.architecture} puts out {count} logits for {classes} classes; "
                 "it needs one per class"
@@ -72,13 +74,15 @@ def _new(run: Run, classes: int | None) -> Classifier:
         return source(rest, None, classes)
 
 
-def _outputs(network: Classifier, size: tuple[int, int]) -> int:
-    """How many logits it gives."""
-    example = torch.zeros(2, 3, *size)
-    module = with_logits(network.module, example).eval()
-    if module is not network.module:
+def _trainable(network: Classifier, size: tuple[int, int]) -> tuple[Classifier, int]:
+    """The network, given copies of its images if it must have them, and how many logits it puts out."""
+    example = torch.zeros(2, 3, *size).contiguous(memory_format=torch.channels_last)  # as it is trained on
+    module = with_logits(network.module, example)
+    own, given = (module.inner, example.contiguous()) if isinstance(module, Adapted) else (module, example)
+    with unchanged(own) as lent, torch.no_grad():
+        output = lent(given)
+    if not is_plain(output):
         raise UsageError(
             f"{arg('model')} {network.name} puts out no plain logits; train one that gives (N, C)"
         )
-    with torch.inference_mode():
-        return int(module(example).shape[1])
+    return replace(network, module=module), output.shape[1]
