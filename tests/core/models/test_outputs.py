@@ -207,6 +207,7 @@ def test_whatever_a_model_raises_in_a_pass_of_a_method_is_one_line() -> None:
 ODD: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "noise": (lambda logits: logits + torch.randn_like(logits), "differ from pass to pass"),
     "dropout": (lambda logits: dropout(logits, training=True), "differ from pass to pass"),
+    "batch": (lambda logits: logits - logits.mean(dim=0) / 2, "with the other images in its batch"),
     "softmax": (lambda logits: logits.softmax(dim=1), "puts out probabilities"),
     "log softmax": (lambda logits: logits.log_softmax(dim=1), ""),
     "rounding": (lambda logits: logits * (1 + 1e-5 * torch.rand(())), ""),

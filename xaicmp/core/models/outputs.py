@@ -39,7 +39,7 @@ def with_logits(module: nn.Module, example: Tensor, remark: Remark = lambda mess
     Args:
         module: in any mode; it is left as it was found.
         example: some images for it, ``(N, 3, H, W)``.
-        remark: told if the logits of one image differ from pass to pass, or are probabilities.
+        remark: told if the logits of an image are probabilities, or are not of the image alone.
 
     Raises:
         XaicmpError: the module fails on the images, or which output is meant is not clear.
@@ -66,7 +66,15 @@ def with_logits(module: nn.Module, example: Tensor, remark: Remark = lambda mess
             raise XaicmpError(
                 f"the model puts out {tuple(logits.shape)} for {count} images; it needs a row for each"
             )
-    _remark_odd(torch.cat(list(found.values())).float(), remark)
+    if 2 in found and _apart(found[2][:1], found[1]):
+        alone = _apart(outputs(module)[1], found[1])
+        how = "from pass to pass" if alone else "with the other images in its batch"
+        remark(f"the model's logits of an image differ {how}, and so do its maps")
+    if _are_probabilities(found[1]):
+        remark(
+            "the model puts out probabilities, and these are explained; where one is near 1 its gradient vanishes, and "
+            "the confidence is too low. Leave out its softmax to explain logits"
+        )
     return module
 
 
@@ -80,11 +88,12 @@ def _is_score(output: Tensor) -> bool:
 
 
 def _outputs(module: nn.Module, image: Tensor) -> dict[int, Any]:
-    """What the module puts out for two copies of an image ``(1, 3, H, W)`` and for one, by their number."""
+    """What the module puts out for an image ``(1, 3, H, W)`` with another, and for it alone, by their number."""
     found: dict[int, Any] = {}
+    other = image + torch.linspace(-1, 1, image.shape[3]).to(image)
     with unchanged(module) as lent, torch.inference_mode(False), torch.no_grad():
         for count in (2, 1):
-            given = torch.cat([image] * count)
+            given = torch.cat([image, other])[:count]
             before = given._version
             # Where two do not fit, one may.
             with suppress(torch.OutOfMemoryError) if count == 2 else nullcontext():
@@ -94,18 +103,14 @@ def _outputs(module: nn.Module, image: Tensor) -> dict[int, Any]:
     return found
 
 
-def _remark_odd(logits: Tensor, remark: Remark) -> None:
-    """Say what is odd about the logits ``(N, C)`` of several passes of one image."""
-    if (logits - logits[:1]).abs().max() > 0.01 * logits.abs().max():
-        remark(
-            "the model's logits of one image differ from pass to pass, so neither they nor its maps can be repeated; "
-            "leave out what it draws at random"
-        )
-    if logits.shape[1] > 1 and (logits >= 0).all() and ((logits.sum(dim=1) - 1).abs() < 1e-3).all():
-        remark(
-            "the model puts out probabilities, and these are explained; where one is near 1 its gradient vanishes, and "
-            "the confidence is too low. Leave out its softmax to explain logits"
-        )
+def _apart(logits: Tensor, others: Tensor) -> bool:
+    """Whether they differ by more than rounding, in whatever precision."""
+    return bool((logits - others).abs().max() > 0.01 * others.abs().max())
+
+
+def _are_probabilities(logits: Tensor) -> bool:
+    one = (logits.float().sum(dim=1) - 1).abs().max() < 1e-3
+    return logits.shape[1] > 1 and bool(one) and bool((logits >= 0).all())
 
 
 class Adapted(nn.Module):
