@@ -335,7 +335,7 @@ def test_the_model_is_put_back_when_a_pass_fails(name: str, fails_at: int) -> No
 
     model.fc.register_forward_pre_hook(fail)
     before = state(model)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(XaicmpError, match="fails on it: ZeroDivisionError"):
         explain(name, model, images_of(3, 3, 16, 16), TARGETS, layer="layer4", batch_size=3)
     assert state(model) == before
 

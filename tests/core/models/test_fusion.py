@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.models.resnet import BasicBlock, ResNet
 
+import xaicmp
 from xaicmp.core.attribution import METHODS, get_methods
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.tensors import ImageSet
@@ -23,7 +24,7 @@ from xaicmp.core.models.fusion import fuse
 from xaicmp.core.models.layers import find_layer
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.studies.cost import measure
-from xaicmp.errors import UsageError
+from xaicmp.errors import UsageError, XaicmpError
 
 ARCHITECTURES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "resnet18_cifar": (resnet18_cifar, 0),
@@ -306,3 +307,21 @@ def test_a_layer_that_no_logit_hangs_on_puts_out_the_same() -> None:
 def test_a_name_to_keep_that_is_none_is_refused() -> None:
     with pytest.raises(UsageError, match="no such layer"):
         fuse(SmallNet(), images_of(2, 3, 8, 8), ["layer9"])
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_model_that_cannot_be_copied_is_explained_as_it_is() -> None:
+    """The weights under torch's old ``weight_norm`` are results, which have no copy."""
+
+    def network(normed: Callable[[nn.Module], nn.Module]) -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(normed(nn.Conv2d(3, 4, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
+
+    images = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    old, new = network(nn.utils.weight_norm), network(nn.utils.parametrizations.weight_norm)
+    assert fuse(old, images) is old
+    methods = ["grad-cam", "saliency", "lrp"]
+    found, expected = (xaicmp.explain(each, images, methods=methods).maps for each in (old, new))
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(XaicmpError, match="the model cannot be copied, which this needs: RuntimeError: "):
+        xaicmp.compare(old, images, methods=methods).randomisation(draws=1)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from xaicmp.core.choices import INTERPOLATIONS, Interpolation
 from xaicmp.core.images.tensors import normalise
@@ -39,7 +36,7 @@ class Classifier:
         test_files: of a network that ``train`` made of a folder, the files there that it was tested on.
 
     Raises:
-        UsageError: ``module`` is no ``nn.Module`` whose layers can be observed, or ``mean`` and ``std`` do not go together.
+        UsageError: ``module`` is no ``nn.Module``, or ``mean`` and ``std`` do not go together.
     """
 
     module: nn.Module
@@ -58,7 +55,6 @@ class Classifier:
             raise UsageError(f"the model is a {type(self.module).__name__}; give a torch.nn.Module")
         if isinstance(written := getattr(self.module, "_orig_mod", None), nn.Module):  # torch.compile's
             object.__setattr__(self, "module", written)
-        _check_module(self.module)
         for name in ("classes", "mean", "std", "input_size", "test_files"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -103,22 +99,3 @@ class Classifier:
     def __repr__(self) -> str:
         size = "any size" if self.input_size is None else f"{self.input_size[0]} x {self.input_size[1]}"
         return f"Classifier({self.name}, {len(self.classes) or 'unnamed'} classes, images of {size})"
-
-
-def _check_module(module: nn.Module) -> None:
-    """Raise UsageError for a program, whose layers cannot be observed, and for parameters without a shape."""
-    if isinstance(module, torch.jit.ScriptModule) or "eval" in vars(
-        module
-    ):  # the latter is what torch.export makes
-        raise UsageError(
-            "the model is a compiled program, whose layers cannot be observed; give the module it was made of"
-        )
-    tensors = list(chain(module.parameters(), module.buffers()))
-    if any(map(is_lazy, tensors)):
-        raise UsageError(
-            "the model has parameters without a shape yet; run it once on an image, then give it"
-        )
-    if any(each.is_meta for each in tensors):
-        raise UsageError("the model is on the meta device, where parameters have no values; load its weights")
-    if any(each.is_inference() for each in tensors):
-        raise UsageError("the model was made in inference mode, so it has no gradients; make it outside")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from copy import deepcopy
 from itertools import chain
 from typing import Any
 
@@ -15,9 +14,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from xaicmp.core.models.guard import unchanged
+from xaicmp.core.models.guard import copied, unchanged
 from xaicmp.core.models.layers import get_layer
 from xaicmp.core.models.self_attention import speed_up
+from xaicmp.errors import XaicmpError
 
 PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 """The types that are merged; a subclass may compute something else."""
@@ -41,13 +41,17 @@ def fuse(model: nn.Module, example: Tensor, keep: Collection[str] = ()) -> nn.Mo
         keep: names of layers whose output is needed.
 
     Returns:
-        The copy; ``model`` itself where the copy would compute something else, as where its code looks into
-        its normalisations.
+        The copy; ``model`` itself where it cannot be copied, or the copy would compute something else, as where its code
+        looks into its normalisations.
 
     Raises:
         UsageError: the model has no layer of a name in ``keep``.
     """
-    fused = deepcopy(model, {id(each): each for each in chain(model.parameters(), model.buffers())}).eval()
+    shared: dict[int, Any] = {id(each): each for each in chain(model.parameters(), model.buffers())}
+    try:
+        fused = copied(model, shared).eval()
+    except XaicmpError:
+        return model
     pairs = _pairs(fused, example, [get_layer(fused, name) for name in keep])
     # Not under autocast, so that a difference is more than rounding.
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(example.device.type, enabled=False):

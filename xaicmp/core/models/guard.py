@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import nn
+
+from xaicmp.core.machine.foreign import foreign
 
 
 @contextmanager
@@ -34,6 +37,16 @@ def unchanged(model: nn.Module) -> Iterator[nn.Module]:
             for registry, entries in registries:
                 registry.clear()
                 registry.update(entries)
+
+
+def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """A copy of ``model``; what ``memo`` holds, see ``copy.deepcopy``, is shared.
+
+    Raises:
+        XaicmpError: it cannot be copied, as with torch's old ``weight_norm``, whose weights are computed.
+    """
+    with foreign("the model cannot be copied, which this needs", "give one that copy.deepcopy takes"):
+        return deepcopy(model, memo)
 
 
 def _eager() -> AbstractContextManager[Any]:

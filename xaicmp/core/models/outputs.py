@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
-from copy import deepcopy
 from dataclasses import fields, is_dataclass, replace
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from xaicmp.core.machine.foreign import foreign
 from xaicmp.core.models.classifier import Classifier
-from xaicmp.core.models.guard import unchanged
+from xaicmp.core.models.guard import copied, unchanged
 from xaicmp.core.models.sources import find_object
-from xaicmp.errors import XaicmpError, arg
+from xaicmp.errors import UsageError, XaicmpError, arg
 
 LOGITS = ("logits", "logit", "output", "out")
 """Names under which models return their logits."""
@@ -42,8 +43,10 @@ def with_logits(module: nn.Module, example: Tensor, remark: Remark = lambda mess
         remark: told if the logits of an image are probabilities, or are not of the image alone.
 
     Raises:
+        UsageError: it is no module whose layers can be observed, or has no values yet.
         XaicmpError: the module fails on the images, or which output is meant is not clear.
     """
+    _check_module(module)
     size = " x ".join(map(str, example.shape[2:]))
     way = f"give its {arg('input_size')}, or a model that takes such images alone"
     if any(each.is_floating_point() and each.dtype != torch.float32 for each in module.parameters()):
@@ -76,6 +79,25 @@ def with_logits(module: nn.Module, example: Tensor, remark: Remark = lambda mess
             "the confidence is too low. Leave out its softmax to explain logits"
         )
     return module
+
+
+def _check_module(module: nn.Module) -> None:
+    """Raise UsageError for a program, whose layers cannot be observed, and for parameters without a shape."""
+    if isinstance(module, torch.jit.ScriptModule) or "eval" in vars(
+        module
+    ):  # the latter is what torch.export makes
+        raise UsageError(
+            "the model is a compiled program, whose layers cannot be observed; give the module it was made of"
+        )
+    tensors = list(chain(module.parameters(), module.buffers()))
+    if any(map(is_lazy, tensors)):
+        raise UsageError(
+            "the model has parameters without a shape yet; run it once on an image, then give it"
+        )
+    if any(each.is_meta for each in tensors):
+        raise UsageError("the model is on the meta device, where parameters have no values; load its weights")
+    if any(each.is_inference() for each in tensors):
+        raise UsageError("the model was made in inference mode, so it has no gradients; make it outside")
 
 
 def is_plain(output: Any) -> bool:
@@ -138,7 +160,7 @@ class Adapted(nn.Module):
         """``module`` with a contiguous copy of its input, and contiguous weights, whose layout its maps would take."""
         inner, score = (module.inner, module.score) if isinstance(module, Adapted) else (module, None)
         if not all(each.is_contiguous() for each in inner.parameters()):
-            inner = deepcopy(inner).to(memory_format=torch.contiguous_format)
+            inner = copied(inner).to(memory_format=torch.contiguous_format)
         return cls(inner, score, copies=True)
 
     def forward(self, images: Tensor) -> Tensor:

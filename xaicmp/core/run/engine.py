@@ -17,7 +17,7 @@ from xaicmp.core.machine.devices import autocast, fast_batch, find_device, has_b
 from xaicmp.core.machine.memory import Room, fitting_batch, free_memory, saved_bytes
 from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.fusion import fuse
-from xaicmp.core.models.guard import unchanged
+from xaicmp.core.models.guard import copied, unchanged
 from xaicmp.core.models.layers import find_layer, last_maps
 from xaicmp.core.models.outputs import with_logits
 
@@ -71,7 +71,7 @@ class Engine:
         module = self.classifier.module
         if all(each.device == self.device for each in module.parameters()):
             return module
-        return copy.deepcopy(module).to(self.device)
+        return copied(module).to(self.device)
 
     def again(self, *, classifier: Classifier | None = None, seed: int | None = None) -> Engine:
         """The same with another classifier or seed, with room for as many images at once."""

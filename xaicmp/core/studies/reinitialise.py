@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from xaicmp.core.choices import Randomise
-from xaicmp.core.models.guard import unchanged
+from xaicmp.core.models.guard import copied, unchanged
 from xaicmp.errors import XaicmpError
 
 
@@ -82,7 +82,7 @@ def reinitialised(
     """
     current = model
     for stage, names in find_stages(model).items():
-        current = copy.deepcopy(current if kind == "cascading" else model)
+        current = copied(current if kind == "cascading" else model)
         for name in names:
             redraw(current.get_submodule(name), name, seed, draw)
         yield Reinitialised(stage, current, measure(current, images, names))
