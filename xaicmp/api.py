@@ -23,7 +23,9 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from xaicmp.core.arguments import instance
 from xaicmp.core.attribution import PUBLISHED, Method, get_methods
+from xaicmp.core.attribution.plugins import from_function
 from xaicmp.core.images.cifar10 import holds_cifar10, load_cifar10, load_sample
 from xaicmp.core.images.class_folders import decoded, images_tested, split_folder
 from xaicmp.core.images.files import find_files
@@ -53,6 +55,7 @@ from xaicmp.result import Result
 from xaicmp.views.document import from_json
 
 ModelLike = nn.Module | Classifier | str | Path | None
+MethodLike = str | Method | Callable[[nn.Module, Tensor, Tensor], Tensor]
 ImagesLike = Tensor | np.ndarray | ImageSource | Iterable[Any] | Dataset[Any] | str | Path | None
 
 
@@ -111,8 +114,6 @@ def load_model(
         raise UsageError(
             f"model: a {type(spec).__name__} is none; give a torch.nn.Module, a Classifier, a name or a path"
         )
-    if isinstance(size := about.get("input_size"), int) or (size is not None and len(size) == 1):
-        about["input_size"] = (size if isinstance(size, int) else size[0],) * 2
     return replace(found, **about) if about else found
 
 
@@ -213,7 +214,7 @@ def compare(
     model: ModelLike = None,
     images: ImagesLike = None,
     targets: Target | Sequence[int] | Tensor = "predicted",
-    methods: Sequence[str | Method] = PUBLISHED,
+    methods: Sequence[MethodLike] = PUBLISHED,
     select: Selection | None = None,
     settings: Settings | None = None,
     running: Running | None = None,
@@ -225,8 +226,8 @@ def compare(
         images: see ``load_images``.
         targets: the class that is explained: ``"predicted"``, ``"label"``, the name or the index of a class, or one
             index per image, int64 ``(N,)``.
-        methods: two or more, by name, title, group, or name with options, see ``get_methods``. ``"all"`` means those
-            that apply to the model.
+        methods: two or more, by name, title, group, or name with options, see ``get_methods``; or functions of your
+            own, ``(model, images, targets)`` to attributions. ``"all"`` means those that apply to the model.
         select: which images; by default all of a tensor, and the first 100 of CIFAR-10 that the model gets right.
         settings: the statistics and controls, see ``Settings``.
         running: how the model is run, see ``Running``.
@@ -235,7 +236,7 @@ def compare(
         UsageError: what was asked for cannot be meant.
         XaicmpError: it could not be done: a method cannot explain this model, no image was admitted.
     """
-    others = settings is not None and settings.other_classes
+    others = settings is not None and instance("settings", settings, Settings).other_classes
     job = _Job(model, images, targets, methods, select, running, others)
     settings = settings or Settings(seed=job.running.seed)
     height, width = job.images.size()
@@ -256,7 +257,7 @@ def explain(
     model: ModelLike = None,
     images: ImagesLike = None,
     targets: Target | Sequence[int] | Tensor = "predicted",
-    methods: Sequence[str | Method] = PUBLISHED,
+    methods: Sequence[MethodLike] = PUBLISHED,
     select: Selection | None = None,
     running: Running | None = None,
 ) -> Explanations:
@@ -310,12 +311,13 @@ class _Job:
         model: ModelLike,
         images: ImagesLike,
         targets: Any,
-        methods: Sequence[str | Method],
+        methods: Sequence[MethodLike],
         select: Selection | None,
         running: Running | None,
         other_classes: bool = False,
     ) -> None:
-        self.running = running or Running()
+        self.running = Running() if running is None else instance("running", running, Running)
+        methods = methods if isinstance(methods, str) or not isinstance(methods, Iterable) else list(methods)
         loaded = load_model(model, remark=self.running.remark)
         classifier, target = loaded, targets
         if isinstance(targets, str) and ":" in targets:
@@ -325,7 +327,9 @@ class _Job:
         if select is None:
             cifar = isinstance(self.images, ImageSet)
             select = Selection(n=100) if cifar else Selection(n=len(self.images), only="all")
-        self.select, self.engine = select, self.running.engine(classifier)
+        self.select, self.engine = instance("select", select, Selection), self.running.engine(classifier)
+        if isinstance(targets, Tensor | np.ndarray) and targets.ndim == 0:
+            target = targets = int(targets)
         if not isinstance(targets, str | int | np.integer):
             target = targets = whole_numbers(targets, "targets")
         chosen = methods_of(methods)
@@ -349,19 +353,24 @@ class _Job:
         )
 
 
-def methods_of(names: Sequence[str | Method]) -> tuple[Method, ...]:
-    """Methods from names, titles (``Grad-CAM``), groups or methods, each once and in order.
+def methods_of(names: Sequence[MethodLike]) -> tuple[Method, ...]:
+    """Methods from names, titles (``Grad-CAM``), groups, methods or functions, each once and in order.
 
     Raises:
         UsageError: an unknown name, one that is named twice, or none.
     """
     if isinstance(names, str):
         raise UsageError(f"methods: {names!r} is one word; give a list, as [{names!r}, 'saliency']")
-    if all(isinstance(each, Method) for each in names) and names:
-        found = {each.name: each for each in names if isinstance(each, Method)}
-        if len(found) == len(names):
-            return tuple(found.values())
+    if not isinstance(names, Iterable) or not all(
+        isinstance(each, str | Method) or callable(each) for each in names
+    ):
+        raise UsageError(f"methods {names!r:.80}: give a list of names, of methods or of functions")
+    every = [each if isinstance(each, str | Method) else from_function(each) for each in names]
+    own = {each.name: each for each in every if isinstance(each, Method)}
+    if len(own) < sum(isinstance(each, Method) for each in every):
         raise UsageError("methods: one is given twice; give each once")
-    known = {each.name: each for each in names if isinstance(each, Method)}
-    words = [each if isinstance(each, str) else each.name for each in names]
-    return tuple(known.get(each.name, each) for each in get_methods(words))
+    words = [each for each in every if isinstance(each, str)]
+    if words or not own:
+        get_methods(words)  # which sees what is named twice
+    found = (get_methods([each]) if isinstance(each, str) else (each,) for each in every)
+    return tuple({each.name: own.get(each.name, each) for some in found for each in some}.values())

@@ -13,6 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from torch import Tensor, nn
 
 from xaicmp.core.agreement.statistic import Pair, Statistic
+from xaicmp.core.arguments import instance
 from xaicmp.core.attribution import Method
 from xaicmp.core.choices import FailOn, Only, Randomise
 from xaicmp.core.images.masks import load_masks
@@ -99,6 +100,7 @@ class Result:
             UsageError: they were not compared.
         """
         titles = {title.lower(): name for name, title in self.comparison.titles.items()}
+        pair = pair if isinstance(pair, Sequence) and not isinstance(pair, str) else (pair,)
         names = tuple(titles.get(str(each).lower(), str(each)) for each in pair)
         for known in (names, names[::-1]):
             if known in self.pairs:
@@ -128,7 +130,7 @@ class Result:
         Raises:
             UsageError: they are of another size.
         """
-        scores = self.comparison.scores
+        scores, reference = self.comparison.scores, instance("reference", reference, ImageSource)
         p_values, among = among_reference(*self._again(), reference, self.comparison.settings, progress)
         scores = replace(
             scores,
@@ -206,8 +208,6 @@ class Result:
             draws: how many re-initialised copies at each stage.
             progress: told how far it is.
         """
-        if draws < 1:
-            raise UsageError(f"{arg('draws')} {draws}: give 1 or more")
         return randomise(*self._again(), self.comparison.settings, kind, draws, progress)
 
     def faithfulness(
@@ -344,8 +344,18 @@ class Result:
         return Explanations.join(list(explainer.again(images, chosen, progress)))
 
     def _kept(self, maps: Tensor | None, progress: Progress = no_progress) -> Tensor:
-        """The maps that were kept; without them, the images are explained again."""
-        return self.maps(progress=progress).maps if maps is None else maps
+        """The maps that were kept; without them, the images are explained again.
+
+        Raises:
+            UsageError: they are not of these methods and images.
+        """
+        if maps is None:
+            return self.maps(progress=progress).maps
+        _, images = self._model()
+        wanted = (len(self.comparison.titles), len(self), *images.size())
+        if maps.shape != wanted:
+            raise UsageError(f"maps {tuple(maps.shape)}: give {wanted}, one per method and image")
+        return maps
 
     def _again(self) -> tuple[Explainer, ImageSource, Predictions]:
         """An explainer, the images and the predictions, to explain the same images again."""

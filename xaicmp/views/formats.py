@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xaicmp.core.machine.storage import check_suffix, replacing
 from xaicmp.core.results.comparison import Comparison
+from xaicmp.errors import UsageError
 from xaicmp.views.document import to_json
 from xaicmp.views.table import FORMATS, RECORDS, SUFFIXES, Table
 from xaicmp.views.tables.comparison import pairs_records, pairs_table
@@ -34,6 +35,8 @@ def comparison_text(
     """
     if format == "json":
         return to_json(comparison, studies)
+    if format not in FORMATS:
+        raise UsageError(f"format {format!r}: choose from {', '.join([*FORMATS, 'json'])}")
     if format in RECORDS:
         records = values_records if details else images_records if by_image else pairs_records
         return FORMATS[format](records(comparison))

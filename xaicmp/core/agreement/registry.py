@@ -111,6 +111,10 @@ def iou(top_a: Prepared, top_b: Prepared) -> Tensor:
     Raises:
         UsageError: the sets are of different numbers of maps or pixels.
     """
+    if not (isinstance(top_a, Prepared) and isinstance(top_b, Prepared)):
+        raise UsageError(
+            "iou compares what top_pixels returns; for maps see agreement('iou', maps_a, maps_b)"
+        )
     one, other = top_a.values[0].shape, top_b.values[0].shape
     if one != other:
         raise UsageError(

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from xaicmp.core.agreement.statistic import Prepared, Statistic, is_orderless, register
+from xaicmp.core.arguments import real_number
 from xaicmp.errors import UsageError, arg
 
 
 def check_top(top: float) -> None:
     """Raise UsageError unless ``top`` lies between 0 and 1, exclusive."""
-    if not 0 < top < 1:
+    if not 0 < real_number("top", top) < 1:
         raise UsageError(f"{arg('top')} {top:g}: the share of top pixels lies between 0 and 1, as 0.2 does")
 
 

@@ -100,24 +100,35 @@ def _method(entry: metadata.EntryPoint, missing: type[XaicmpError]) -> Method:
             raise missing(f"plug-in {name}: {error}; check the spelling") from error
         if not callable(function):
             raise missing(f"plug-in {name} is not a function but {type(function).__name__}")
-        reduction = getattr(function, "reduction", "sum")
-        if not isinstance(reduction, str) or reduction not in REDUCTIONS:
-            raise XaicmpError(
-                f"plug-in {name}: no reduction {reduction!r}; choose from {', '.join(REDUCTIONS)}"
-            )
-        paper = str(function.__doc__ or "").strip().partition("\n")[0]
-        needs_layer, model_free = (
-            bool(getattr(function, key, False)) for key in ("needs_layer", "model_free")
+        return _made(entry.name, entry.attr.rpartition(".")[2], function, name)
+
+
+def from_function(function: Function) -> Method:
+    """The method that is a function, by its own name.
+
+    Raises:
+        XaicmpError: it names a reduction that there is not.
+    """
+    name = getattr(function, "__name__", type(function).__name__)
+    return _made(name, name, function, name)
+
+
+def _made(name: str, title: str, function: Function, called: str) -> Method:
+    """The method that is ``function``; errors say how it is ``called``."""
+    reduction = getattr(function, "reduction", "sum")
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
+        raise XaicmpError(
+            f"plug-in {called}: no reduction {reduction!r}; choose from {', '.join(REDUCTIONS)}"
         )
     return Method(
-        name=entry.name,
-        title=entry.attr.rpartition(".")[2].replace("_", " "),
+        name=name,
+        title=title.replace("_", " "),
         family="plug-in",
         reduction=reduction,
-        paper=paper,
-        function=checked(name, function),
-        needs_layer=needs_layer,
-        model_free=model_free,
+        paper=str(function.__doc__ or "").strip().partition("\n")[0],
+        function=checked(called, function),
+        needs_layer=bool(getattr(function, "needs_layer", False)),
+        model_free=bool(getattr(function, "model_free", False)),
         sees_modules=True,
     )
 

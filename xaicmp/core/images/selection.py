@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from xaicmp.core.arguments import one_of, whole_number
 from xaicmp.core.choices import Only
 from xaicmp.errors import UsageError, arg
 
@@ -19,7 +21,7 @@ class Selection:
         repeated: how many ids were left out because they came before.
 
     Raises:
-        UsageError: both or neither of ``n`` and ``ids``, ``n`` below 1, an id below 0.
+        UsageError: both or neither of ``n`` and ``ids``, ``n`` below 1, an id below 0, or none of these.
     """
 
     n: int | None = None
@@ -30,15 +32,17 @@ class Selection:
     def __post_init__(self) -> None:
         if (self.n is None) == (self.ids is None):
             raise UsageError(f"give either {arg('n')} or {arg('ids')}, not both")
-        if self.n is not None and self.n < 1:
-            raise UsageError(f"{arg('n')} {self.n}: ask for at least 1 image")
+        one_of("only", self.only, Only)
+        if self.n is not None:
+            object.__setattr__(self, "n", whole_number("n", self.n, 1))
         if self.ids is not None:
-            if not self.ids:
+            if not isinstance(self.ids, Iterable):
+                raise UsageError(f"{arg('ids')} {self.ids!r:.80}: give a list of ids")
+            ids = [whole_number("ids", each) for each in self.ids]
+            if not ids:
                 raise UsageError(f"{arg('ids')} names no image; give one or more, as in {arg('ids')} 3 7 12")
-            if min(self.ids) < 0:
-                raise UsageError(f"{arg('ids')} {min(self.ids)}: ids count from 0")
-            once = tuple(dict.fromkeys(self.ids))
-            object.__setattr__(self, "repeated", len(self.ids) - len(once))
+            once = tuple(dict.fromkeys(ids))
+            object.__setattr__(self, "repeated", len(ids) - len(once))
             object.__setattr__(self, "ids", once)
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from xaicmp.core.arguments import real_number
 from xaicmp.core.choices import INTERPOLATIONS, Interpolation
 from xaicmp.core.images.tensors import normalise
 from xaicmp.errors import UsageError, arg
@@ -27,7 +28,7 @@ class Classifier:
         classes: the names of its C outputs, in order; if empty, outputs are called by their numbers.
         mean, std: what images scaled to [0, 1] are normalised by, one value or one per channel. Without them images
             are taken as they are.
-        input_size: height and width of its images; None for any.
+        input_size: height and width of its images, or one number for both; None for any.
         name: what captions call it; by default the module's class.
         provenance: where it comes from, as plain values: ``path``, ``sha256``, ``architecture``, ``weights``,
             ``test_accuracy``.
@@ -55,10 +56,18 @@ class Classifier:
             raise UsageError(f"the model is a {type(self.module).__name__}; give a torch.nn.Module")
         if isinstance(written := getattr(self.module, "_orig_mod", None), nn.Module):  # torch.compile's
             object.__setattr__(self, "module", written)
+        for name, times in (("mean", 1), ("std", 1), ("input_size", 2)):
+            value = getattr(self, name)
+            if isinstance(value, int | float) or (times == 2 and value is not None and len(value) == 1):
+                object.__setattr__(
+                    self, name, (value if isinstance(value, int | float) else value[0],) * times
+                )
         for name in ("classes", "mean", "std", "input_size", "test_files"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        finite = all(map(math.isfinite, (*self.mean, *self.std)))
+        finite = all(
+            math.isfinite(real_number(name, each)) for name in ("mean", "std") for each in getattr(self, name)
+        )
         if (
             len(self.mean) != len(self.std)
             or len(self.mean) not in (1, 3)

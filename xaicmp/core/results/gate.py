@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from xaicmp.core.agreement.statistic import Statistic, called
+from xaicmp.core.arguments import one_of
 from xaicmp.core.choices import FailOn
 from xaicmp.core.results.intervals import Summary
 from xaicmp.errors import Below, UsageError, arg
@@ -57,6 +58,7 @@ def check_bounds(
 ) -> None:
     """Raise ``Below`` if a mean, or on ``"ci"`` the worse end of its interval, is beyond its bound or undefined."""
     wrong = []
+    one_of("fail_on", on, FailOn)
     for bound in bounds:
         more = bound.statistic.higher
         for subject in bound.subjects:

@@ -9,6 +9,7 @@ from xaicmp.core.agreement.controls import DEFAULT_CONTROLS, NONE, OTHER_CLASS, 
 from xaicmp.core.agreement.registry import DEFAULT_STATISTICS, get_statistics
 from xaicmp.core.agreement.statistic import Statistic
 from xaicmp.core.agreement.top_pixels import count_top
+from xaicmp.core.arguments import real_number, whole_number
 from xaicmp.errors import UsageError, arg
 
 
@@ -59,9 +60,11 @@ class Settings:
             margin: above 0, for statistics from -1 to 1; half of it for those from 0 to 1.
 
         Raises:
-            UsageError: a name is unknown or there twice, there is no statistic, ``level`` is no level, or
-                ``margin`` is not above 0.
+            UsageError: a name is unknown or there twice, there is no statistic, or a number is none or out of range.
         """
+        top, level, margin = (
+            real_number(name, value) for name, value in (("top", top), ("level", level), ("margin", margin))
+        )
         if not 0 < level < 1:
             raise UsageError(f"level {level:g} is no level of an interval; give one between 0 and 1, as 0.95")
         if not 0 < margin <= 2:  # as far as two correlations can be apart
@@ -73,7 +76,7 @@ class Settings:
             "top": top,
             "controls": get_controls([controls] if isinstance(controls, str) else controls or [NONE]),
             "level": level,
-            "seed": seed,
+            "seed": whole_number("seed", seed),
             "curve": curve,
             "margin": margin,
         }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from xaicmp.core.arguments import one_of, whole_number
 from xaicmp.core.attribution import METHODS, Method
 from xaicmp.core.choices import Precision
 from xaicmp.core.images.selection import Selection
@@ -20,7 +21,7 @@ from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explainer import Target
 from xaicmp.core.run.journal import Journal
 from xaicmp.core.run.provenance import plan_of
-from xaicmp.errors import told
+from xaicmp.errors import UsageError, arg, told
 
 FAST = {
     64: {"steps": 8, "rule": "middle", "end": 1 / 32},
@@ -46,6 +47,9 @@ class Running:
         journal: keeps explanations on disk as they come, see ``Journal``.
         processes: those that share the work, see ``processes``.
         keep: given each batch of explanations.
+
+    Raises:
+        UsageError: a value is of another kind.
     """
 
     device: str | torch.device | None = None
@@ -61,7 +65,12 @@ class Running:
     keep: Keep | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "remark", told(self.remark))
+        one_of("precision", self.precision, Precision)
+        numbers = {name: whole_number(name, getattr(self, name)) for name in ("batch_size", "seed")}
+        if not isinstance(self.layer, str | None):
+            raise UsageError(f"{arg('layer')} {self.layer!r:.80}: give the name of a module of the model")
+        for name, value in {**numbers, "remark": told(self.remark)}.items():
+            object.__setattr__(self, name, value)
 
     def keeping(
         self,

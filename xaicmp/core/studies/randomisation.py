@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from xaicmp.core.agreement.partners import other_image, other_images, with_every_other, with_partners
 from xaicmp.core.agreement.statistic import Prepared, Statistic, prepare_all, take
+from xaicmp.core.arguments import one_of, whole_number
 from xaicmp.core.choices import Randomise
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
@@ -253,6 +254,8 @@ def randomise(
         progress: told how far it is.
     """
     engine, methods = explainer.engine, explainer.methods
+    one_of("randomise", kind, Randomise)
+    draws = whole_number("draws", draws, 1)
 
     def maps_of(model: nn.Module) -> Tensor:
         copied = engine.again(classifier=replace(engine.classifier, module=model))

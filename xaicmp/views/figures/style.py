@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
+from xaicmp.core.arguments import one_of, real_number
 from xaicmp.core.choices import Scale, Style, Theme
 from xaicmp.core.machine.storage import check_suffix, replacing
 from xaicmp.errors import UsageError, XaicmpError, arg
@@ -76,6 +77,12 @@ class Look:
     theme: Theme = "light"
     style: Style = "overlay"
     scale: Scale = "image"
+
+    def __post_init__(self) -> None:
+        if self.width is not None:
+            real_number("width", self.width)
+        for name, words in (("theme", Theme), ("style", Style), ("scale", Scale)):
+            one_of(name, getattr(self, name), words)
 
 
 @contextmanager
