@@ -351,10 +351,11 @@ class Result:
         """
         if maps is None:
             return self.maps(progress=progress).maps
-        _, images = self._model()
-        wanted = (len(self.comparison.titles), len(self), *images.size())
-        if maps.shape != wanted:
-            raise UsageError(f"maps {tuple(maps.shape)}: give {wanted}, one per method and image")
+        count, pixels = (len(self.comparison.titles), len(self)), self.comparison.pixels
+        if maps.ndim != 4 or maps.shape[:2] != count or maps[:1, :1].numel() != pixels:
+            raise UsageError(
+                f"maps {tuple(maps.shape)}: give {count} of {pixels} pixels, one per method and image"
+            )
         return maps
 
     def _again(self) -> tuple[Explainer, ImageSource, Predictions]:

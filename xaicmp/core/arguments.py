@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from typing import Any, TypeVar, get_args
 
@@ -27,18 +26,17 @@ def whole_number(name: str, value: Any, least: int = 0) -> int:
 
 
 def real_number(name: str, value: Any) -> float:
-    """``value`` of any type of real numbers.
+    """``value`` of any type of real numbers; NaN is left to the range that it must lie in.
 
     Raises:
         UsageError: it is no number.
     """
     try:
-        number = float(value) if not isinstance(value, str | bytes) else math.nan
-    except (TypeError, ValueError, RuntimeError):
-        number = math.nan
-    if math.isnan(number):
-        raise UsageError(f"{arg(name)} {value!r:.80}: give a number")
-    return number
+        if not isinstance(value, str | bytes):
+            return float(value)
+    except (TypeError, ValueError, RuntimeError):  # the last of tensors of several values
+        pass
+    raise UsageError(f"{arg(name)} {value!r:.80}: give a number")
 
 
 def one_of(name: str, value: T, words: Any) -> T:

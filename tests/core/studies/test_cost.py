@@ -17,6 +17,7 @@ from xaicmp.core.images.tensors import ImageSet
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.studies import cost
 from xaicmp.core.studies.cost import Cost, measure
+from xaicmp.errors import XaicmpError
 
 
 def costs_of(names: list[str], images: ImageSet, engine: Engine | None = None, **options: Any) -> list[Cost]:
@@ -109,7 +110,7 @@ def test_the_model_is_left_as_it_was_also_when_a_method_fails(sample: ImageSet) 
     models = engine.model(engine.inputs(sample.tensor[:2])), engine.classifier.module
     before = [state(each) for each in models]
     measure(engine, sample, chosen, get_methods(["saliency", "grad-cam"]))
-    with registered("failing", failing), pytest.raises(ZeroDivisionError):
+    with registered("failing", failing), pytest.raises(XaicmpError, match="ZeroDivisionError"):
         measure(engine, sample, chosen, get_methods(["saliency", "failing"]))
     assert [state(each) for each in models] == before
 
