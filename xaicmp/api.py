@@ -37,7 +37,7 @@ from xaicmp.core.images.tensors import ImageSet, TensorImages, from_batches, who
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.machine.storage import check_suffix
 from xaicmp.core.models.checkpoint import load_checkpoint
-from xaicmp.core.models.classifier import Classifier
+from xaicmp.core.models.classifier import NOT_NORMALISED, Classifier
 from xaicmp.core.models.loading import WEIGHTS, checked_classes, load_network, read_classes
 from xaicmp.core.models.outputs import scored_by
 from xaicmp.core.results.explanations import Explanations
@@ -107,9 +107,9 @@ def load_model(
         found = Classifier(spec)
     elif spec is None or is_file:
         path = checkpoint if spec is None else spec
-        found = load_checkpoint(None if path is None else Path(str(path)), remark).classifier
+        found = load_checkpoint(None if path is None else Path(str(path)), remark, given=about).classifier
     elif isinstance(spec, str):
-        found = load_network(spec, file, remark)
+        found = load_network(spec, file, remark, about)
     else:
         raise UsageError(
             f"model: a {type(spec).__name__} is none; give a torch.nn.Module, a Classifier, a name or a path"
@@ -161,7 +161,7 @@ def load_images(
         raise UsageError(
             f"images: a {type(spec).__name__} is none; give a tensor, batches, a data set, an ImageSource or a folder"
         )
-    normalised = model is not None and model.mean != (0.0,)
+    normalised = model is not None and model.mean != NOT_NORMALISED
     if model is not None and normalised:
         options = {"mean": model.mean, "std": model.std} | options
     read: Any = TensorImages if isinstance(spec, Tensor | np.ndarray) else from_batches

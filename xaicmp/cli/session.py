@@ -230,11 +230,12 @@ class Session:
     def _remark_assumed(self) -> None:
         """Say what is assumed of a model that does not say how its images are prepared."""
         from xaicmp.core.images.files import FileImages
+        from xaicmp.core.models.classifier import NOT_NORMALISED
 
         assumed = {}
         if isinstance(self.images, FileImages) and self.classifier.input_size is None:
             assumed["--input-size"] = "at {} x {}".format(*self.images.size())
-        if self.classifier.mean == (0.0,) and self.options.mean is None:
+        if self.classifier.mean == NOT_NORMALISED and self.options.mean is None:
             assumed["--mean and --std"] = "from 0 to 1, not normalised"
         if assumed:
             how, ways = ", ".join(assumed.values()), ", ".join(assumed)
@@ -277,18 +278,14 @@ class Session:
     def _model(self) -> Classifier:
         from xaicmp.api import load_model
 
-        options, about, assumed = self.options, described(self.options), list[str]()
-        found = load_model(
+        options = self.options
+        return load_model(
             options.model,
             checkpoint=options.checkpoint,
             weights=options.weights,
-            remark=assumed.append,
-            **about,
+            remark=partial(remark, options),
+            **described(options),
         )
-        if options.model is not None or not about:  # who describes a checkpoint need not be told how
-            for line in assumed:
-                remark(options, line)
-        return found
 
     def _named(self, show: Stages) -> ImageSource:
         """What --images names, framed for no classifier yet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -343,3 +344,32 @@ def test_names_of_classes(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[1, 2]")
     with pytest.raises(XaicmpError, match="class name"):
         xaicmp.load_model(nn.Linear(2, 2), classes=tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {},
+            "how images are normalised and what its classes are called; taken .* and std .*; 10 classes. Give",
+        ),
+        (
+            {"mean": 0.5, "std": 0.5},
+            "does not say what its classes are called; taken as for .*: 10 classes. Give",
+        ),
+        (
+            {"classes": [str(each) for each in range(10)]},
+            "does not say how images are normalised; taken as for",
+        ),
+        ({"mean": 0.5, "std": 0.5, "classes": [str(each) for each in range(10)]}, ""),
+    ],
+)
+@pytest.mark.parametrize("spec", [None, "resnet18-cifar"])
+def test_only_what_nobody_has_said_is_assumed(
+    spec: str | None, given: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    torch.save(xaicmp.resnet18_cifar().state_dict(), tmp_path / "bare.pth")
+    told: list[str] = []
+    xaicmp.load_model(spec, checkpoint=tmp_path / "bare.pth", remark=told.append, **given)
+    assert len(told) == bool(said)
+    assert re.search(said, "".join(told))

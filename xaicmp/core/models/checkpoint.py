@@ -7,7 +7,7 @@ A checkpoint is a dict of tensors and plain values, read with ``torch.load(weigh
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -75,6 +75,7 @@ def load_checkpoint(
     remark: Remark = lambda message: None,
     *,
     architecture: str | None = None,
+    given: Collection[str] = (),
 ) -> Checkpoint:
     """Read a checkpoint of ours, or weights of the CIFAR ResNet-18 in any form that ``best_fit`` knows.
 
@@ -82,6 +83,7 @@ def load_checkpoint(
         path: the file; without it ``default_checkpoint()``.
         remark: told what was assumed, where the file does not say.
         architecture: the network, which may then also be code of your own; by default the one that the file names.
+        given: see ``load_network``.
 
     Raises:
         XaicmpError: missing, unreadable, damaged, foreign, or more than tensors and plain values.
@@ -91,14 +93,14 @@ def load_checkpoint(
     if path == shipped_checkpoint() and file.sha256 != SHIPPED_SHA256:
         raise XaicmpError(f"checkpoint {path} is not the one that ships: it is damaged; install xaicmp again")
     if document.get("format") != FORMAT:
-        return Checkpoint(path, file.sha256, with_file(own, BARE, file, remark))
+        return Checkpoint(path, file.sha256, with_file(own, BARE, file, remark, given))
     metadata = document["metadata"]
     named = architecture or metadata.get("architecture", BARE)
     if architecture is None:
         check_architecture(named, path)
     source, rest = find_source(named)
     classifier = replace(
-        with_file(source, rest, file, remark),
+        with_file(source, rest, file, remark, given),
         classes=tuple(metadata.get("classes", CLASSES)),
         name=f"{path.name}, shipped with xaicmp" if path == shipped_checkpoint() else str(path),
         provenance={

@@ -14,6 +14,8 @@ from xaicmp.core.choices import INTERPOLATIONS, Interpolation
 from xaicmp.core.images.tensors import normalise
 from xaicmp.errors import UsageError, arg
 
+NOT_NORMALISED = (0.0,)
+"""The mean of a model that does not say how its images are normalised."""
 MOST_SIDE = 10_000
 """Height and width of images must be below this, in pixels."""
 
@@ -42,7 +44,7 @@ class Classifier:
 
     module: nn.Module
     classes: tuple[str, ...] = ()
-    mean: tuple[float, ...] = (0.0,)
+    mean: tuple[float, ...] = NOT_NORMALISED
     std: tuple[float, ...] = (1.0,)
     input_size: tuple[int, int] | None = None
     name: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 
 from xaicmp.core.machine.storage import text_of
 from xaicmp.core.models.architectures import ARCHITECTURES
-from xaicmp.core.models.classifier import Classifier
+from xaicmp.core.models.classifier import NOT_NORMALISED, Classifier
 from xaicmp.core.models.metadata import described
 from xaicmp.core.models.sources import DEFAULT_WEIGHTS, Source, described_by, find_source
 from xaicmp.core.models.weights import FORMAT, Fit, WeightsFile, best_fit, fill, read_weights, tensors_in
@@ -33,13 +33,16 @@ FEWEST = 16
 Remark = Callable[[str], None]
 
 
-def load_network(spec: str, weights: str | Path | None, remark: Remark) -> Classifier:
+def load_network(
+    spec: str, weights: str | Path | None, remark: Remark, given: Collection[str] = ()
+) -> Classifier:
     """The network that ``spec`` names, with its trained weights.
 
     Args:
         spec: see ``find_source``.
         weights: the name of trained weights; a file; ``"none"`` for none; None for the source's default.
         remark: called with each assumption that was made.
+        given: the attributes of ``Classifier`` that the user gives, about which nothing is assumed.
 
     Raises:
         UsageError: there is no such network or weights.
@@ -47,15 +50,17 @@ def load_network(spec: str, weights: str | Path | None, remark: Remark) -> Class
     """
     source, rest = find_source(spec)
     if weights is not None and (Path(weights).suffix.lower() in WEIGHTS or Path(weights).is_file()):
-        return with_file(source, rest, read_weights(Path(weights)), remark)
+        return with_file(source, rest, read_weights(Path(weights)), remark, given)
     named = str(weights or DEFAULT_WEIGHTS)
     found = source(rest, None if named == UNTRAINED else named, None)
     found.module.eval()
     return found if named != UNTRAINED else replace(found, name=f"{found.name} with random weights")
 
 
-def with_file(source: Source, rest: str, file: WeightsFile, remark: Remark) -> Classifier:
-    """The network ``rest`` of ``source`` with the weights in a file, whatever form they have there.
+def with_file(
+    source: Source, rest: str, file: WeightsFile, remark: Remark, given: Collection[str] = ()
+) -> Classifier:
+    """The network ``rest`` of ``source`` with the weights in a file, whatever form they have there; see ``load_network``.
 
     Raises:
         XaicmpError: they do not fit; the message says how far they do, and what would.
@@ -84,11 +89,17 @@ def with_file(source: Source, rest: str, file: WeightsFile, remark: Remark) -> C
     if fit.renamed:
         where = f" under {fit.place!r}" if fit.place else ""
         remark(f"{file.path}: weights{where} matched to {name}'s names ({fit.renamed})")
-    if assumed:
+    taken = {}
+    if assumed and found.mean != NOT_NORMALISED and not {"mean", "std"} <= set(given):
+        ways = f"{arg('mean')}, {arg('std')}, {arg('input_size')}"
+        taken["how images are normalised"] = found.preprocessing, ways
+    if assumed and found.classes and "classes" not in given:
+        taken["what its classes are called"] = f"{len(found.classes)} classes", arg("classes")
+    if taken:
+        values, ways = zip(*taken.values(), strict=True)
         remark(
-            f"{file.path} does not say how images are normalised and what its classes are called; taken as for {name}: "
-            f"{found.preprocessing}; {len(found.classes) or 'unnamed'} classes. "
-            f"Give others with {arg('mean')}, {arg('std')}, {arg('input_size')}, {arg('classes')}"
+            f"{file.path} does not say {' and '.join(taken)}; taken as for {name}: {'; '.join(values)}. "
+            f"Give others with {', '.join(ways)}"
         )
     found.module.eval()
     return found
