@@ -91,8 +91,8 @@ def with_file(
         remark(f"{file.path}: weights{where} matched to {name}'s names ({fit.renamed})")
     taken = {}
     if assumed and found.mean != NOT_NORMALISED and not {"mean", "std"} <= set(given):
-        ways = f"{arg('mean')}, {arg('std')}, {arg('input_size')}"
-        taken["how images are normalised"] = found.preprocessing, ways
+        shape = f"{arg('mean')}, {arg('std')}, {arg('input_size')}"
+        taken["how images are normalised"] = found.preprocessing, shape
     if assumed and found.classes and "classes" not in given:
         taken["what its classes are called"] = f"{len(found.classes)} classes", arg("classes")
     if taken:
