@@ -14,14 +14,16 @@ import pytest
 FOLDER = Path(__file__).parent / "benchmarks"
 BENCHMARKS = sorted(each.name for each in FOLDER.glob("*.py"))
 START = """
-import json, os, runpy, sys
+import gc, json, os, runpy, sys
 import captum.attr, pytest, pytorch_grad_cam, scipy.stats, torch, torchvision, xaicmp.api  # once for all
+gc.freeze()  # lest each looks for garbage in all of that, and so copies it
 for name, *words in json.loads(sys.argv[2]):
     if os.fork() == 0:
         sys.path[0] = sys.argv[1]
         sys.argv = [os.path.join(sys.argv[1], name), *words]
         runpy.run_path(sys.argv[0], run_name="__main__")
-        sys.exit()
+        sys.stdout.flush()
+        os._exit(0)
     if os.waitstatus_to_exitcode(os.wait()[1]):
         sys.exit(name)
     print(end="\\f", flush=True)

@@ -6,6 +6,7 @@ it reads jobs from stdin, a line of JSON each, answers with the process ids, and
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -208,6 +209,7 @@ def serve() -> None:
     import xaicmp.views.tables.comparison
 
     assert torch and torchvision and xaicmp
+    gc.freeze()  # lest each looks for garbage in all of that, and so copies it
     for line in sys.stdin:
         job = json.loads(line)
         pids = []

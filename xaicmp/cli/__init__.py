@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import gc
 import logging
 import os
 import shlex
@@ -155,4 +156,5 @@ def main() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+    gc.freeze()  # a last search for garbage among all that torch has imported would take half a second and more
     sys.exit(status)
