@@ -34,8 +34,14 @@ def test_what_is_undefined_takes_no_part() -> None:
     one = crossed(np.array([[0.5, np.nan], [0.7, np.nan]]))
     assert one[0] == pytest.approx(0.6)
     assert np.isnan(one[1:]).all()
-    assert crossed(np.ones((2, 4))) == (1, 1, 1, 0)
+
+
+@pytest.mark.parametrize("value", [1, 0.1, -1e-300])
+def test_of_equal_values_p_is_what_so_many_signs_can_show_and_never_0(value: float) -> None:
+    assert crossed(np.full((3, 4), value)) == (*[pytest.approx(value)] * 3, 2 / 2**4)
     assert crossed(np.zeros((2, 4))) == (0, 0, 0, 1)
+    assert 0 < crossed(np.full((2, 2000), value))[3] < 1e-300
+    assert 0 < crossed(np.random.default_rng(0).normal(value, abs(value) / 1e4, (1, 2000)))[3] < 1e-300
 
 
 def of_crossed(values: np.ndarray) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from xaicmp.core.results.intervals import (
     summarise,
     summarise_share,
 )
-from xaicmp.core.results.significance import PairedTest, flip_signs, holm, lowest_p, paired_tests
+from xaicmp.core.results.significance import PairedTest, flip_signs, holm, lowest_p, paired_tests, pairing_of
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 100])
@@ -336,8 +336,28 @@ def test_equivalence_is_shown_by_scipys_two_one_sided_tests(n: int) -> None:
         assert test.equal == pytest.approx(max(above, below), rel=1e-9)
         assert test.d_z == pytest.approx(each.mean() / each.std(ddof=1))
         assert test.n == len(each)
-    assert paired_tests(observed, observed, margin=0.05)[0].equal == 0
     assert paired_tests(observed + 0.2, observed, margin=0.05)[0].equal > 0.99
+
+
+@pytest.mark.parametrize("n", [2, 6, 10])
+@pytest.mark.parametrize("apart", [0, 0.04, -0.04, 0.06, -0.06])
+def test_equivalence_of_equal_differences_is_what_all_flips_of_the_signs_show(n: int, apart: float) -> None:
+    floor = np.random.default_rng(n).normal(size=(1, n))  # so that the differences round
+    (test,) = paired_tests(floor + apart, floor, margin=0.05)
+    signs = np.array(list(product([-1, 1], repeat=n)))
+    within = [np.full(n, 0.05 - apart), np.full(n, 0.05 + apart)]
+    assert test.equal == max(np.mean(signs @ each >= each.sum() - 1e-9) for each in within)
+    assert math.isnan(test.d_z)
+
+
+def test_no_p_is_0_however_many_images_agree() -> None:
+    floor = np.zeros((1, 5000))
+    observed = np.random.default_rng(0).normal(1, 1e-3, floor.shape)
+    (far,), (near,) = paired_tests(observed, floor), paired_tests(observed / 100, floor, margin=0.05)
+    (same,) = paired_tests(floor, floor, margin=0.05)
+    blocks = np.array([[1e-4, 100.0]] * 400)
+    for p in (far.p, far.lowest, far.adjusted, near.equal, same.equal, pairing_of(blocks)):
+        assert 0 < p < 1e-300
 
 
 def test_tests_made_at_once_are_those_made_alone_and_more_than_ten_are_adjusted() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from xaicmp.core.results.significance import LEAST, lowest_p
+
 
 def crossed(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float, float]:
     """Mean, interval and two-sided p of mean 0, where both other images and other draws might have been had.
 
     With x_di = m + a_d + b_i + e_di, the mean's variance is s_a^2 / D + s_b^2 / N + s_e^2 / DN, estimated from the
     means of the draws, those of the images and the rest (Cornfield and Tukey, 1956), with Satterthwaite's degrees of
-    freedom (1946). With one draw it is Student's t over the images, and speaks of that draw alone.
+    freedom (1946). With one draw it is Student's t over the images, and speaks of that draw alone. Where all values are
+    the same they say nothing of a variance, and p is the lowest that signs flipped by image can give.
 
     Args:
         values: float64 ``(D, N)``, NaN where undefined; draws and images without any value take no part.
@@ -35,14 +38,14 @@ def crossed(values: np.ndarray, level: float = 0.95) -> tuple[float, float, floa
     if draws == 1:
         parts[0] = parts[2] = 0
     variance = max(parts[0] + parts[1] - parts[2], *parts[:2])
-    if variance == 0:
-        return mean, mean, mean, float(mean == 0)
+    if variance <= (1e-12 * mean) ** 2:  # the same but for rounding
+        return mean, mean, mean, lowest_p(images, two_sided=True) if mean else 1.0
     from scipy.stats import t  # here, for it takes most of a second to import
 
     degrees = 1 / ((parts / variance) ** 2 / free).sum()  # of the ratios, because squares may leave float64
     spread = t(degrees, scale=np.sqrt(variance))
     reach = spread.isf((1 - level) / 2)
-    return mean, mean - reach, mean + reach, float(2 * spread.sf(abs(mean)))
+    return mean, mean - reach, mean + reach, max(LEAST, float(2 * spread.sf(abs(mean))))
 
 
 def variance_shares(values: np.ndarray) -> tuple[float, float, float]:

@@ -17,6 +17,9 @@ from xaicmp.core.results.intervals import CELLS, RESAMPLES, defined_mean, interv
 MANY = 10
 """With more tests than this at once, their adjusted p-values decide."""
 
+LEAST = float(np.finfo(float).tiny)
+"""What a p is that is lower than float64 holds: none is 0."""
+
 
 @dataclass(frozen=True)
 class PairedTest:
@@ -67,7 +70,8 @@ def paired_tests(
     method's map with the other's of other images does, both err on the safe side.
 
     That no difference is found does not say that there is none. That it is smaller than ``margin`` is shown by two
-    one-sided t-tests (Schuirmann, 1987; Lakens, 2017), whose larger p is ``equal``.
+    one-sided t-tests (Schuirmann, 1987; Lakens, 2017), whose larger p is ``equal``. Where all differences are the same
+    they have no spread to go by, and ``equal`` is that of two one-sided sign-flip tests: 2^-n within the margin.
 
     Args:
         observed, floor: float64 ``(C, N)``, NaN where undefined.
@@ -107,9 +111,11 @@ def _equivalence(differences: np.ndarray, margin: float) -> tuple[np.ndarray, np
     from scipy.special import stdtr
 
     count, mean, spread = moments(differences)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        within = (margin - np.abs(mean)) / (spread / np.sqrt(count))
-        return stdtr(count - 1, -within), mean / spread
+    alike = spread <= 1e-12 * np.abs(mean)  # the same but for rounding
+    spread[alike] = np.nan
+    p = stdtr(count - 1, (np.abs(mean) - margin) / (spread / np.sqrt(count)))
+    p[alike] = np.where(np.abs(mean) < margin, 0.5**count, 1)[alike]
+    return np.maximum(p, LEAST), mean / spread
 
 
 def pairing_of(blocks: np.ndarray) -> float:
@@ -122,7 +128,7 @@ def pairing_of(blocks: np.ndarray) -> float:
         return float(p[0]) if len(p) else float("nan")
     from scipy.stats import combine_pvalues  # here, because it takes most of a second to import
 
-    return float(combine_pvalues(p, "stouffer", weights=np.sqrt(images)).pvalue)
+    return max(LEAST, float(combine_pvalues(p, "stouffer", weights=np.sqrt(images)).pvalue))
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -170,13 +176,13 @@ def flip_signs(
 
         with np.errstate(invalid="ignore"):
             tail = (2 if two_sided else 1) * ndtr(-sums / np.sqrt((given**2).sum(axis=1)))
-        p = np.where(count == 0, np.minimum(p, tail), p)
+        p = np.where(count == 0, np.clip(tail, LEAST, p), p)
     return np.where(np.isnan(differences).all(axis=1), np.nan, p)
 
 
 def lowest_p(images: int, *, two_sided: bool) -> float:
     """The lowest p that ``flip_signs`` can give for so many images: that of differences of one sign and size."""
-    return min(1.0, (2 if two_sided else 1) * 0.5**images)
+    return max(LEAST, min(1.0, (2 if two_sided else 1) * 0.5**images))
 
 
 def _every_sign(images: int) -> Iterator[np.ndarray]:
