@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -20,7 +19,6 @@ from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +26,7 @@ from xaicmp.core.attribution.cam import upsample
 from xaicmp.core.attribution.context import Context
 from xaicmp.core.attribution.method import METHODS, Method
 from xaicmp.core.attribution.plugins import checked
+from xaicmp.core.machine.foreign import seeded
 from xaicmp.core.models.layers import get_layer, to_maps
 from xaicmp.errors import UsageError, XaicmpError
 
@@ -128,7 +127,7 @@ def _function(name: str, kind: Any, made: Collection[str], called: Collection[st
                 return one(model, images, targets)
             found = []
             for row, generator in enumerate(context.generators(name)):
-                with _seeded(generator.initial_seed(), images.device):
+                with seeded(generator.initial_seed(), images.device):
                     lone = images[row : row + 1].detach().requires_grad_()
                     found.append(one(model, lone, targets[row : row + 1]).detach())
             return torch.cat(found)
@@ -151,16 +150,3 @@ def _as_maps(name: str, found: Any, images: Tensor) -> Tensor:
         )
     maps = upsample(maps, images)
     return maps[:, 0] if maps.shape[1] == 1 else maps
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Within it, torch and numpy draw by ``seed``; afterwards as if nothing had been drawn."""
-    state = np.random.get_state()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            np.random.set_state(state)

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from xaicmp.core.machine.memory import ran_out
 from xaicmp.errors import XaicmpError
 
@@ -51,6 +54,19 @@ def look_in_working_folder() -> None:
     """Let modules also be found in the working folder, after all other places, so that none there hides an installed one."""
     if not {"", str(Path.cwd())} & set(sys.path):
         sys.path.append(str(Path.cwd()))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Within it, torch and numpy draw by ``seed``, on the CPU and ``device``; afterwards as if nothing had been drawn."""
+    state = np.random.get_state()
+    with torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            np.random.set_state(state)
 
 
 @contextmanager
