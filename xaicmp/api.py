@@ -40,6 +40,7 @@ from xaicmp.core.models.checkpoint import load_checkpoint
 from xaicmp.core.models.classifier import NOT_NORMALISED, Classifier
 from xaicmp.core.models.loading import WEIGHTS, checked_classes, load_network, read_classes
 from xaicmp.core.models.outputs import scored_by
+from xaicmp.core.models.weights import sha256_of
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.run.applying import applying
@@ -328,6 +329,11 @@ class _Job:
             cifar = isinstance(self.images, ImageSet)
             select = Selection(n=100) if cifar else Selection(n=len(self.images), only="all")
         self.select, self.engine = instance("select", select, Selection), self.running.engine(classifier)
+        self.running.processes.same(
+            f"the weights of {loaded.name}",
+            lambda: sha256_of(loaded.module.state_dict()),
+            "seed what draws them, or give a file",
+        )
         if isinstance(targets, Tensor | np.ndarray) and targets.ndim == 0:
             target = targets = int(targets)
         if not isinstance(targets, str | int | np.integer):

@@ -270,6 +270,10 @@ def test_several_checkpoints_are_compared_on_the_images_that_all_admit(
     alone = ("metrics", "--ids", "0-7", "-q", *PAIR, "--ig-steps", "2", "--format", "json", "--checkpoints")
     assert document(xaicmp(*alone, "here.pt", "other.pt"))["checkpoints"] == few
     refused(xaicmp(*alone, "here.pt"), "--checkpoints: one is no comparison; give two or more")
+    Path("copy.pt").write_bytes(Path("here.pt").read_bytes())
+    refused(
+        xaicmp(*alone, "here.pt", "copy.pt"), "--checkpoints: copy.pt has the weights of here.pt; give each"
+    )
     refused(metrics("--checkpoints", "none.pt"), "--checkpoints none.pt: no such file")
 
 

@@ -277,15 +277,17 @@ class Session:
 
     def _model(self) -> Classifier:
         from xaicmp.api import load_model
+        from xaicmp.core.machine.foreign import seeded
 
         options = self.options
-        return load_model(
-            options.model,
-            checkpoint=options.checkpoint,
-            weights=options.weights,
-            remark=partial(remark, options),
-            **described(options),
-        )
+        with seeded(options.seed):  # of which weights that are drawn are, in each of several processes
+            return load_model(
+                options.model,
+                checkpoint=options.checkpoint,
+                weights=options.weights,
+                remark=partial(remark, options),
+                **described(options),
+            )
 
     def _named(self, show: Stages) -> ImageSource:
         """What --images names, framed for no classifier yet."""

@@ -70,7 +70,12 @@ def check_studies(options: Measuring, session: Session) -> list[Classifier]:
         wanted = np.arange(len(images)) if ids is None else np.array(ids)
         if wanted.max() < len(images):
             check_masks(images, wanted, options.masks)
-    return [_load_other(options, session, *each) for each in further(options)]
+    others = [_load_other(options, session, *each) for each in further(options)]
+    if options.checkpoints:
+        from xaicmp.core.studies.checkpoints import check_different
+
+        check_different([session.classifier, *others[-len(options.checkpoints) :]])
+    return others
 
 
 def check_files(options: Measuring) -> None:

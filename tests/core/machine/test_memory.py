@@ -167,6 +167,19 @@ def test_what_autograd_keeps_of_a_pass_is_counted_once_and_without_the_model() -
     assert all(each.grad is None for each in model.parameters())
 
 
+def test_sparse_tensors_are_in_no_one_place() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mask", torch.eye(4).to_sparse())
+
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.sparse.mm(self.mask, images.exp())
+
+    images = torch.rand(4, 100)
+    assert saved_bytes(Masked(), images) == images.nbytes  # what exp gives
+
+
 def test_small_images_go_in_batches_of_64_and_a_large_network_stays_within_half_of_the_memory() -> None:
     def fitted(model: nn.Module, side: int, free: int, most: int) -> int:
         model = model.eval().requires_grad_(False)

@@ -36,6 +36,8 @@ def made_in_inference_mode() -> nn.Module:
 def test_a_module_that_cannot_be_observed_is_refused(make: Callable[[], nn.Module], said: str) -> None:
     with pytest.raises(UsageError, match=f"^the model .*{said}"):
         xaicmp.compare(make(), IMAGES)
+    with pytest.raises(UsageError, match=f"^the model .*{said}"):  # before its weights are looked at
+        xaicmp.Running().engine(xaicmp.load_model(make()))
 
 
 def compiled_in_place(model: nn.Module) -> nn.Module:

@@ -22,7 +22,7 @@ import xaicmp
 from xaicmp.core.models import loading
 from xaicmp.core.models.architectures import ARCHITECTURES
 from xaicmp.core.models.checkpoint import shipped_checkpoint
-from xaicmp.core.models.weights import WeightsFile, best_fit
+from xaicmp.core.models.weights import WeightsFile, best_fit, sha256_of
 from xaicmp.errors import UsageError, XaicmpError
 
 
@@ -323,6 +323,33 @@ def test_untrained_weights_leave_the_generator_alone() -> None:
     assert len(found.classes) == 1000
     assert found.name == "torchvision:resnet18 with random weights"
     assert found.crop_pct == pytest.approx(224 / 256)
+
+
+class Storing(nn.Module):
+    """Stores more than dense tensors."""
+
+    def __init__(self, extra: Any, mask: float = 1.0) -> None:
+        super().__init__()
+        self.extra = extra
+        self.register_buffer("mask", (mask * torch.eye(2)).to_sparse())
+        self.register_buffer("row", torch.eye(2).to_sparse_csr())
+        self.register_buffer("whole", torch.quantize_per_tensor(torch.ones(2), 0.5, 0, torch.qint8))
+
+    def get_extra_state(self) -> Any:
+        return self.extra
+
+    def set_extra_state(self, state: Any) -> None:
+        self.extra = state
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:.*quantize_per_tensor")
+def test_the_sum_of_weights_is_of_all_that_is_stored_and_can_be_written() -> None:
+    def digest(*given: Any) -> str:
+        return sha256_of(Storing(*given).state_dict())
+
+    assert digest({"a": 1}) == digest({"a": 1})
+    assert len({digest({"a": 1}), digest({"a": 2}), digest({"a": 1}, 2.0), digest(None)}) == 4
+    assert digest(lambda: 1) == digest(lambda: 2)
 
 
 def test_names_of_classes(tmp_path: Path) -> None:

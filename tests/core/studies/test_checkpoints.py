@@ -7,12 +7,13 @@ import pytest
 import torch
 from small import SmallNet, choose, compare_selection, quick, small_engine
 
+from xaicmp import compare
 from xaicmp.core.images.selection import Selection
-from xaicmp.core.images.tensors import ImageSet
+from xaicmp.core.images.tensors import ImageSet, TensorImages
 from xaicmp.core.results.crossed import crossed
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.studies.checkpoints import over_checkpoints
-from xaicmp.errors import XaicmpError
+from xaicmp.errors import UsageError, XaicmpError
 
 METHODS = quick(["saliency", "grad-cam"])
 PAIR = ("saliency", "grad-cam")
@@ -51,6 +52,24 @@ def test_each_checkpoint_is_compared_on_the_images_that_all_get_right(sample: Im
     two = over_checkpoints(first, engines[:2], METHODS, images).estimate("iou", PAIR)
     assert np.isnan([two.low, two.high, two.p]).all()
     assert two.difference == pytest.approx(np.mean(two.means))
+
+
+def test_a_checkpoint_counts_once(sample: ImageSet) -> None:
+    engines = [small_engine(SmallNet(seed)) for seed in (0, 1, 2, 1)]
+    images, first = compare_selection(engines[0], Selection(n=4, only="all"), METHODS, data=sample)
+    for some in (engines, [engines[0], small_engine(SmallNet(0))]):
+        with pytest.raises(
+            UsageError, match=r"^checkpoints: .* has the weights of .*; give each checkpoint once$"
+        ):
+            over_checkpoints(first, some, METHODS, images)
+
+
+def test_an_image_that_is_explained_for_two_classes_stays_two(sample: ImageSet) -> None:
+    engines = [small_engine(SmallNet(seed)) for seed in range(3)]
+    images = TensorImages(torch.randn(2, 3, 32, 32)[[0, 0, 1]])
+    first = compare(SmallNet(0).eval(), images, [1, 2, 2], [each.name for each in METHODS]).comparison
+    found = over_checkpoints(first, engines, METHODS, images)
+    assert (found.ids.tolist(), found.left_out) == ([0, 1, 2], 0)
 
 
 def test_images_that_no_other_checkpoint_admits_are_said(sample: ImageSet) -> None:

@@ -106,12 +106,11 @@ def fitting_batch(measure: Callable[[int], int], free: int | None, most: int) ->
 
 def saved_bytes(model: nn.Module, images: Tensor) -> int:
     """The bytes that autograd keeps of one forward pass of ``images``, apart from what the model (in eval mode) holds."""
-    own = {each.untyped_storage().data_ptr() for each in chain(model.parameters(), model.buffers())}
-    kept: dict[int, Tensor] = {}  # the tensors themselves, so that no place in memory is used again
+    own = {None} | {_place(each) for each in chain(model.parameters(), model.buffers())}
+    kept: dict[int | None, Tensor] = {}  # the tensors themselves, so that no place in memory is used again
 
     def pack(tensor: Tensor) -> Tensor:
-        place = tensor.untyped_storage().data_ptr()
-        if place not in own:
+        if (place := _place(tensor)) not in own:
             kept[place] = tensor
         return tensor
 
@@ -119,6 +118,13 @@ def saved_bytes(model: nn.Module, images: Tensor) -> int:
     with torch.inference_mode(False), torch.enable_grad(), hooks:
         model(images.detach().clone().requires_grad_())
     return sum(each.untyped_storage().nbytes() for each in kept.values())
+
+
+def _place(tensor: Tensor) -> int | None:
+    """Where its values are; None if they are in no one place, as those of sparse tensors."""
+    with suppress(NotImplementedError, RuntimeError):
+        return tensor.untyped_storage().data_ptr()
+    return None
 
 
 def free_memory(device: torch.device) -> int | None:

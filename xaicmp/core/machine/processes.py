@@ -62,6 +62,11 @@ class Processes:
             distributed.broadcast_object_list(outcome)
         return _value(*outcome[0])
 
+    def same(self, what: str, make: Callable[[], str], way: str) -> None:
+        """Raise XaicmpError, with ``way`` as the way out, unless ``make`` returns the same in each process."""
+        if self.world > 1 and len(set(self.gather(make))) > 1:
+            raise XaicmpError(f"{what} differ from process to process; {way}")
+
     def replicate(self, model: nn.Module) -> nn.Module:
         """``model``, such that backward leaves the mean of all processes' gradients in each of them."""
         if self.world == 1:

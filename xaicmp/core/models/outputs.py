@@ -46,7 +46,7 @@ def with_logits(module: nn.Module, example: Tensor, remark: Remark = lambda mess
         UsageError: it is no module whose layers can be observed, or has no values yet.
         XaicmpError: the module fails on the images, or which output is meant is not clear.
     """
-    _check_module(module)
+    check_module(module)
     size = " x ".join(map(str, example.shape[2:]))
     way = f"give its {arg('input_size')}, or a model that takes such images alone"
     if any(each.is_floating_point() and each.dtype != torch.float32 for each in module.parameters()):
@@ -81,7 +81,7 @@ def with_logits(module: nn.Module, example: Tensor, remark: Remark = lambda mess
     return module
 
 
-def _check_module(module: nn.Module) -> None:
+def check_module(module: nn.Module) -> None:
     """Raise UsageError for a program, whose layers cannot be observed, and for parameters without a shape."""
     if isinstance(module, torch.jit.ScriptModule) or "eval" in vars(
         module

@@ -14,6 +14,7 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from types import SimpleNamespace
@@ -173,10 +174,16 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
         raise XaicmpError(f"checkpoint {path} has weights that are all 0; use a trained one")
 
 
-def sha256_of(weights: Mapping[str, Tensor]) -> str:
+def sha256_of(weights: Mapping[str, Any]) -> str:
     """The sum of the names, types, shapes and values of a ``state_dict``."""
     digest = hashlib.sha256()
     for name, value in weights.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+            # Sparse or quantised values, and whatever else a module stores, which it may not let be written.
+            with suppress(Exception):
+                torch.save(value, stored := io.BytesIO())
+                digest.update(f"{name}\n".encode() + stored.getvalue())
+            continue
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

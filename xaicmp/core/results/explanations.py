@@ -25,6 +25,7 @@ class Explanations:
         completeness: by method that promises it, the gap ``(N,)``, see ``attribution.Explanation``.
         grids: by method whose maps are coarser than the image, their true height and width.
         excluded: ids of images that were left out because the model's logits on them are not finite.
+        repeated: ids of images that were left out because the same image came before, for the same class.
         other_maps: float32 ``(2, M, N, H, W)``, of the same images for a drawn class and for the runner-up, see
             ``explainer.other_classes``; NaN where there is no other. None where nobody asked for them.
         other_targets: int64 ``(2, N)``, these classes; None where there are none.
@@ -39,6 +40,7 @@ class Explanations:
     excluded: tuple[int, ...] = ()
     other_maps: Tensor | None = None
     other_targets: np.ndarray | None = None
+    repeated: tuple[int, ...] = ()
 
     def rows(self, rows: slice | np.ndarray) -> Explanations:
         """Those of a part of the images."""
@@ -53,6 +55,7 @@ class Explanations:
     def join(parts: Sequence[Explanations]) -> Explanations:
         """All of several, which are of the same methods; of those without an image, nothing but that."""
         excluded = tuple(chain.from_iterable(part.excluded for part in parts))
+        repeated = tuple(chain.from_iterable(part.repeated for part in parts))
         parts = [part for part in parts if len(part.predictions)] or parts[:1]
         gaps = parts[0].completeness
         others = [part.other_maps for part in parts if part.other_maps is not None]
@@ -64,6 +67,7 @@ class Explanations:
             maps=torch.cat([part.maps for part in parts], dim=1),
             completeness={name: np.concatenate([part.completeness[name] for part in parts]) for name in gaps},
             excluded=excluded,
+            repeated=repeated,
             other_maps=torch.cat(others, dim=2) if others else None,
             other_targets=np.concatenate(classes, axis=1) if len(classes) == len(parts) else None,
         )

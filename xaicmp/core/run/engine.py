@@ -19,9 +19,10 @@ from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.fusion import fuse
 from xaicmp.core.models.guard import copied, unchanged
 from xaicmp.core.models.layers import find_layer, last_maps
-from xaicmp.core.models.outputs import with_logits
+from xaicmp.core.models.outputs import check_module, with_logits
 
 NOT_FINITE = "images left out, because the model's logits on them are not finite: {}"
+REPEATED = "images left out, because they are pixel for pixel one that came before: {}"
 
 
 class Engine:
@@ -40,6 +41,10 @@ class Engine:
 
     Attributes:
         excluded: ids of the images that the last selection left out because the logits on them are not finite.
+        repeated: those that it left out because the same image came before, for the same class.
+
+    Raises:
+        UsageError: the module is none whose layers can be observed, or has no values yet; or there is no such device.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Engine:
         fast: bool = False,
         remark: Callable[[str], None] = lambda message: None,
     ) -> None:
+        check_module(classifier.module)
         tensors = chain(classifier.module.parameters(), classifier.module.buffers())
         home = next((each.device for each in tensors), torch.device("cpu"))
         self.device = home if device is None else find_device(str(device))
@@ -61,6 +67,7 @@ class Engine:
         self.seed, self.layer, self.fast, self.remark = seed, layer, fast, remark
         self.batch_size = batch_size
         self.excluded: list[int] = []
+        self.repeated: list[int] = []
         self._room: Room | None = None
         self._merged: nn.Module | None = None
         self._adapted = False
@@ -76,7 +83,7 @@ class Engine:
     def again(self, *, classifier: Classifier | None = None, seed: int | None = None) -> Engine:
         """The same with another classifier or seed, with room for as many images at once."""
         engine = copy.copy(self)
-        engine.excluded = []
+        engine.excluded, engine.repeated = [], []
         if seed is not None:
             engine.seed = seed
         if classifier is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
@@ -22,6 +22,7 @@ from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.results.explanations import Explanations
 from xaicmp.core.results.predictions import Predictions
 from xaicmp.core.run.engine import Engine
+from xaicmp.core.run.repeats import unseen
 from xaicmp.errors import UsageError, XaicmpError, arg
 
 EXPLAINING = "explaining"
@@ -103,14 +104,23 @@ class Explainer:
         self._costs = [each.passes for each in self.methods]  # from the first batch on, what it took
 
     def admitted(
-        self, batch: Batch, selection: Selection, most: int, tell: Callable[[int, int], Tell], once: Once
+        self,
+        batch: Batch,
+        selection: Selection,
+        most: int,
+        seen: Collection[bytes],
+        tell: Callable[[int, int], Tell],
+        once: Once,
     ) -> Explanations:
         """Explain those of a batch of candidates that ``selection`` admits, the first ``most`` of them.
+
+        What comes again within the batch may be explained again, where memory takes the batch in parts.
 
         Args:
             batch: the candidates.
             selection: which of them are meant.
             most: how many are still wanted.
+            seen: digests of those that came before, which are left out; see ``unseen``.
             tell: makes what is told of progress, given how many images are behind, and how many are explained at once.
             once: has what is explained already.
         """
@@ -122,15 +132,18 @@ class Explainer:
             with autocast(self.engine.device, self.engine.precision):
                 forward = Forward(self.engine.model(inputs), inputs, layer, precise=self.engine.fast)
             every = self._judged(part, forward.logits)
-            rows = _admitted(every, selection)[:most]
-            seen = len(every) if len(rows) < most else rows[-1] + 1  # so that no batch size counts
-            left = tuple(every.ids[:seen][np.isnan(every.confidence[:seen])].tolist())
+            rows = _admitted(every, selection)
+            given = part.pixels if part.normalised is None else part.normalised
+            new, others = unseen(given[torch.from_numpy(rows)], every.targets[rows], seen, most)
+            excluded = tuple(every.ids[np.isnan(every.confidence)].tolist())
+            repeated = tuple(every.ids[rows[others]].tolist())
+            rows = rows[list(new.values())]
             pixels, at = part.pixels[torch.from_numpy(rows)], torch.from_numpy(rows).to(inputs.device)
             if len(rows) == 0:
-                return replace(self._none(every.rows(rows), pixels), excluded=left)
+                return replace(self._none(every.rows(rows), pixels), excluded=excluded, repeated=repeated)
             context = self._context(inputs[at], every.rows(rows), forward=forward, rows=at)
             found = self._of_classes(context, every.rows(rows), pixels, tell(some.start, len(rows)), once)
-            return replace(found, excluded=left)
+            return replace(found, excluded=excluded, repeated=repeated)
 
         if len(batch.ids) == 0:
             nothing = np.empty(0, dtype=np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 
@@ -15,9 +16,10 @@ from xaicmp.core.machine.processes import ALONE, Processes
 from xaicmp.core.machine.progress import Progress, no_progress
 from xaicmp.core.models.outputs import SCORE
 from xaicmp.core.results.explanations import Explanations
-from xaicmp.core.run.engine import NOT_FINITE
+from xaicmp.core.run.engine import NOT_FINITE, REPEATED
 from xaicmp.core.run.explainer import EXPLAINING, Batch, Explainer, Tell, made_anew, report_part, settled
 from xaicmp.core.run.journal import ANEW, Journal
+from xaicmp.core.run.repeats import unseen
 from xaicmp.errors import UsageError, XaicmpError, arg
 
 Candidates = tuple[ImageSource, np.ndarray]
@@ -34,7 +36,7 @@ def explain_selection(
     processes: Processes = ALONE,
     progress: Progress = no_progress,
 ) -> Iterator[tuple[ImageSource, Explanations]]:
-    """Choose and explain.
+    """Choose and explain. An image counts once: where it comes again for the same class, it is left out.
 
     Several processes take batches of candidates in turn, and each gets the explanations of all, in order.
     ``journal``, which rank 0 alone has, is read as far as it goes and written from there on.
@@ -47,8 +49,9 @@ def explain_selection(
         XaicmpError: no such image at all, or more are needed than are at hand.
     """
     wanted, count, number = selection.count, 0, 0
-    excluded = explainer.engine.excluded
-    excluded.clear()
+    engine, seen = explainer.engine, set[bytes]()
+    engine.excluded.clear()
+    engine.repeated.clear()
     candidates = _candidates(explainer, images, selection, lambda: count)
 
     def explained(images: ImageSource, ids: np.ndarray) -> Part:
@@ -56,7 +59,7 @@ def explain_selection(
         tell = partial(_teller, progress, count, processes.world, wanted)
         batch, skipped = Batch.readable(images, ids)
         once = made_anew if journal is None else partial(journal.once, number)
-        return explainer.admitted(batch, selection, wanted - count, tell, once), skipped
+        return explainer.admitted(batch, selection, wanted - count, seen, tell, once), skipped
 
     behind = processes.share(lambda: 0 if journal is None else journal.found)
     while count < wanted and (turn := list(islice(candidates, 1 if number < behind else processes.world))):
@@ -68,10 +71,11 @@ def explain_selection(
             found = processes.gather(partial(lambda own: [explained(*each) for each in own], own))
             parts = [part for each in found for part in each]
         for (source, ids), (part, skipped) in zip(turn, parts, strict=True):
+            part = _needed(source, part, selection, wanted - count, seen)
+            engine.excluded += part.excluded
+            engine.repeated += part.repeated
             if count < wanted:
-                excluded += part.excluded
                 explainer.skipped |= skipped
-            part = part.rows(slice(0, wanted - count))
             if journal is not None and number >= behind:
                 journal.write(number, source.readable(ids)[1], part)
             count, number = count + len(part.predictions), number + 1
@@ -85,13 +89,16 @@ def explain_selection(
 
 def _say_left_out(explainer: Explainer, some: bool) -> None:
     """Say which images were left out; raise XaicmpError unless there are ``some`` others."""
-    excluded, reasons, remark = explainer.engine.excluded, explainer.skipped.values(), explainer.engine.remark
+    engine, reasons = explainer.engine, explainer.skipped.values()
+    excluded, repeated, remark = engine.excluded, engine.repeated, engine.remark
     if excluded:
         if not some:
             raise XaicmpError(
                 f"the model's logits are not finite on any of {len(excluded)} images; check its weights and normalisation"
             )
-        remark(f"{NOT_FINITE.format(len(excluded))} (ids {', '.join(map(str, excluded[:20]))})")
+        remark(f"{NOT_FINITE.format(len(excluded))} ({_ids(excluded)})")
+    if repeated:
+        remark(f"{REPEATED.format(len(repeated))} ({_ids(repeated)})")
     if reasons:
         if not some:
             raise XaicmpError(f"cannot read {next(iter(reasons))}, nor any other of the images; give others")
@@ -99,6 +106,29 @@ def _say_left_out(explainer: Explainer, some: bool) -> None:
             remark(f"cannot read {reason}")
         files = "file is" if len(reasons) == 1 else "files are"
         remark(f"{len(reasons)} {files} left out; {arg('strict')} stops at the first instead")
+
+
+def _ids(ids: Sequence[int]) -> str:
+    return f"ids {', '.join(map(str, ids[:20]))}{', …' if len(ids) > 20 else ''}"
+
+
+def _needed(
+    images: ImageSource, part: Explanations, selection: Selection, most: int, seen: set[bytes]
+) -> Explanations:
+    """The first ``most`` of ``part`` that are not in ``seen``, to which they are added, and what was left out until then."""
+    given = images.normalised(part.predictions.ids)
+    new, others = unseen(part.pixels if given is None else given, part.predictions.targets, seen, most)
+    seen.update(new)
+    found = part.rows(np.array(list(new.values()), dtype=np.int64) if others else slice(len(new)))
+    repeated = tuple(sorted([*part.repeated, *part.predictions.ids[others].tolist()]))
+    if selection.n is None or len(new) < most:
+        return replace(found, repeated=repeated)
+    last = found.predictions.ids[-1] if most else -1
+    return replace(
+        found,
+        repeated=tuple(each for each in repeated if each < last),
+        excluded=tuple(each for each in part.excluded if each < last),
+    )
 
 
 def _kept(

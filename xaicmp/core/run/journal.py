@@ -31,6 +31,7 @@ PART = re.compile(r"\d{6,}-[0-9a-f]{8}\.npz")
 OURS = re.compile(rf"{PLAN}|{LOCK}|{PART.pattern}|\d{{6,}}\.npz|\..*\.(npz|json|csv|md)")
 """The names of what a journal may hold: temporary files too, which begin with a dot."""
 
+LEFT_OUT = ("excluded", "repeated")
 WORTH = 50e6
 """Bytes of a method's maps per second that they took: what is larger is sooner made again than kept."""
 
@@ -147,7 +148,8 @@ class Journal:
             arrays |= {f"other {name}": each.numpy() for name, each in pairs}
         if batch.other_targets is not None:
             arrays["others"] = batch.other_targets
-        arrays["excluded"] = np.array(batch.excluded, dtype=np.int64)
+        for name in LEFT_OUT:
+            arrays[name] = np.array(getattr(batch, name), dtype=np.int64)
         with replacing(path) as temporary:
             np.savez(temporary, candidates=_crc(candidates), **arrays)
 
@@ -238,6 +240,7 @@ def _explanations(arrays: Mapping[str, np.ndarray], pixels: Tensor, methods: Seq
     if maps.shape[1:] != (len(pixels), *pixels.shape[2:]):
         raise ValueError("maps of another size")
     others = [torch.from_numpy(arrays[each]) for name in methods if (each := f"other {name}") in arrays]
+    left_out: dict[str, Any] = {name: tuple(arrays[name].tolist()) for name in LEFT_OUT if name in arrays}
     return Explanations(
         Predictions(*(arrays[field.name] for field in fields(Predictions))),
         pixels,
@@ -245,9 +248,9 @@ def _explanations(arrays: Mapping[str, np.ndarray], pixels: Tensor, methods: Seq
         torch.from_numpy(maps),
         {name: arrays[f"gap {name}"] for name in methods if f"gap {name}" in arrays},
         {name: tuple(arrays[f"grid {name}"].tolist()) for name in methods if f"grid {name}" in arrays},
-        tuple(arrays["excluded"].tolist()),
-        torch.stack(others, dim=1) if others else None,
-        arrays.get("others"),
+        other_maps=torch.stack(others, dim=1) if others else None,
+        other_targets=arrays.get("others"),
+        **left_out,
     )
 
 

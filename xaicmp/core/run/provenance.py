@@ -19,7 +19,7 @@ from xaicmp.core.models.classifier import Classifier
 from xaicmp.core.models.weights import sha256_of
 from xaicmp.core.results.comparison import Source
 from xaicmp.core.results.predictions import UNKNOWN, Predictions
-from xaicmp.core.run.engine import NOT_FINITE, Engine
+from xaicmp.core.run.engine import NOT_FINITE, REPEATED, Engine
 
 CHECKPOINT = ("path", "sha256", "architecture", "weights", "test_accuracy")
 
@@ -31,7 +31,8 @@ def source_of(
     wrong = int(predictions.wrong.sum())
     marked = f", {wrong} of them classified wrongly" if wrong else ""
     fast = " Approximate: fast." if engine.fast else ""
-    left = f" {NOT_FINITE.format(len(engine.excluded)).capitalize()}." if engine.excluded else ""
+    reasons = {NOT_FINITE: engine.excluded, REPEATED: engine.repeated}
+    left = "".join(f" {why.format(len(ids)).capitalize()}." for why, ids in reasons.items() if ids)
     provenance = engine.classifier.provenance
     names = images.names(predictions.ids)
     return Source(
@@ -40,6 +41,7 @@ def source_of(
             "checkpoint": {key: provenance.get(key) for key in CHECKPOINT},
             "data": images.provenance,
             "excluded": list(engine.excluded),
+            "repeated": list(engine.repeated),
             "options": {method.name: {"reduce": method.reduction} | method.options for method in methods},
             "layer": engine.layer,
             "seed": engine.seed,

@@ -16,6 +16,8 @@ from xaicmp.core.choices import Only
 from xaicmp.core.images.selection import Selection
 from xaicmp.core.images.source import ImageSource
 from xaicmp.core.machine.progress import Progress, no_progress
+from xaicmp.core.models.classifier import Classifier
+from xaicmp.core.models.weights import sha256_of
 from xaicmp.core.results.comparison import OTHER_IMAGE, Comparison
 from xaicmp.core.results.crossed import crossed, variance_shares
 from xaicmp.core.results.intervals import defined_mean
@@ -25,7 +27,7 @@ from xaicmp.core.run.comparing import compare_explanations
 from xaicmp.core.run.engine import Engine
 from xaicmp.core.run.explainer import Explainer
 from xaicmp.core.run.explaining import explain_selection
-from xaicmp.errors import XaicmpError, arg
+from xaicmp.errors import UsageError, XaicmpError, arg
 
 FEWEST = 3
 """Of fewer checkpoints there is no interval: of two it holds the mean 88 times of 100 where they differ, not 95."""
@@ -82,6 +84,18 @@ class Checkpoints:
         return Estimate(mean, low, high, p, tuple(map(defined_mean, values)), variance_shares(values))
 
 
+def check_different(classifiers: Sequence[Classifier]) -> None:
+    """Raise UsageError if two have the same weights, because one would count as two."""
+    first: dict[str, str] = {}
+    for each in classifiers:
+        digest = sha256_of(each.module.state_dict())
+        if digest in first:
+            raise UsageError(
+                f"{arg('checkpoints')}: {each.name} has the weights of {first[digest]}; give each checkpoint once"
+            )
+        first[digest] = each.name
+
+
 def over_checkpoints(
     first: Comparison,
     engines: Sequence[Engine],
@@ -101,12 +115,14 @@ def over_checkpoints(
         progress: told how far it is.
 
     Raises:
+        UsageError: two checkpoints have the same weights.
         XaicmpError: there is no image that all admit.
     """
+    check_different([engine.classifier for engine in engines])
     chosen = first.predictions
     kept = np.ones(len(chosen), dtype=bool)
     for engine in engines[1:]:
-        kept &= np.isin(chosen.ids, _admitted(engine, images, chosen.ids, only))
+        kept &= np.isin(chosen.ids, _admitted(engine, images, chosen, only))
     if not kept.any():
         raise XaicmpError(
             f"no image is one that every checkpoint admits; choose {arg('only')} all, or other images"
@@ -135,11 +151,12 @@ def over_checkpoints(
     return Checkpoints(names, chosen.ids[kept], int((~kept).sum()), values, above, given)
 
 
-def _admitted(engine: Engine, images: ImageSource, ids: np.ndarray, only: Only) -> np.ndarray:
-    """Those of the images ``ids`` that are right, wrong, or of which the model says anything finite."""
-    stream = explain_selection(
-        Explainer(engine, [METHODS["centre"]]), images, Selection(ids=tuple(ids.tolist()))
-    )
+def _admitted(engine: Engine, images: ImageSource, chosen: Predictions, only: Only) -> np.ndarray:
+    """The ids of those images of ``chosen`` that are right, wrong, or of which the model says anything finite."""
+    targets = np.zeros(len(images), dtype=np.int64)
+    targets[chosen.ids] = chosen.targets
+    explainer = Explainer(engine, [METHODS["centre"]], targets)
+    stream = explain_selection(explainer, images, Selection(ids=tuple(chosen.ids.tolist())))
     found = Predictions.join([batch.predictions for _, batch in stream])
     known = found.labels >= 0
     rows = {"correct": known & ~found.wrong, "wrong": found.wrong, "all": np.ones(len(found), dtype=bool)}[
