@@ -52,7 +52,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def binary_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in CIFAR-10's binary layout, full-size: the sample ten times in each file."""
+    """A folder in CIFAR-10's binary layout, full-size: the sample ten times in each file, but for one value of a pixel."""
     folder = tmp_path_factory.mktemp("data") / "cifar-10-batches-bin"
     folder.mkdir()
     sample = load_sample()
@@ -60,7 +60,9 @@ def binary_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sample.labels.numpy().astype(np.uint8), sample.tensor.numpy().reshape(1000, -1)]
     )
     first, *others = (folder / name for names in FILES.values() for name in names)
-    first.write_bytes(np.tile(records, (10, 1)).tobytes())
+    records = np.tile(records, (10, 1))
+    records[:, -1] ^= np.arange(10, dtype=np.uint8).repeat(1000)  # so that none is a copy of another
+    first.write_bytes(records.tobytes())
     for path in others:
         os.link(first, path)
     return folder

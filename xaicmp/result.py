@@ -146,6 +146,8 @@ class Result:
     def consensus(self, maps: Tensor | None = None, progress: Progress = no_progress) -> Consensus:
         """Kendall's W over all methods that know the model, the mean of their ranks, and each one's distance from it.
 
+        Of methods that have the same maps, the first counts.
+
         Args:
             maps: ``(M, N, H, W)``, those that were compared, where they have been kept; without them, the images are
                 explained again.
@@ -154,7 +156,7 @@ class Result:
         measured = self.comparison
         titles = {name: title for name, title in measured.titles.items() if name not in measured.floors}
         rows = [list(measured.titles).index(name) for name in titles]
-        return consensus(self._kept(maps, progress)[rows], titles, measured.settings)
+        return consensus(self._kept(maps, progress)[rows], titles, measured.settings, measured.distinct)
 
     def rerun(self, seed: int | None = None, progress: Progress = no_progress) -> Repetition:
         """Each method against itself under another seed; by default the next one."""

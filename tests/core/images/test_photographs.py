@@ -289,6 +289,8 @@ def test_what_cannot_be_read_is_named_and_left_out(folder: Path) -> None:
     Path("photos/a/0.jpg").write_bytes(b"no image")
     whole = Path("photos/b/2.png").read_bytes()
     Path("photos/b/9.png").write_bytes(whole[: len(whole) // 2])
+    for value, name in enumerate(("a/10.PNG", "b/2.png", "b/deep/3.png"), 1):
+        Image.fromarray(colours ^ value).save(Path("photos", name))
     source = find_files(["photos"], FRAMING)
     with pytest.raises(Unreadable) as caught:
         source.pixels(np.arange(len(source)))

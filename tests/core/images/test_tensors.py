@@ -84,7 +84,9 @@ def test_labels_of_a_data_set_that_names_its_classes_are_matched_by_name(through
     for name in ("dog", "cat"):
         (tmp_path / name).mkdir()
         for number in range(2):
-            Image.new("RGB", (8, 8), (9 * number, 0, 0)).save(tmp_path / name / f"{number}.png")
+            Image.new("RGB", (8, 8), (9 * number, len(name) * ord(name[0]) % 256, 0)).save(
+                tmp_path / name / f"{number}.png"
+            )
     images = xaicmp.load_images(through(ImageFolder(str(tmp_path), to_tensor)))
     assert (images.classes, images.labels.tolist()) == (("cat", "dog"), [0, 0, 1, 1])
     torch.manual_seed(0)

@@ -15,7 +15,9 @@ from xaicmp.core.agreement.correlation import mean_ranks
 from xaicmp.core.results.settings import Settings
 from xaicmp.core.studies.clusters import clusters
 from xaicmp.core.studies.consensus import ALL, consensus, kendall_w
+from xaicmp.core.studies.groups import by_method
 from xaicmp.errors import UsageError
+from xaicmp.views.tables.consensus import consensus as consensus_table
 
 TITLES = {"a": "A", "b": "B", "c": "C"}
 
@@ -122,3 +124,55 @@ def test_what_makes_no_tree_is_refused_and_what_is_undefined_left_out(result: xa
     tree = clusters(replace(result.comparison, scores=scores, settings=settings))["pearson"]
     assert tree.left_out == ("edge",)
     assert len(tree.methods) == 3
+
+
+@pytest.fixture(scope="module")
+def with_twins() -> tuple[xaicmp.Result, xaicmp.Result]:
+    """Methods of which two have the maps of another, in all places; and those alone that have maps of their own."""
+    images = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    own = ["saliency", "grad-cam", "edge", "input-x-gradient"]
+    every = ["saliency", "grad-cam", "hirescam", "edge", "captum:Saliency", "input-x-gradient"]
+    model = SmallNet(0).eval()
+    return xaicmp.compare(model, images, methods=every), xaicmp.compare(model, images, methods=own)
+
+
+def test_a_map_counts_once_in_what_all_methods_have_in_common(
+    with_twins: tuple[xaicmp.Result, xaicmp.Result],
+) -> None:
+    every, own = with_twins
+    assert every.comparison.identities == {("grad-cam", "hirescam"), ("saliency", "captum:Saliency")}
+    assert every.comparison.distinct == tuple(own.comparison.titles)
+    assert set(every.comparison.distinct_pairs) == set(own.comparison.model_pairs)
+    for statistic in ("pearson", "iou"):
+        left, right = (each.comparison.mean_over_pairs(statistic) for each in with_twins)
+        np.testing.assert_allclose(left, right, atol=1e-9)
+        means = [
+            {name: found[statistic].mean for name, found in by_method(each.comparison).items()}
+            for each in with_twins
+        ]
+        twins = {"hirescam": "grad-cam", "captum:Saliency": "saliency"}
+        for name in every.comparison.titles:
+            assert means[0][name] == pytest.approx(means[1][twins.get(name, name)], abs=1e-6)
+    found, wanted = every.consensus(), own.consensus()
+    assert found.left_out == ("HiResCAM", every.comparison.titles["captum:Saliency"])
+    assert list(found.titles) == list(wanted.titles)
+    np.testing.assert_allclose(found.values["kendall_w"][ALL], wanted.values["kendall_w"][ALL], atol=1e-6)
+    for name in wanted.titles:
+        np.testing.assert_allclose(
+            found.values["consensus"][name], wanted.values["consensus"][name], atol=1e-6
+        )
+    assert "maps of one before: HiResCAM, " in consensus_table(found).note
+    assert wanted.left_out == ()
+
+
+def test_methods_that_all_have_the_same_maps_are_all_counted() -> None:
+    maps = torch.randn(3, 4, 6, 7, generator=torch.Generator().manual_seed(4))
+    maps[1:] = maps[:1]
+    found = consensus(maps, TITLES, Settings(), ["a"])
+    assert list(found.titles) == ["a", "b", "c"]
+    np.testing.assert_allclose(found.values["kendall_w"][ALL], 1)
+    maps[2] = torch.randn(4, 6, 7, generator=torch.Generator().manual_seed(5))
+    two = consensus(maps, TITLES, Settings(), ["a", "c"])
+    rho = [scipy.stats.spearmanr(*each.flatten(1).numpy()).statistic for each in maps[[0, 2]].unbind(1)]
+    np.testing.assert_allclose(two.values["consensus"]["a"], rho, atol=1e-12)
+    np.testing.assert_allclose(two.values["kendall_w"][ALL], (1 + np.array(rho)) / 2, atol=1e-12)

@@ -134,9 +134,22 @@ class Comparison:
         """The pairs without a model-free method; all pairs, if there are none."""
         return tuple(pair for pair in self.pairs if not self.floors.intersection(pair)) or self.pairs
 
+    @cached_property
+    def distinct(self) -> tuple[str, ...]:
+        """The methods without those that have the maps of one before, so that in a mean over methods a map counts once."""
+        return tuple(
+            name for name in self.titles if not any((each, name) in self.identities for each in self.titles)
+        )
+
+    @property
+    def distinct_pairs(self) -> tuple[Pair, ...]:
+        """``model_pairs`` of ``distinct`` methods; if there are none, all of them."""
+        found = (pair for pair in self.model_pairs if set(pair) <= set(self.distinct))
+        return tuple(found) or self.model_pairs
+
     def mean_over_pairs(self, statistic: str) -> np.ndarray:
-        """``(N,)``: for each image the mean over ``model_pairs``, where they are defined."""
-        values = np.array([self.scores.values[statistic][pair] for pair in self.model_pairs])
+        """``(N,)``: for each image the mean over ``distinct_pairs``, where they are defined."""
+        values = np.array([self.scores.values[statistic][pair] for pair in self.distinct_pairs])
         return np.array([defined_mean(each) for each in values.T])
 
     @cached_property
@@ -182,9 +195,15 @@ class Comparison:
         return [Place(float(p), 0 if np.isnan(p) else int(among)) for p, among in found]
 
     def known_pairs(self, method: str) -> list[Pair]:
-        """The pairs of a method with those that know the model; if there are none, with any."""
+        """The pairs of a method with others of ``distinct`` that know the model; if there are none, with any."""
         own = [pair for pair in self.pairs if method in pair]
-        return [pair for pair in own if not self.floors.intersection(set(pair) - {method})] or own
+        known = [pair for pair in own if not self.floors.intersection(set(pair) - {method})]
+        distinct = {method, *self.distinct}
+        return (
+            [pair for pair in known if distinct.issuperset(pair) and pair not in self.identities]
+            or known
+            or own
+        )
 
     def rows(self, rows: np.ndarray | slice) -> Comparison:
         """The comparison over a part of the images."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,22 +34,28 @@ class Consensus(Measured):
 
     Attributes:
         maps: float32 ``(N, H, W)``, the consensus: the mean over all methods of the ranks, 1 for the lowest pixel.
+        left_out: the titles of methods that have the maps of one before, so that a map counts once.
     """
 
     maps: np.ndarray
+    left_out: tuple[str, ...] = ()
 
     def limits(self, measure: str) -> tuple[float, float]:
         """W lies between 0 and 1, a correlation between -1 and 1."""
         return (0, 1) if measure == "kendall_w" else (-1, 1)
 
 
-def consensus(maps: Tensor, titles: Mapping[str, str], settings: Settings) -> Consensus:
+def consensus(
+    maps: Tensor, titles: Mapping[str, str], settings: Settings, distinct: Collection[str] | None = None
+) -> Consensus:
     """The consensus of methods.
 
     Args:
         maps: ``(M, N, H, W)``, of three methods or more.
         titles: of the M methods, by name.
         settings: whose level and seed the intervals have.
+        distinct: those that count, because others have the maps of one of them; by default all. Alone, one has no
+            consensus, and all count.
 
     Raises:
         UsageError: there are fewer than three methods.
@@ -58,6 +64,12 @@ def consensus(maps: Tensor, titles: Mapping[str, str], settings: Settings) -> Co
         raise UsageError(
             f"{arg('methods')}: {len(titles)} have no consensus; compare three or more that know the model"
         )
+    rows = [row for row, name in enumerate(titles) if distinct is None or name in distinct]
+    if len(rows) < 2:
+        rows = list(range(len(titles)))
+    maps, every = maps[rows], list(titles)
+    left_out = tuple(titles[name] for row, name in enumerate(every) if row not in rows)
+    titles = {every[row]: titles[every[row]] for row in rows}
     parts = [_block(maps[:, start : start + BLOCK]) for start in range(0, maps.shape[1], BLOCK)]
     w, others, means, alone, alone_others = (torch.cat(each, dim=-1) for each in zip(*parts, strict=True))
     own, theirs = (
@@ -65,7 +77,7 @@ def consensus(maps: Tensor, titles: Mapping[str, str], settings: Settings) -> Co
         for whole, each in ((w, alone), (others, alone_others))
     )
     mean = means.T.reshape(maps.shape[1:]).float().numpy()
-    return Consensus(dict(titles), settings, own, {OTHER_IMAGE: theirs}, mean)
+    return Consensus(titles, settings, own, {OTHER_IMAGE: theirs}, mean, left_out)
 
 
 def _block(maps: Tensor) -> tuple[Tensor, ...]:

@@ -75,6 +75,8 @@ def consensus(found: Consensus) -> Table:
         "Spearman's correlation of each method's map with the mean rank of the others. Above it: the mean minus that with other "
         f"images' maps. {STAR} Model-free methods are left out."
     )
+    if found.left_out:
+        note += f" So are methods that have the maps of one before: {', '.join(found.left_out)}."
     columns = ("Method", "Mean ± std", level_title(found.settings), "Other image", "Above it")
     title = "What all methods have in common"
     sections = {1: "With the consensus of the others:"}

@@ -40,9 +40,7 @@ def images_table(comparison: Comparison) -> Table:
         for each in statistics:
             for cells, mean in zip(images, comparison.mean_over_pairs(each.name), strict=True):
                 cells.append(decimals(mean))
-        over = (
-            f"Mean over {len(comparison.model_pairs)} pairs, where they are defined; --format json has each."
-        )
+        over = f"Mean over {len(comparison.distinct_pairs)} pairs, where they are defined; --format json has each."
         return Table([*image, *titles], images, note=f"{over} {note}", left=len(image))
     rows: list[list[str]] = []
     sections = {}

@@ -129,6 +129,8 @@ def by_method(found: Mapping[str, Mapping[str, Summary]], comparison: Comparison
         "Each image has its mean over the method's pairs with the other methods. Mean ± std over the images; model-free "
         "methods are left out."
     )
+    if again := [comparison.titles[name] for name in comparison.titles if name not in comparison.distinct]:
+        note += f" So are the pairs with those that have the maps of one before: {', '.join(again)}."
     title = "Agreement with the other methods"
     return Table(columns, rows, title, note, beneath=under, data=data, key="by_method")
 
